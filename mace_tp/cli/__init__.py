@@ -1,0 +1,1 @@
+"""The command `mace-tp`: parse, compose, build, run."""

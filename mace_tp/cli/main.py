@@ -1,0 +1,81 @@
+"""`mace-tp COMMAND`: prepares the process, then hands over to one module for each command."""
+
+import hashlib
+import importlib
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+from mace_tp.errors import InputError
+
+_COMMANDS = {
+    "train": "train a model: mace-tp train [data.train=FILE] [key=value ...], -m for sweeps, --help for all keys",
+    "evaluate": "errors and predictions of a model: mace-tp evaluate MODEL FILE...",
+}
+_STARTED = "MACE_TP_STARTED"
+
+
+def main() -> None:
+    """Run one command. What the user got wrong ends in one line and exit code 2."""
+    os.environ.setdefault(_STARTED, str(time.monotonic()))
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return
+    command = arguments[0]
+    if command not in _COMMANDS:
+        sys.exit(f"mace-tp: {command}: no such command\n{_usage()}")
+    _use_huge_pages()
+    _use_compilation_cache()
+    try:
+        importlib.import_module(f"mace_tp.cli.{command}").main(arguments[1:])
+    except InputError as error:
+        print(f"mace-tp {command}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def command_started() -> float:
+    """time.monotonic() when the command began, before the process replaced itself."""
+    return float(os.environ.get(_STARTED, time.monotonic()))
+
+
+def _usage() -> str:
+    return "usage: mace-tp COMMAND ...\n" + "\n".join(f"  {name:10} {text}" for name, text in _COMMANDS.items())
+
+
+def _use_huge_pages() -> None:
+    """Start the process anew with huge pages for malloc, where Linux offers them on demand.
+
+    XLA's buffers on a CPU come from malloc; with pages of 4 kB about half of a training step goes into page faults and
+    TLB misses. glibc reads its tunables once, at the start of a process.
+    """
+    offered = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if platform.libc_ver()[0] != "glibc" or "glibc.malloc.hugetlb" in tunables or not offered.exists():
+        return
+    if "[never]" in offered.read_text():
+        return
+    os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, "glibc.malloc.hugetlb=1"]))
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "mace_tp", *sys.argv[1:]])
+
+
+def _use_compilation_cache() -> None:
+    """Keep compiled programs between runs; jax reads these variables when it is imported. Set by the user, they stay."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mace-tp" / "xla" / _cpu()
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    # XLA takes two of its own tuning flags for features that the processor lacks and warns at every load from the cache,
+    # at its highest level. The folder's name holds the processor, so programs for another one are never loaded.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _cpu() -> str:
+    """A name for the processor's instruction set: compiled programs run on no lesser one."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"

@@ -1,0 +1,253 @@
+"""The configuration: dataclasses that are its schema, and functions that build objects from it.
+
+Every default lives here; the YAML files state only what differs.
+"""
+
+import dataclasses
+import importlib
+import math
+import pkgutil
+from typing import Any
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+
+from mace_tp import tensor_products
+from mace_tp.data.configuration import LabelKeys
+from mace_tp.errors import InputError
+from mace_tp.loss import LossWeights
+from mace_tp.model import Architecture, TensorProducts
+from mace_tp.tensor_products.base import TensorProduct
+from mace_tp.training.optimizer import ConstantSchedule, CosineSchedule, PlateauSchedule, Schedule
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """`data`: files, labels and batches."""
+
+    train: Any = None  # a path or a list of paths
+    valid: Any = None  # a path or a list; without it a share of the training set is taken
+    valid_fraction: float = 0.1
+    test: Any = None  # a path or a list
+    isolated_atoms: str | None = None  # a file of isolated atoms, for E0
+    atomic_energies: Any = "isolated"  # `isolated`, `least_squares`, or a mapping such as {H: -13.6} in eV
+    energy_key: str = "energy"
+    forces_key: str = "forces"
+    stress_key: str = "stress"
+    batch_size: int = 5
+    valid_batch_size: int = 20
+    max_configurations: int | None = None  # only the first so many of every file
+
+
+@dataclasses.dataclass
+class TensorProductConfig:
+    """`tensor_product`: one for each site; a name, or {name, **options}."""
+
+    interaction: Any = "cg"
+    product_basis: Any = "cg"
+
+
+@dataclasses.dataclass
+class StageTwoConfig:
+    """`loss.stage_two`: other weights for the last part of the training."""
+
+    start: float = 0.6  # fraction of the training at which it begins; 1 turns it off
+    energy_weight: float = 1000.0
+    forces_weight: float = 100.0
+    stress_weight: float = 1000.0
+
+
+@dataclasses.dataclass
+class LossConfig:
+    """`loss`: weights of the mean squared errors of energy per atom (eV), forces (eV/Å) and stress (eV/Å³)."""
+
+    energy_weight: float = 10.0
+    forces_weight: float = 100.0
+    stress_weight: float = 100.0
+    stage_two: StageTwoConfig = dataclasses.field(default_factory=StageTwoConfig)
+
+
+@dataclasses.dataclass
+class OptimizerConfig:
+    """`optimizer`: AMSGrad and the learning rate's schedule."""
+
+    learning_rate: float = 0.01
+    schedule: str = "cosine"  # `constant`, `cosine` or `plateau`
+    warmup: float = 0.01  # fraction of the training
+    plateau_factor: float = 0.8
+    plateau_patience: int = 50  # epochs
+    final_factor: float = 0.0  # of the cosine, at its end
+    amsgrad: bool = True
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 5e-7
+    max_grad_norm: float = 10.0
+    ema_decay: float = 0.99
+
+
+@dataclasses.dataclass
+class TrainerConfig:
+    """`trainer`: how long, and what to keep."""
+
+    max_epochs: int = 100
+    max_minutes: float | None = None  # wall-clock from the start of the command to the end of the updates
+    patience: int | None = None  # epochs without a better validation loss before an early stop
+    checkpoint_minutes: float = 1.0  # least time between checkpoints; one is always written at the end
+    resume: str | None = None  # `auto` continues the run in run_dir
+
+
+@dataclasses.dataclass
+class LoggerConfig:
+    """`logger`: what is written beside the run directory."""
+
+    wandb: str = "disabled"  # `disabled`, `offline` or `online`
+    wandb_project: str = "mace-tp"
+    progress: bool = True  # progress bar in a terminal
+
+
+@dataclasses.dataclass
+class Config:
+    """A whole training."""
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: Architecture = dataclasses.field(default_factory=Architecture)
+    tensor_product: TensorProductConfig = dataclasses.field(default_factory=TensorProductConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
+    logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
+    seed: int = 0
+    dtype: str = "float32"  # or `float64`
+    device: str = "auto"  # `auto`, `cpu` or `gpu`
+    run_dir: str = "runs/${now:%Y-%m-%d}/${now:%H-%M-%S}"
+
+
+def check_config(config: Config) -> None:
+    """Raise an InputError that names the field for every value that has the right type and cannot be used."""
+    positive = {
+        "data.batch_size": config.data.batch_size, "data.valid_batch_size": config.data.valid_batch_size, "model.cutoff": config.model.cutoff,
+        "model.num_channels": config.model.num_channels, "model.correlation": config.model.correlation,
+        "model.num_interactions": config.model.num_interactions, "model.num_bessel": config.model.num_bessel,
+        "model.readout_mlp": config.model.readout_mlp, "optimizer.learning_rate": config.optimizer.learning_rate,
+        "optimizer.max_grad_norm": config.optimizer.max_grad_norm, "trainer.max_epochs": config.trainer.max_epochs,
+        "trainer.max_minutes": math.inf if config.trainer.max_minutes is None else config.trainer.max_minutes,
+        "trainer.patience": math.inf if config.trainer.patience is None else config.trainer.patience,
+    }  # fmt: skip
+    for field, value in positive.items():
+        if not value > 0:
+            raise InputError(f"{field}={value}: must be positive")
+    not_negative = {
+        "model.l_max": config.model.l_max, "loss.energy_weight": config.loss.energy_weight, "loss.forces_weight": config.loss.forces_weight,
+        "loss.stress_weight": config.loss.stress_weight, "loss.stage_two.energy_weight": config.loss.stage_two.energy_weight,
+        "loss.stage_two.forces_weight": config.loss.stage_two.forces_weight, "loss.stage_two.stress_weight": config.loss.stage_two.stress_weight,
+        "optimizer.weight_decay": config.optimizer.weight_decay, "trainer.checkpoint_minutes": config.trainer.checkpoint_minutes,
+        "seed": config.seed,
+    }  # fmt: skip
+    for field, value in not_negative.items():
+        if not value >= 0:
+            raise InputError(f"{field}={value}: must not be negative")
+    fractions = {
+        "data.valid_fraction": config.data.valid_fraction, "optimizer.warmup": config.optimizer.warmup, "optimizer.beta1": config.optimizer.beta1,
+        "optimizer.beta2": config.optimizer.beta2, "optimizer.ema_decay": config.optimizer.ema_decay,
+    }  # fmt: skip
+    for field, value in fractions.items():
+        if not 0 <= value < 1:
+            raise InputError(f"{field}={value}: must be in [0, 1)")
+    choices = {
+        "model.first_interaction": (config.model.first_interaction, ("nonresidual", "residual")),
+        "optimizer.schedule": (config.optimizer.schedule, ("constant", "cosine", "plateau")),
+        "logger.wandb": (config.logger.wandb, ("disabled", "offline", "online")),
+        "dtype": (config.dtype, ("float32", "float64")),
+        "device": (config.device, ("auto", "cpu", "gpu")),
+        "trainer.resume": (config.trainer.resume, (None, "auto")),
+    }
+    for field, (value, valid) in choices.items():
+        if value not in valid:
+            raise InputError(f"{field}={value}: must be one of {', '.join('null' if name is None else name for name in valid)}")
+    if config.model.cutoff_power < 2:
+        raise InputError(f"model.cutoff_power={config.model.cutoff_power}: must be at least 2, or forces jump at the cutoff")
+    _check_hidden_irreps(config.model)
+
+
+def _check_hidden_irreps(architecture: Architecture) -> None:
+    field = f"model.hidden_irreps={architecture.hidden_irreps}"
+    try:
+        irreps = e3nn.Irreps(architecture.hidden_irreps)
+    except ValueError as error:
+        raise InputError(f"{field}: not irreps; valid is, for example, 0e+1o") from error
+    if any(irrep.mul != 1 for irrep in irreps) or len({irrep.ir for irrep in irreps}) != len(irreps):
+        raise InputError(f"{field}: each irrep once, without multiplicity (model.num_channels multiplies them); valid is, for example, 0e+1o")
+    if not irreps or irreps[0].ir != e3nn.Irrep("0e"):
+        raise InputError(f"{field}: must begin with 0e, from which energies are read")
+
+
+def build_tensor_products(config: TensorProductConfig) -> TensorProducts:
+    return TensorProducts(
+        interaction=_build_tensor_product(config.interaction, "tensor_product.interaction"),
+        product_basis=_build_tensor_product(config.product_basis, "tensor_product.product_basis"),
+    )
+
+
+def tensor_product_names() -> list[str]:
+    """Names that `tensor_product` takes: the modules that define one."""
+    modules = [module.name for module in pkgutil.iter_modules(tensor_products.__path__)]
+    return sorted(name for name in modules if _find_class(name) is not None)
+
+
+def _build_tensor_product(site: Any, field: str) -> TensorProduct:
+    options = {"name": site} if isinstance(site, str) else dict(site or {})
+    name = options.pop("name", None)
+    names = tensor_product_names()
+    if name not in names:
+        raise InputError(f"{field}={name}: no such tensor product; valid: {', '.join(names)}")
+    cls = _find_class(name)
+    valid = [option.name for option in dataclasses.fields(cls)]
+    unknown = sorted(set(options) - set(valid))
+    if unknown:
+        raise InputError(f"{field}.{unknown[0]}: {name} has no such option; valid: {', '.join(valid) or 'none'}")
+    return cls(**options)
+
+
+def _find_class(name: str) -> type[TensorProduct] | None:
+    module = importlib.import_module(f"{tensor_products.__name__}.{name}")
+    classes = [
+        value for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, TensorProduct) and value is not TensorProduct and value.__module__ == module.__name__
+    ]  # fmt: skip
+    return classes[0] if classes else None
+
+
+def build_label_keys(config: DataConfig) -> LabelKeys:
+    return LabelKeys(energy=config.energy_key, forces=config.forces_key, stress=config.stress_key)
+
+
+def build_loss_weights(config: LossConfig | StageTwoConfig) -> LossWeights:
+    return LossWeights(energy=config.energy_weight, forces=config.forces_weight, stress=config.stress_weight)
+
+
+def build_schedule(config: OptimizerConfig) -> Schedule:
+    """Learning-rate factor by progress. `check_config` has seen that the name is one of these."""
+    if config.schedule == "constant":
+        return ConstantSchedule(config.warmup)
+    if config.schedule == "cosine":
+        return CosineSchedule(config.warmup, config.final_factor)
+    return PlateauSchedule(config.warmup, config.plateau_factor, config.plateau_patience)
+
+
+def build_dtype(config: Config) -> jnp.dtype:
+    """The dtype of parameters and data. float64 is switched on in jax, which must not have computed anything yet."""
+    if config.dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    return jnp.dtype(config.dtype)
+
+
+def build_device(config: Config) -> jax.Device:
+    """The first device of the kind that was asked for."""
+    if config.device == "auto":
+        return jax.devices()[0]
+    try:
+        return jax.devices(config.device)[0]
+    except RuntimeError as error:
+        found = ", ".join(sorted({device.platform for device in jax.devices()}))
+        raise InputError(f"device={config.device}: jax finds none; it finds {found}") from error

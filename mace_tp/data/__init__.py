@@ -1,0 +1,1 @@
+"""Structures from files to padded batches: readers, neighbors, statistics, batching."""

@@ -1,0 +1,139 @@
+"""Padded batches of graphs, prepared ahead on a background thread."""
+
+import collections
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from jax.typing import DTypeLike
+
+from mace_tp.data.buckets import Bucket, choose_buckets, estimated_padding, larger_bucket, select_bucket
+from mace_tp.data.graphs import Graph
+from mace_tp.data.order import epoch_order
+from mace_tp.graph import GraphBatch
+
+__all__ = ["BatchLoader", "Bucket", "choose_buckets", "estimated_padding", "pad_batch"]
+
+_LOG = logging.getLogger("mace_tp")
+# Batches prepared ahead of the one in use.
+_AHEAD = 4
+
+
+def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> GraphBatch:
+    """Several graphs as one batch of the bucket's shape, in numpy arrays.
+
+    Padded nodes lie at the origin, have species 0 and belong to the last graph. Padded edges behind the graphs' own join the last
+    node to itself.
+
+    Args:
+        graphs: fewer than `bucket.graphs`, with fewer nodes and no more edge slots than the bucket.
+        bucket: the shape.
+        dtype: of every real-valued array.
+
+    Raises:
+        ValueError: the graphs do not fit.
+    """
+    num_nodes, num_slots = _total(graphs)
+    if len(graphs) >= bucket.graphs or not bucket.holds(num_nodes, num_slots):
+        raise ValueError(f"{len(graphs)} graphs with {num_nodes} nodes and {num_slots} edge slots do not fit {bucket}")
+    sizes = np.array([graph.num_nodes for graph in graphs])
+    starts = np.repeat(np.cumsum(sizes) - sizes, [graph.num_edge_slots for graph in graphs])
+    padding_node, padding_graph = bucket.nodes - 1, bucket.graphs - 1
+    return GraphBatch(
+        positions=_fill((bucket.nodes, 3), [graph.positions for graph in graphs], dtype),
+        species=_fill((bucket.nodes,), [graph.species for graph in graphs], np.int32),
+        node_graph=_fill((bucket.nodes,), [np.repeat(np.arange(len(graphs)), sizes)], np.int32, padding_graph),
+        node_mask=np.arange(bucket.nodes) < num_nodes,
+        senders=_fill((bucket.edges,), [np.concatenate([graph.senders for graph in graphs]) + starts], np.int32, padding_node),
+        receivers=_fill((bucket.edges,), [np.concatenate([graph.receivers for graph in graphs]) + starts], np.int32, padding_node),
+        shifts=_fill((bucket.edges, 3), [graph.shifts for graph in graphs], dtype),
+        edge_mask=_fill((bucket.edges,), [graph.edge_mask for graph in graphs], bool),
+        cell=_fill((bucket.graphs, 3, 3), [[graph.cell for graph in graphs]], dtype),
+        graph_mask=np.arange(bucket.graphs) < len(graphs),
+        energy=_fill((bucket.graphs,), [[_or_zeros(graph.interaction_energy, ()) for graph in graphs]], dtype),
+        forces=_fill((bucket.nodes, 3), [_or_zeros(graph.forces, (graph.num_nodes, 3)) for graph in graphs], dtype),
+        stress=_fill((bucket.graphs, 3, 3), [[_or_zeros(graph.stress, (3, 3)) for graph in graphs]], dtype),
+        energy_mask=_fill((bucket.graphs,), [[graph.interaction_energy is not None for graph in graphs]], bool),
+        forces_mask=_fill((bucket.graphs,), [[graph.forces is not None for graph in graphs]], bool),
+        stress_mask=_fill((bucket.graphs,), [[graph.stress is not None for graph in graphs]], bool),
+    )
+
+
+class BatchLoader:
+    """The batches of a data set, epoch by epoch. The last batch of an epoch may hold fewer graphs; its shape is a bucket's all the same."""
+
+    def __init__(
+        self, graphs: Sequence[Graph], batch_size: int, buckets: Sequence[Bucket], dtype: DTypeLike, *, seed: int = 0, shuffle: bool = True
+    ) -> None:
+        self._graphs = tuple(graphs)
+        self._batch_size = batch_size
+        self._buckets = tuple(buckets)
+        self._dtype = dtype
+        self._seed = seed
+        self._shuffle = shuffle
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self._graphs) // self._batch_size)
+
+    @property
+    def num_graphs(self) -> int:
+        return len(self._graphs)
+
+    @property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """The shapes in use, ascending; more than were given once a batch did not fit them."""
+        return self._buckets
+
+    def epoch(self, index: int) -> Iterator[GraphBatch]:
+        """The batches of one epoch; their order depends on the seed and the index alone."""
+        order = epoch_order(len(self._graphs), self._seed, index, self._shuffle)
+        return _ahead(self._batch, (order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)))
+
+    def _batch(self, indices: np.ndarray) -> GraphBatch:
+        graphs = [self._graphs[index] for index in indices]
+        return pad_batch(graphs, self._bucket(*_total(graphs)), self._dtype)
+
+    def _bucket(self, nodes: int, edges: int) -> Bucket:
+        bucket = select_bucket(self._buckets, nodes, edges)
+        if bucket is None:
+            bucket = larger_bucket(self._buckets, nodes, edges)
+            self._buckets = (*self._buckets, bucket)
+            _LOG.info("a batch of %d atoms and %d edge slots needs a new shape: %s", nodes, edges, bucket)
+        return bucket
+
+
+def _ahead(prepare: Callable[[np.ndarray], GraphBatch], items: Iterable[np.ndarray]) -> Iterator[GraphBatch]:
+    """`prepare` of every item, a few of them in advance on a thread that ends with this iterator, however it ends.
+
+    What `prepare` raises is raised here, in its place in the order.
+    """
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mace_tp_batches")
+    pending: collections.deque[Future[GraphBatch]] = collections.deque()
+    try:
+        for item in items:
+            pending.append(executor.submit(prepare, item))
+            if len(pending) > _AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _total(graphs: Sequence[Graph]) -> tuple[int, int]:
+    return sum(graph.num_nodes for graph in graphs), sum(graph.num_edge_slots for graph in graphs)
+
+
+def _fill(shape: tuple[int, ...], parts: Sequence, dtype: DTypeLike, padding: int = 0) -> np.ndarray:
+    """The parts one after another along the first axis, then padding."""
+    filled = np.full(shape, padding, dtype)
+    values = np.concatenate(parts)
+    filled[: len(values)] = values
+    return filled
+
+
+def _or_zeros(label: np.ndarray | float | None, shape: tuple[int, ...]) -> np.ndarray | float:
+    return np.zeros(shape) if label is None else label

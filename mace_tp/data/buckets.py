@@ -1,0 +1,147 @@
+"""The few padded shapes that the batches of a data set take: every shape is one compilation, every padded edge is wasted work."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mace_tp.data.graphs import Graph
+from mace_tp.data.order import epoch_order
+from mace_tp.graph import EDGE_BLOCK
+
+_NODE_MULTIPLE = 4
+_EDGE_MULTIPLE = math.lcm(32, EDGE_BLOCK)
+# Batches drawn to choose the shapes; more than most trainings take, and milliseconds to draw.
+_MAX_DRAWS = 20_000
+# Limits of the drawing for large and for tiny data sets, so that it stays below a second.
+_MAX_DRAWN_GRAPHS = 1_000_000
+_MAX_DRAWN_EPOCHS = 2_000
+# The work of a node in units of the work of an edge: the product basis and the linear layers against the edge product. Only a weight
+# between two numbers that grow together; the choice hardly depends on it.
+_NODE_WORK = 8.0
+# Shapes between which the choice is made.
+_CANDIDATES = 32
+# A further shape costs a compilation, so it must save this fraction of the work.
+_WORTH_A_COMPILATION = 0.05
+# A shape made on demand is larger than the largest chosen one by at least this factor, so that one is enough.
+_GROWTH = 1.25
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Bucket:
+    """A batch's padded shape. The last node and the last graph are always padding.
+
+    Raises:
+        ValueError: the edges are not whole blocks.
+    """
+
+    nodes: int
+    edges: int  # slots: the edges, those that fill up blocks, and those behind
+    graphs: int
+
+    def __post_init__(self) -> None:
+        if self.edges % EDGE_BLOCK:
+            raise ValueError(f"edges must be a multiple of {EDGE_BLOCK}, got {self.edges}")
+
+    def holds(self, nodes: int, edges: int) -> bool:
+        """Whether so many nodes and edge slots fit, with one padded node left."""
+        return nodes < self.nodes and edges <= self.edges
+
+
+def choose_buckets(
+    graphs: Sequence[Graph], batch_size: int, max_buckets: int = 3, seed: int = 0, shuffle: bool = True
+) -> tuple[Bucket, ...]:
+    """The shapes, ascending, that waste the least work on the batches of a loader with this seed.
+
+    The loader's first batches (20,000, a million graphs, or 2,000 epochs) are known, since their order depends on the seed alone:
+    all of them fit the last shape. A second and third shape are taken only where each saves 5 % of the work.
+
+    Args:
+        graphs: at least one.
+        batch_size: graphs per batch.
+        max_buckets: most shapes.
+        seed: the loader's.
+        shuffle: the loader's.
+
+    Raises:
+        ValueError: no graphs, or a batch size or number of shapes below one.
+    """
+    if not graphs or batch_size < 1 or max_buckets < 1:
+        raise ValueError(f"need graphs, a batch size and a shape, got {len(graphs)} graphs, {batch_size=}, {max_buckets=}")
+    totals = _batch_totals(graphs, batch_size, seed, shuffle)
+    totals = totals[np.argsort(totals[:, 1], kind="stable")]
+    candidates, counts = _candidates(totals)
+    work = candidates @ [_NODE_WORK, 1.0]
+    best, least = (), np.inf
+    for num_buckets in range(1, min(max_buckets, len(candidates)) + 1):
+        chosen, expected = _cheapest(work, counts, num_buckets)
+        if expected < (1 - _WORTH_A_COMPILATION) * least:
+            best, least = chosen, expected
+    return tuple(Bucket(int(nodes), int(edges), batch_size + 1) for nodes, edges in candidates[list(best)])
+
+
+def select_bucket(buckets: Sequence[Bucket], nodes: int, edges: int) -> Bucket | None:
+    """The first of ascending shapes that holds so many nodes and edge slots; None if none does."""
+    return next((bucket for bucket in buckets if bucket.holds(nodes, edges)), None)
+
+
+def larger_bucket(buckets: Sequence[Bucket], nodes: int, edges: int) -> Bucket:
+    """A shape for a batch that none of the ascending shapes holds, with room for others like it."""
+    top = buckets[-1]
+    return Bucket(
+        nodes=_round_up(max(nodes + 1, _GROWTH * top.nodes), _NODE_MULTIPLE),
+        edges=_round_up(max(edges, _GROWTH * top.edges), _EDGE_MULTIPLE),
+        graphs=top.graphs,
+    )
+
+
+def estimated_padding(graphs: Sequence[Graph], buckets: Sequence[Bucket], batch_size: int, seed: int = 0, shuffle: bool = True) -> float:
+    """The fraction of all edge slots that hold no edge, be it in blocks or behind them, over the batches of a loader with this seed."""
+    totals = _batch_totals(graphs, batch_size, seed, shuffle).tolist()
+    slots = sum((select_bucket(buckets, nodes, edges) or larger_bucket(buckets, nodes, edges)).edges for nodes, edges in totals)
+    filled = sum(edges for _, edges in totals)
+    return 1 - filled / slots * sum(graph.num_edges for graph in graphs) / max(sum(graph.num_edge_slots for graph in graphs), 1)
+
+
+def _batch_totals(graphs: Sequence[Graph], batch_size: int, seed: int, shuffle: bool) -> np.ndarray:
+    """Nodes and edge slots of the batches that a loader would make [batches, 2], over as many whole epochs as the limits allow."""
+    sizes = np.array([(graph.num_nodes, graph.num_edge_slots) for graph in graphs])
+    per_epoch = -(-len(sizes) // batch_size)
+    num_epochs = max(1, min(_MAX_DRAWS // per_epoch, _MAX_DRAWN_GRAPHS // len(sizes), _MAX_DRAWN_EPOCHS)) if shuffle else 1
+    epochs = []
+    for epoch in range(num_epochs):
+        drawn = np.zeros((per_epoch * batch_size, 2), np.int64)
+        drawn[: len(sizes)] = sizes[epoch_order(len(sizes), seed, epoch, shuffle)]
+        epochs.append(drawn.reshape(per_epoch, batch_size, 2).sum(axis=1))
+    return np.concatenate(epochs)
+
+
+def _candidates(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shapes [candidates, 2] of which each holds the batches up to a quantile of the edges, and how many it holds [candidates].
+
+    The batches come sorted by edges. Their nodes are not, so a shape's nodes are the most of any batch below the quantile.
+    """
+    quantiles = np.unique(np.linspace(0, len(totals), _CANDIDATES + 1).astype(int)[1:])
+    nodes = _round_up(np.maximum.accumulate(totals[:, 0])[quantiles - 1] + 1, _NODE_MULTIPLE)
+    edges = _round_up(np.maximum(totals[quantiles - 1, 1], 1), _EDGE_MULTIPLE)
+    shapes = np.stack([nodes, edges], axis=1)
+    # Where rounding makes shapes equal, the last one holds the most.
+    last = np.append((shapes[1:] != shapes[:-1]).any(axis=1), True)
+    return shapes[last], quantiles[last]
+
+
+def _cheapest(work: np.ndarray, counts: np.ndarray, num_buckets: int) -> tuple[tuple[int, ...], float]:
+    """The candidates, the last always among them, with the least expected work, and that work per batch."""
+    last = len(work) - 1
+    choices = np.array([(*lower, last) for lower in itertools.combinations(range(last), num_buckets - 1)])
+    used = np.diff(counts[choices], axis=1, prepend=0)
+    expected = (used * work[choices]).sum(axis=1) / counts[-1]
+    cheapest = int(np.argmin(expected))
+    return tuple(choices[cheapest].tolist()), float(expected[cheapest])
+
+
+def _round_up(number: float | np.ndarray, multiple: int) -> int | np.ndarray:
+    rounded = np.ceil(np.asarray(number) / multiple).astype(np.int64) * multiple
+    return rounded if rounded.ndim else int(rounded)

@@ -1,0 +1,38 @@
+"""One labelled structure as read from a file, and the keys under which its labels lie."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """Atoms with the labels that their file holds. A label that is absent is None."""
+
+    atomic_numbers: np.ndarray  # [atoms], int: Z
+    positions: np.ndarray  # [atoms, 3], Å
+    cell: np.ndarray  # [3, 3], Å, rows are lattice vectors; a row may be zero where not periodic
+    pbc: tuple[bool, bool, bool]
+    energy: float | None  # eV, total
+    forces: np.ndarray | None  # [atoms, 3], eV/Å
+    stress: np.ndarray | None  # [3, 3], eV/Å³, symmetric, ASE's sign
+    config_type: str  # the file's own tag; empty where there is none
+    source: str  # where it was read, such as `train.xyz frame 12`; frames count from 0, as ASE indexes them
+
+    @property
+    def num_atoms(self) -> int:
+        return len(self.atomic_numbers)
+
+    @property
+    def labels(self) -> dict[str, float | np.ndarray | None]:
+        """The labels by the names of the fields of `LabelKeys`."""
+        return {"energy": self.energy, "forces": self.forces, "stress": self.stress}
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelKeys:
+    """The names of the labels in a file; the defaults are ASE's own words."""
+
+    energy: str = "energy"
+    forces: str = "forces"
+    stress: str = "stress"

@@ -1,0 +1,30 @@
+"""Edges in blocks that share a receiver, as `GraphBatch` wants them."""
+
+import numpy as np
+
+from mace_tp.graph import EDGE_BLOCK
+
+
+def fill_edge_blocks(
+    senders: np.ndarray, receivers: np.ndarray, shifts: np.ndarray, num_nodes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Fill up the edges of each receiver to a multiple of EDGE_BLOCK; an atom without neighbors gets no block.
+
+    Args:
+        senders: [edges].
+        receivers: [edges], ascending.
+        shifts: [edges, 3], Å.
+        num_nodes: nodes of the graph.
+
+    Returns:
+        senders, receivers, shifts and edge mask of all slots; a padded slot joins its receiver to itself.
+    """
+    counts = np.bincount(receivers, minlength=num_nodes)
+    slots = -(-counts // EDGE_BLOCK) * EDGE_BLOCK
+    first_edge, first_slot = np.cumsum(counts) - counts, np.cumsum(slots) - slots
+    position = np.arange(len(receivers)) - np.repeat(first_edge, counts) + np.repeat(first_slot, counts)
+    slot_receivers = np.repeat(np.arange(num_nodes), slots).astype(receivers.dtype)
+    slot_senders, slot_shifts = slot_receivers.copy(), np.zeros((len(slot_receivers), 3), shifts.dtype)
+    mask = np.zeros(len(slot_receivers), bool)
+    slot_senders[position], slot_shifts[position], mask[position] = senders, shifts, True
+    return slot_senders, slot_receivers, slot_shifts, mask

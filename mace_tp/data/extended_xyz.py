@@ -1,0 +1,147 @@
+"""The structure of extended-XYZ text: which lines make up a frame, and what is wrong with them.
+
+ASE reads such text without complaint where lines or columns are missing; these checks run before it and know the line.
+Frames and atoms count from 0, as ASE indexes them; lines count from 1, as editors do.
+"""
+
+import dataclasses
+import functools
+import logging
+import re
+from collections.abc import Sequence
+
+from mace_tp.data.elements import is_symbol
+from mace_tp.errors import InputError
+
+_LOG = logging.getLogger("mace_tp")
+_PROPERTIES = re.compile(r"(?:^|\s)Properties\s*=\s*[\"']?([^\s\"']+)")
+_PLAIN_PROPERTIES = "species:S:1:pos:R:3"
+_MAX_CELL_LINES = 3
+# Numbers written by hand have fewer.
+_FIXED_DECIMALS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """The lines of one frame: the count, the comment, one line per atom, and perhaps ADF's VEC lines."""
+
+    index: int
+    start: int  # of the line with the count, from 0
+    num_atoms: int
+    stop: int
+
+    @property
+    def line(self) -> int:
+        return self.start + 1
+
+
+def scan(lines: Sequence[str], path: str) -> list[Frame]:
+    """Find the frames of an extended-XYZ file and check their lines and columns. Blank lines between frames are passed over.
+
+    Raises:
+        InputError: the file is empty or truncated, a frame has no atoms, or a line does not have the announced columns.
+    """
+    frames, start = [], 0
+    while start < len(lines):
+        if not lines[start].strip():
+            start += 1
+            continue
+        frames.append(_scan_frame(lines, start, len(frames), path))
+        start = frames[-1].stop
+    if not frames:
+        raise InputError(f"{path}: the file is empty; extended XYZ with at least one frame is needed")
+    _check_last_number(lines, frames[-1], path)
+    return frames
+
+
+def explain(lines: Sequence[str], frame: Frame, path: str) -> None:
+    """Look in a frame that ASE cannot read for the word at fault.
+
+    Raises:
+        InputError: a chemical symbol is unknown, or a word is not the number that `Properties` announces.
+    """
+    columns = _columns(_properties(lines[frame.start + 1]))
+    for atom in range(frame.num_atoms):
+        row = frame.start + 2 + atom
+        for word, (name, kind) in zip(lines[row].split(), columns, strict=False):
+            where = f"{path} frame {frame.index}, atom {atom} (line {row + 1})"
+            if name == "species" and not is_symbol(word):
+                raise InputError(f"{where}: unknown chemical symbol {word!r} in the species column; valid are symbols such as H, C, Si")
+            if kind in "RI" and not _is_number(word, kind):
+                wanted = "a number such as -1.5 or -1.5E-03" if kind == "R" else "a whole number"
+                raise InputError(f"{where}: {name} holds {word!r}, which is not {wanted}")
+
+
+def _scan_frame(lines: Sequence[str], start: int, index: int, path: str) -> Frame:
+    where = f"{path} frame {index} (line {start + 1})"
+    count = lines[start].split()
+    if len(count) != 1 or not re.fullmatch(r"[+-]?\d+", count[0]):
+        raise InputError(f"{where}: expected the number of atoms of the next frame, found {lines[start].strip()[:60]!r}")
+    num_atoms = int(count[0])
+    if num_atoms < 1:
+        raise InputError(f"{where}: announces {num_atoms} atoms; a frame needs at least one")
+    found = len(lines) - start - 2
+    if found < num_atoms:
+        raise InputError(f"{where}: the file ends after {max(found, 0)} of {num_atoms} atom lines; it is truncated")
+    _check_columns(lines, start, num_atoms, where)
+    stop = start + 2 + num_atoms
+    while stop < min(len(lines), start + 2 + num_atoms + _MAX_CELL_LINES) and lines[stop].lstrip().startswith("VEC"):
+        stop += 1
+    return Frame(index, start, num_atoms, stop)
+
+
+def _check_columns(lines: Sequence[str], start: int, num_atoms: int, where: str) -> None:
+    properties = _properties(lines[start + 1])
+    try:
+        expected = len(_columns(properties))
+    except ValueError as error:
+        raise InputError(f"{where}: Properties={properties} is not a list of name:type:columns such as {_PLAIN_PROPERTIES}") from error
+    # A plain XYZ file announces nothing, and may carry columns of its own behind the positions.
+    exact = _PROPERTIES.search(lines[start + 1]) is not None
+    for row in range(start + 2, start + 2 + num_atoms):
+        found = len(lines[row].split())
+        if found < expected or (exact and found > expected):
+            cut = "; the file is cut in this line" if row == len(lines) - 1 and found < expected else ""
+            atom = f"atom {row - start - 2} of {num_atoms} (line {row + 1})"
+            raise InputError(f"{where}: {atom} has {found} columns, {expected} are announced by {properties}{cut}")
+
+
+def _check_last_number(lines: Sequence[str], frame: Frame, path: str) -> None:
+    """A file cut in its last number has no line end there, and fewer decimals than all other numbers of a frame of fixed format."""
+    if lines[-1].endswith("\n") or frame.stop < len(lines):
+        return
+    reals = [column for column, (_, kind) in enumerate(_columns(_properties(lines[frame.start + 1]))) if kind == "R"]
+    words = [lines[row].split() for row in range(frame.start + 2, frame.start + 2 + frame.num_atoms)]
+    *others, last = [_decimals(row[column]) for row in words for column in reals]
+    fixed = len(set(others)) == 1 and others[0] >= _FIXED_DECIMALS
+    if fixed and reals[-1] == len(words[-1]) - 1 and last < others[0]:
+        where = f"{path} frame {frame.index}, atom {frame.num_atoms - 1} (line {len(lines)})"
+        raise InputError(f"{where}: the file ends in the number {words[-1][-1]!r}, shorter than all others; it is truncated")
+    _LOG.warning("%s: no line end after the last number; if the file was cut there, that number (%s) is wrong", path, words[-1][-1])
+
+
+def _decimals(word: str) -> int:
+    return len(word.partition(".")[2])
+
+
+def _properties(comment: str) -> str:
+    match = _PROPERTIES.search(comment)
+    return match.group(1) if match else _PLAIN_PROPERTIES
+
+
+@functools.lru_cache(maxsize=64)
+def _columns(properties: str) -> tuple[tuple[str, str], ...]:
+    """(name, kind) of every column; kinds are S, R, I and L."""
+    words = properties.split(":")
+    if len(words) % 3 or any(kind not in ("S", "R", "I", "L") for kind in words[1::3]):
+        raise ValueError(properties)
+    triples = zip(words[::3], words[1::3], words[2::3], strict=True)
+    return tuple((name, kind) for name, kind, count in triples for _ in range(int(count)))
+
+
+def _is_number(word: str, kind: str) -> bool:
+    try:
+        float(word) if kind == "R" else int(word)
+    except ValueError:
+        return False
+    return True

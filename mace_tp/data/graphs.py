@@ -1,0 +1,109 @@
+"""One configuration with its edges and interaction energy, ready for batching."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from mace_tp.data.configuration import Configuration
+from mace_tp.data.edge_blocks import fill_edge_blocks
+from mace_tp.data.elements import symbol, symbols
+from mace_tp.data.neighbors import neighbor_list, wrap
+from mace_tp.errors import InputError
+
+_LOG = logging.getLogger("mace_tp")
+# Å³; a cell below it has no volume, and stress is a force per area of a cell that has one.
+_NO_VOLUME = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """Positions are centered at the origin, and in the cell around it, so that float32 keeps them to a few 1e-6 Å.
+
+    That moves every atom by the same vector and by lattice vectors, which the shifts take back: displacements, hence energy, forces
+    and stress, are those of the file.
+    """
+
+    positions: np.ndarray  # [atoms, 3], Å
+    species: np.ndarray  # [atoms], int32: index into the model's elements
+    senders: np.ndarray  # [slots], int32
+    receivers: np.ndarray  # [slots], int32, ascending, in blocks of EDGE_BLOCK that share one
+    shifts: np.ndarray  # [slots, 3], Å
+    edge_mask: np.ndarray  # [slots], bool: true = an edge, false = a slot that fills up a block
+    cell: np.ndarray  # [3, 3], Å; zero where nothing is periodic
+    interaction_energy: float | None  # E - sum of E0, eV
+    forces: np.ndarray | None  # [atoms, 3], eV/Å
+    stress: np.ndarray | None  # [3, 3], eV/Å³; None for a cell without volume
+    source: str  # the configuration's file and frame
+
+    @property
+    def num_nodes(self) -> int:
+        return len(self.species)
+
+    @property
+    def num_edges(self) -> int:
+        return int(self.edge_mask.sum())
+
+    @property
+    def num_edge_slots(self) -> int:
+        return len(self.edge_mask)
+
+    def lengths(self) -> np.ndarray:
+        """Length of every edge [edges], Å."""
+        vectors = self.positions[self.receivers] - self.positions[self.senders] + self.shifts
+        return np.linalg.norm(vectors[self.edge_mask], axis=1)
+
+
+def build_graphs(
+    configurations: Sequence[Configuration], atomic_numbers: Sequence[int], atomic_energies: Sequence[float], cutoff: float
+) -> list[Graph]:
+    """The graph of every configuration.
+
+    Args:
+        configurations: in the order of the result.
+        atomic_numbers: the model's elements, ascending Z; a species is an index into them.
+        atomic_energies: E0 of each of them, eV.
+        cutoff: Å.
+
+    Raises:
+        InputError: an atom's element is not among the model's.
+    """
+    elements, energies = np.asarray(atomic_numbers), np.asarray(atomic_energies, np.float64)
+    graphs = [_build_graph(configuration, elements, energies, cutoff) for configuration in configurations]
+    lost = [frame.source for frame, graph in zip(configurations, graphs, strict=True) if frame.stress is not None and graph.stress is None]
+    if lost:
+        _LOG.warning("the stress of %d configurations is not used, since their cells have no volume; first %s", len(lost), lost[0])
+    return graphs
+
+
+def _build_graph(configuration: Configuration, elements: np.ndarray, atomic_energies: np.ndarray, cutoff: float) -> Graph:
+    species = _species(configuration, elements)
+    # First to the middle, so that a molecule in a periodic box is not cut by its walls.
+    positions = wrap(configuration.positions - configuration.positions.mean(axis=0), configuration.cell, configuration.pbc)
+    edges = neighbor_list(positions, configuration.cell, configuration.pbc, cutoff)
+    senders, receivers, shifts, edge_mask = fill_edge_blocks(*edges, configuration.num_atoms)
+    cell = configuration.cell if any(configuration.pbc) else np.zeros((3, 3))
+    energy = configuration.energy
+    return Graph(
+        positions=positions,
+        species=species,
+        senders=senders,
+        receivers=receivers,
+        shifts=shifts,
+        edge_mask=edge_mask,
+        cell=cell,
+        interaction_energy=None if energy is None else float(energy - atomic_energies[species].sum()),
+        forces=configuration.forces,
+        stress=configuration.stress if abs(np.linalg.det(cell)) > _NO_VOLUME else None,
+        source=configuration.source,
+    )
+
+
+def _species(configuration: Configuration, elements: np.ndarray) -> np.ndarray:
+    known = np.isin(configuration.atomic_numbers, elements)
+    if not known.all():
+        atom = int(np.argmin(known))
+        name = symbol(int(configuration.atomic_numbers[atom]))
+        raise InputError(f"{configuration.source}, atom {atom}: element {name} is not one of the model's ({symbols(elements.tolist())})")
+    return np.searchsorted(elements, configuration.atomic_numbers).astype(np.int32)

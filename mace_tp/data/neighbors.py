@@ -1,0 +1,72 @@
+"""Pairs of atoms within the cutoff, through periodic images too."""
+
+import numpy as np
+from matscipy.neighbours import neighbour_list
+from scipy.spatial import cKDTree
+
+# Å. The box for the search ends this far outside the atoms along a direction that is not periodic.
+_MARGIN = 1.0
+# In cutoffs. A longer box costs matscipy more bins than it saves; atoms outside the box are still found, in its outermost bins.
+_MAX_BOX = 100.0
+
+
+def neighbor_list(
+    positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool], cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All edges shorter than the cutoff, each in both directions, sorted by receiver, then sender.
+
+    An edge from an atom to its own periodic image is kept. Positions may lie outside the cell, and far from the origin.
+
+    Args:
+        positions: [atoms, 3], Å.
+        cell: [3, 3], Å, rows are lattice vectors of either handedness. Rows that are not periodic are not looked at.
+        pbc: which lattice vectors repeat.
+        cutoff: Å.
+
+    Returns:
+        senders [edges] int32, receivers [edges] int32, shifts [edges, 3] in Å; the displacement along an edge is
+        positions[receivers] - positions[senders] + shifts.
+    """
+    positions = np.asarray(positions, np.float64)
+    find = _periodic_edges if any(pbc) else _open_edges
+    senders, receivers, shifts = find(positions, np.asarray(cell, np.float64), np.array(pbc, bool), cutoff)
+    order = np.lexsort((senders, receivers))
+    return senders[order].astype(np.int32), receivers[order].astype(np.int32), shifts[order]
+
+
+def wrap(positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool]) -> np.ndarray:
+    """Positions [atoms, 3] moved by lattice vectors into the cell around the origin, along its periodic directions only, Å."""
+    periodic = np.array(pbc, bool)
+    if not periodic.any():
+        return positions
+    vectors = cell[periodic]
+    return positions - np.round(positions @ np.linalg.pinv(vectors)) @ vectors
+
+
+def _open_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    # A tree needs no box, so atoms may be any distance apart.
+    pairs = cKDTree(positions).query_pairs(cutoff, output_type="ndarray")
+    pairs = pairs[np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1) < cutoff]
+    return pairs.ravel(), pairs[:, ::-1].ravel(), np.zeros((pairs.size, 3))
+
+
+def _periodic_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    wrapped = wrap(positions, cell, tuple(pbc))
+    box, origin = _search_box(wrapped, cell, pbc, cutoff)
+    senders, receivers, images = neighbour_list("ijS", cutoff=cutoff, positions=wrapped - origin, cell=box, pbc=pbc)
+    moved = wrapped - positions
+    shifts = images.astype(np.float64) @ box + moved[receivers] - moved[senders]
+    return senders, receivers, shifts
+
+
+def _search_box(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    """The cell with every non-periodic vector replaced by one orthogonal to all others that spans the atoms, and where it starts."""
+    box, origin = cell.copy(), np.zeros(3)
+    # The last rows of V are an orthonormal basis of what the periodic vectors do not span.
+    orthogonal = np.linalg.svd(cell[pbc])[2][pbc.sum() :]
+    for row, direction in zip(np.flatnonzero(~pbc), orthogonal, strict=True):
+        heights = positions @ direction
+        length = min(np.ptp(heights) + 2 * _MARGIN, _MAX_BOX * cutoff)
+        box[row] = length * direction
+        origin += (heights.min() - _MARGIN) * direction
+    return box, origin

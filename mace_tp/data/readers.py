@@ -1,0 +1,212 @@
+"""Reads labelled structures from extended XYZ, any file that ASE reads, and rMD17 archives."""
+
+import bz2
+import dataclasses
+import gzip
+import io
+import logging
+import lzma
+import re
+import sqlite3
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ase
+import ase.db
+import ase.io
+import numpy as np
+from ase.io.extxyz import key_val_str_to_dict, read_xyz
+from ase.io.formats import UnknownFileTypeError
+
+from mace_tp.data import extended_xyz
+from mace_tp.data.configuration import Configuration, LabelKeys
+from mace_tp.data.labels import energy_label, find_label, forces_label, stress_label
+from mace_tp.data.rmd17 import read_rmd17
+from mace_tp.data.validation import check_configuration
+from mace_tp.errors import InputError
+
+_LOG = logging.getLogger("mace_tp")
+_OPEN: dict[str, Callable] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+_XYZ_SUFFIXES = (".xyz", ".extxyz")
+# A stress of six numbers, which ASE's parser of comment lines refuses under its own word.
+_VOIGT_STRESS = re.compile(r"(?<!\S)stress=([\"'{])\s*((?:[^\s\"'{}]+[\s,]+){5}[^\s\"'{}]+)\s*[\"'}]")
+_VOIGT_TO_MATRIX = (0, 5, 4, 5, 1, 3, 4, 3, 2)
+# What ASE's many parsers raise on a file that they cannot read.
+_UNREADABLE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, EOFError, SyntaxError, ImportError,
+    RuntimeError, sqlite3.Error, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError, UnknownFileTypeError,
+)  # fmt: skip
+_DEFAULT_KEYS = dataclasses.asdict(LabelKeys())
+_LIKELY_KEYS = {
+    "energy": ("energy", "REF_energy", "dft_energy", "DFT_energy", "free_energy", "total_energy", "Energy", "energies"),
+    "forces": ("forces", "REF_forces", "dft_forces", "DFT_forces", "force", "dft_force", "DFT_force", "Forces"),
+    "stress": ("stress", "REF_stress", "dft_stress", "DFT_stress", "Stress", "stresses"),
+}
+
+
+def read_configurations(path: str | Path, keys: LabelKeys) -> list[Configuration]:
+    """Read every frame of a file.
+
+    Extended XYZ (`.xyz`, `.extxyz`, also compressed as `.gz`, `.xz`, `.bz2`), rMD17 archives (`.npz`, in kcal/mol; they have no keys),
+    and whatever else ASE reads. A label is looked for in ASE's calculator results, in `atoms.info` and in `atoms.arrays`;
+    where it is not, it is None. Frames and atoms in messages count from 0, as ASE indexes them.
+
+    Raises:
+        InputError: the file is missing, empty, truncated or not readable, a label or position is not finite, an element is unknown,
+            a frame has no atoms, two atoms are at one place, or a cell is not one.
+    """
+    path = _existing_file(path)
+    if "virial" in keys.stress.lower():
+        raise InputError(f"data.stress_key={keys.stress} names a virial (eV); name a stress (eV/Å³), which is -virial/volume")
+    if path.suffix == ".npz":
+        configurations = read_rmd17(path)
+    else:
+        frames = list(_frames(path))
+        _warn_of_second_labels(frames, keys, path)
+        configurations = [_configuration(atoms, keys, f"{path} frame {index}") for index, atoms in enumerate(frames)]
+    for configuration in configurations:
+        check_configuration(configuration)
+    return configurations
+
+
+def require_labels(configurations: Sequence[Configuration], keys: LabelKeys, need: Sequence[str], path: str | Path) -> None:
+    """Require that some frame of a file has each field of `need` (of `energy`, `forces`, `stress`), and each that has a key of its own.
+
+    Raises:
+        InputError: no frame has it; lists the keys that the file has.
+    """
+    for field, key in dataclasses.asdict(keys).items():
+        wanted = field in need or key != _DEFAULT_KEYS[field]
+        if wanted and all(configuration.labels[field] is None for configuration in configurations):
+            present = label_keys(path)
+            likely = [name for name in _LIKELY_KEYS[field] if name in present]
+            advice = f"; set data.{field}_key={likely[0]}" if likely else ""
+            raise InputError(f"{path}: no frame has {field} under the key {key!r}; keys there: {', '.join(present) or 'none'}{advice}")
+
+
+def label_keys(path: str | Path) -> list[str]:
+    """Every name in a file under which a label could lie, sorted."""
+    path = _existing_file(path)
+    if path.suffix == ".npz":
+        return ["energies", "forces"]
+    names = {name for atoms in _frames(path) for place in _places(atoms) for name in place}
+    return sorted(names - {"numbers", "positions", "config_type"})
+
+
+def _existing_file(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; a file of structures is needed")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty; at least one frame is needed")
+    return path
+
+
+def _frames(path: Path) -> Iterator[ase.Atoms]:
+    if _is_extended_xyz(path):
+        return _extended_xyz_frames(path)
+    return _database_frames(path) if path.suffix == ".db" else _ase_frames(path)
+
+
+def _is_extended_xyz(path: Path) -> bool:
+    return Path(path.name.removesuffix(path.suffix) if path.suffix in _OPEN else path.name).suffix.lower() in _XYZ_SUFFIXES
+
+
+def _extended_xyz_frames(path: Path) -> Iterator[ase.Atoms]:
+    lines = _lines(path)
+    frames = extended_xyz.scan(lines, str(path))
+    # ASE stops at the first blank line, so only the frames' own lines go to it.
+    text = "".join("".join(lines[frame.start : frame.stop]) for frame in frames)
+    reader = read_xyz(io.StringIO(text), slice(None), properties_parser=_parse_comment)
+    for frame in frames:
+        try:
+            atoms = next(reader)
+        except _UNREADABLE as error:
+            extended_xyz.explain(lines, frame, str(path))
+            raise InputError(f"{path} frame {frame.index} (line {frame.line}): cannot be read ({_one_line(error)})") from error
+        yield atoms
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
+            return list(file)
+    except EOFError as error:
+        raise InputError(f"{path}: the compressed file is truncated ({_one_line(error)})") from error
+    except (OSError, UnicodeDecodeError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(f"{path}: cannot be read as text ({_one_line(error)})") from error
+
+
+def _parse_comment(line: str) -> dict[str, Any]:
+    return key_val_str_to_dict(_VOIGT_STRESS.sub(_matrix_from_voigt, line))
+
+
+def _matrix_from_voigt(match: re.Match) -> str:
+    words = match.group(2).replace(",", " ").split()
+    return f'stress="{" ".join(words[index] for index in _VOIGT_TO_MATRIX)}"'
+
+
+def _ase_frames(path: Path) -> Iterator[ase.Atoms]:
+    count = 0
+    try:
+        for atoms in ase.io.iread(path, ":"):
+            yield atoms
+            count += 1
+    except _UNREADABLE as error:
+        raise InputError(f"{path} frame {count}: ASE cannot read it ({_one_line(error)})") from error
+    if count == 0:
+        raise InputError(f"{path}: holds no frames; at least one is needed")
+
+
+def _database_frames(path: Path) -> Iterator[ase.Atoms]:
+    count = 0
+    try:
+        with ase.db.connect(path) as database:
+            for row in database.select():
+                atoms = row.toatoms()
+                atoms.info |= {**row.data, **row.key_value_pairs}
+                yield atoms
+                count += 1
+    except _UNREADABLE as error:
+        raise InputError(f"{path} frame {count}: not a readable ASE database ({_one_line(error)})") from error
+    if count == 0:
+        raise InputError(f"{path}: the database holds no rows; at least one is needed")
+
+
+def _places(atoms: ase.Atoms) -> tuple[Mapping[str, Any], ...]:
+    # The bare results, not get_forces(): that one would apply constraints.
+    results = {} if atoms.calc is None else atoms.calc.results
+    return results, atoms.info, atoms.arrays
+
+
+def _configuration(atoms: ase.Atoms, keys: LabelKeys, source: str) -> Configuration:
+    places = _places(atoms)
+    return Configuration(
+        atomic_numbers=atoms.numbers.astype(np.int64),
+        positions=np.asarray(atoms.positions, np.float64),
+        cell=np.array(atoms.cell, np.float64),
+        pbc=tuple(bool(periodic) for periodic in atoms.pbc),
+        energy=energy_label(find_label(keys.energy, places), keys.energy, source),
+        forces=forces_label(find_label(keys.forces, places), len(atoms), keys.forces, source),
+        stress=stress_label(find_label(keys.stress, places), keys.stress, source),
+        config_type=str(atoms.info.get("config_type", "")),
+        source=source,
+    )
+
+
+def _warn_of_second_labels(frames: Sequence[ase.Atoms], keys: LabelKeys, path: Path) -> None:
+    for field, key in dataclasses.asdict(keys).items():
+        other = f"REF_{field}"
+        both = (find_label(key, _places(atoms)) is not None and find_label(other, _places(atoms)) is not None for atoms in frames)
+        if key == _DEFAULT_KEYS[field] and any(both):
+            _LOG.warning("%s: has both %s and %s; %s is used (data.%s_key=%s for the other)", path, key, other, key, field, other)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,62 @@
+"""The npz files of revised MD17: one molecule, many frames, energies and forces in kcal/mol."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from mace_tp.data.configuration import Configuration
+from mace_tp.data.labels import energy_label, forces_label
+from mace_tp.errors import InputError
+
+# eV: 4184 J over Avogadro's number and the elementary charge (exact, SI 2019).
+KCAL_PER_MOL = 4184 / (6.02214076e23 * 1.602176634e-19)
+_FIELDS = ("nuclear_charges", "coords", "energies", "forces")
+
+
+def read_rmd17(path: Path) -> list[Configuration]:
+    """The frames of an rMD17 archive, in eV and eV/Å.
+
+    It holds `nuclear_charges` [atoms], `coords` [frames, atoms, 3] in Å, `energies` [frames] in kcal/mol and `forces` [frames, atoms, 3]
+    in kcal/mol/Å. Every frame is free of periodic boundaries.
+
+    Raises:
+        InputError: the archive is damaged, a field is missing, or the shapes do not agree.
+
+    Source: Christensen and von Lilienfeld 2020, doi:10.6084/m9.figshare.12672038.
+    """
+    numbers, coords, energies, forces = _load(path)
+    frames, atoms = len(energies), len(numbers)
+    for name, array, shape in (("coords", coords, (frames, atoms, 3)), ("forces", forces, (frames, atoms, 3))):
+        if array.shape != shape:
+            raise InputError(f"{path}: {name} has shape {list(array.shape)}; {frames} energies of {atoms} atoms need {list(shape)}")
+    if frames == 0:
+        raise InputError(f"{path}: holds no frames; at least one is needed")
+    return [
+        Configuration(
+            atomic_numbers=numbers,
+            positions=np.asarray(coords[index], np.float64),
+            cell=np.zeros((3, 3)),
+            pbc=(False, False, False),
+            energy=energy_label(energies[index] * KCAL_PER_MOL, "energies", f"{path} frame {index}"),
+            forces=forces_label(forces[index] * KCAL_PER_MOL, atoms, "forces", f"{path} frame {index}"),
+            stress=None,
+            config_type="",
+            source=f"{path} frame {index}",
+        )
+        for index in range(frames)
+    ]
+
+
+def _load(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            present = archive.files
+            fields = {name: archive[name] for name in _FIELDS if name in present}
+    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: not a readable npz archive; it may be truncated ({error})") from error
+    missing = [name for name in _FIELDS if name not in fields]
+    if missing:
+        raise InputError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(present)}; rMD17 has {', '.join(_FIELDS)}")
+    return fields["nuclear_charges"].astype(np.int64).ravel(), fields["coords"], fields["energies"].ravel(), fields["forces"]

@@ -1,0 +1,21 @@
+"""The numbers that a model takes from its training data."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetStatistics:
+    """Computed once from the training set, handed to the model's constructor, saved with the model."""
+
+    atomic_numbers: tuple[int, ...]  # ascending Z; a species is an index into it
+    atomic_energies: tuple[float, ...]  # E0 of each species, eV
+    avg_num_neighbors: float  # mean number of edges per atom within the cutoff
+    scale: float  # root mean square of the force components, eV/Å
+    shift: float  # mean of (E - sum of E0) per atom, eV
+
+    def to_dict(self) -> dict:
+        return {field: list(value) if isinstance(value, tuple) else value for field, value in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "DatasetStatistics":
+        return cls(**{field: tuple(value) if isinstance(value, list) else value for field, value in values.items()})

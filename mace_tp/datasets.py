@@ -1,0 +1,88 @@
+"""Files named in the configuration → graphs and statistics."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mace_tp.config import Config, DataConfig, build_label_keys
+from mace_tp.data.configuration import Configuration
+from mace_tp.data.graphs import Graph, build_graphs
+from mace_tp.data.readers import read_configurations, require_labels
+from mace_tp.data.splits import read_isolated_atoms, separate_isolated_atoms, split
+from mace_tp.data.statistics import atomic_energies, compute_statistics
+from mace_tp.dataset_statistics import DatasetStatistics
+from mace_tp.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Datasets:
+    """Everything that a training looks at."""
+
+    train: list[Graph]
+    valid: list[Graph]
+    test: dict[str, list[Graph]]  # by file, as given
+    statistics: DatasetStatistics
+    origin_of_energies: str  # a line that says where the E0s come from
+
+
+def load_datasets(config: Config) -> Datasets:
+    """Read all files, split, and take the statistics from the training part.
+
+    Raises:
+        InputError: a file, a label or a field of `data` cannot be used.
+    """
+    data = config.data
+    train, isolated = _read(_paths(data.train, "data.train"), data, _needed_labels(config))
+    if not train:
+        raise InputError(f"data.train={data.train}: no configuration to train on (isolated atoms do not count)")
+    if data.isolated_atoms is not None:
+        isolated = isolated | read_isolated_atoms(data.isolated_atoms, build_label_keys(data))
+    if data.valid is None:
+        train, valid = split(train, data.valid_fraction, config.seed)
+    else:
+        valid, _ = _read(_paths(data.valid, "data.valid"), data, _needed_labels(config))
+    if not valid:
+        raise InputError("no validation set, by which the best model is chosen; give data.valid, or data.valid_fraction above 0")
+    energies, origin = atomic_energies(data.atomic_energies, train, isolated)
+    numbers, values = tuple(energies), tuple(energies.values())
+    cutoff = config.model.cutoff
+    train_graphs = build_graphs(train, numbers, values, cutoff)
+    statistics = compute_statistics(train, train_graphs, energies)
+    tests = {path: _read([path], data, ())[0] for path in (_paths(data.test, "data.test") if data.test is not None else [])}
+    return Datasets(
+        train=train_graphs,
+        valid=build_graphs(valid, numbers, values, cutoff),
+        test={path: build_graphs(frames, numbers, values, cutoff) for path, frames in tests.items()},
+        statistics=statistics,
+        origin_of_energies=origin,
+    )
+
+
+def _needed_labels(config: Config) -> tuple[str, ...]:
+    """Fields that the loss looks at. Stress is optional: molecules have none."""
+    weights = {"energy": (config.loss.energy_weight, config.loss.stage_two.energy_weight),
+               "forces": (config.loss.forces_weight, config.loss.stage_two.forces_weight)}  # fmt: skip
+    return tuple(field for field, values in weights.items() if max(values) > 0)
+
+
+def _read(paths: Sequence[str], data: DataConfig, need: Sequence[str]) -> tuple[list[Configuration], dict[int, float]]:
+    """Configurations of all files, and the isolated atoms among them."""
+    keys = build_label_keys(data)
+    kept: list[Configuration] = []
+    isolated: dict[int, float] = {}
+    for path in paths:
+        frames, atoms = separate_isolated_atoms(read_configurations(path, keys))
+        if frames:
+            require_labels(frames, keys, need, path)
+        kept += frames[: data.max_configurations]
+        isolated |= atoms
+    return kept, isolated
+
+
+def _paths(value: Any, field: str) -> list[str]:
+    """One path or a list of them, each with `~` expanded."""
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not values or not all(isinstance(path, str) for path in values):
+        raise InputError(f"{field}={value}: must be a path or a list of paths")
+    return [str(Path(path).expanduser()) for path in values]

@@ -1,0 +1,32 @@
+"""Where a number was measured: versions, device, threads, memory."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+
+import jax
+
+
+def describe(device: jax.Device, dtype: str) -> dict[str, str | int]:
+    """Versions and hardware, for the log and for every file with timings."""
+    return {
+        "mace_tp": importlib.metadata.version("mace-tp"),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "jaxlib": importlib.metadata.version("jaxlib"),
+        "device": f"{device.platform}: {device.device_kind}",
+        "dtype": dtype,
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "huge_pages": "on" if "hugetlb=1" in os.environ.get("GLIBC_TUNABLES", "") else "off",
+    }
+
+
+def peak_memory_mb(device: jax.Device) -> float:
+    """Largest memory so far: of the device where it counts it, else of this process, MB."""
+    statistics = device.memory_stats()
+    if statistics and "peak_bytes_in_use" in statistics:
+        return statistics["peak_bytes_in_use"] / 1e6
+    kilobyte = 1.0 if sys.platform == "darwin" else 1024.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte / 1e6

@@ -1,0 +1,63 @@
+"""A trained model on files: errors and predictions."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mace_tp.data.batching import BatchLoader, choose_buckets
+from mace_tp.data.configuration import Configuration, LabelKeys
+from mace_tp.data.graphs import Graph, build_graphs
+from mace_tp.data.readers import read_configurations
+from mace_tp.data.splits import separate_isolated_atoms
+from mace_tp.errors import InputError
+from mace_tp.metrics import summarize
+from mace_tp.saved_model import Model
+from mace_tp.training.evaluate import ConfigurationPrediction, evaluate, predictions
+from mace_tp.training.step import make_eval_step, make_predict
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One file, seen by a model."""
+
+    configurations: list[Configuration]
+    graphs: list[Graph]
+    predictions: list[ConfigurationPrediction]
+    errors: dict[str, float]  # meV/atom, meV/Å, meV/Å³, and num_configs
+
+    def total_energies(self, model: Model) -> list[float]:
+        """Predicted energies with the E0s, eV."""
+        zero = np.asarray(model.statistics.atomic_energies)
+        return [float(p.interaction_energy + zero[g.species].sum()) for g, p in zip(self.graphs, self.predictions, strict=True)]
+
+
+class Evaluator:
+    """Compiles a model once for each shape of batch and evaluates files with it."""
+
+    def __init__(self, model: Model, batch_size: int) -> None:
+        self._model, self._batch_size = model, batch_size
+        self._eval_step = make_eval_step(make_predict(model.graphdef, model.architecture.cutoff))
+        self._dtype: jnp.dtype = jax.tree.leaves(model.params)[0].dtype
+
+    def evaluate_file(self, path: str, keys: LabelKeys) -> Evaluation:
+        """Evaluate every configuration of a file; frames tagged as isolated atoms are left out.
+
+        Raises:
+            InputError: the file cannot be used, or has an element that the model does not know.
+        """
+        configurations, _ = separate_isolated_atoms(read_configurations(path, keys))
+        if not configurations:
+            raise InputError(f"{path}: no configuration besides isolated atoms")
+        return self.evaluate(configurations)
+
+    def evaluate(self, configurations: Sequence[Configuration]) -> Evaluation:
+        statistics, params = self._model.statistics, self._model.params
+        graphs = build_graphs(configurations, statistics.atomic_numbers, statistics.atomic_energies, self._model.architecture.cutoff)
+        buckets = choose_buckets(graphs, self._batch_size, shuffle=False)
+        loader = BatchLoader(graphs, self._batch_size, buckets, self._dtype, shuffle=False)
+        errors = summarize(evaluate(self._eval_step, params, loader.epoch(0)))
+        predicted = predictions(self._eval_step, params, graphs, loader.epoch(0))
+        return Evaluation(list(configurations), graphs, predicted, errors | {"num_configs": len(graphs)})

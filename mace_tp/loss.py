@@ -1,0 +1,38 @@
+"""Training loss: weighted mean squared errors of energy per atom, forces and stress."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mace_tp.graph import GraphBatch, nodes_per_graph
+from mace_tp.potential import Prediction
+
+
+@struct.dataclass
+class LossWeights:
+    """Weight of each mean squared error; plain numbers, so that a change of stage compiles nothing."""
+
+    energy: jax.Array | float  # 1/eV²
+    forces: jax.Array | float  # Å²/eV²
+    stress: jax.Array | float  # Å⁶/eV²
+
+
+def weighted_loss(prediction: Prediction, batch: GraphBatch, weights: LossWeights) -> jax.Array:
+    """w_E <((E - Ê)/N)²> + w_F <(F - F̂)²> + w_S <(σ - σ̂)²>, each mean over what is labelled; zero where nothing is.
+
+    Source: ACEsuit's `WeightedEnergyForcesStressLoss`.
+    """
+    energy = _masked_mean(((prediction.energy - batch.energy) / nodes_per_graph(batch)) ** 2, batch.energy_mask)
+    forces = _masked_mean((prediction.forces - batch.forces) ** 2, labelled_nodes(batch)[:, None])
+    stress = _masked_mean((prediction.stress - batch.stress) ** 2, batch.stress_mask[:, None, None])
+    return weights.energy * energy + weights.forces * forces + weights.stress * stress
+
+
+def labelled_nodes(batch: GraphBatch) -> jax.Array:
+    """True for the real atoms whose forces are known [nodes]."""
+    return batch.node_mask & batch.forces_mask[batch.node_graph]
+
+
+def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    mask = jnp.broadcast_to(mask, values.shape)
+    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1)

@@ -1,0 +1,84 @@
+"""Errors as sums that can be merged over batches, and the numbers people read."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mace_tp.graph import GraphBatch, nodes_per_graph
+from mace_tp.loss import LossWeights, labelled_nodes
+from mace_tp.potential import Prediction
+
+_MILLI = 1000.0  # eV → meV
+
+
+@struct.dataclass
+class ErrorSums:
+    """Sums over labelled configurations, atoms and components; means are taken once, at the end."""
+
+    energy_abs: jax.Array  # Σ |ΔE|/N, eV/atom
+    energy_squared: jax.Array  # Σ (ΔE/N)²
+    energy_squared_per_config: jax.Array  # Σ ΔE², eV²
+    num_energies: jax.Array
+    force_abs: jax.Array  # Σ over components, eV/Å
+    force_squared: jax.Array
+    num_force_components: jax.Array
+    stress_abs: jax.Array  # Σ over nine components, eV/Å³
+    stress_squared: jax.Array
+    num_stress_components: jax.Array
+
+
+def error_sums(prediction: Prediction, batch: GraphBatch) -> ErrorSums:
+    """Sums of the errors of one batch; padding and missing labels do not enter."""
+    energy_error = jnp.where(batch.energy_mask, prediction.energy - batch.energy, 0)
+    per_atom = energy_error / nodes_per_graph(batch)
+    node_mask = labelled_nodes(batch)
+    force_error = jnp.where(node_mask[:, None], prediction.forces - batch.forces, 0)
+    stress_error = jnp.where(batch.stress_mask[:, None, None], prediction.stress - batch.stress, 0)
+    return ErrorSums(
+        energy_abs=jnp.sum(jnp.abs(per_atom)),
+        energy_squared=jnp.sum(per_atom**2),
+        energy_squared_per_config=jnp.sum(energy_error**2),
+        num_energies=jnp.sum(batch.energy_mask),
+        force_abs=jnp.sum(jnp.abs(force_error)),
+        force_squared=jnp.sum(force_error**2),
+        num_force_components=3 * jnp.sum(node_mask),
+        stress_abs=jnp.sum(jnp.abs(stress_error)),
+        stress_squared=jnp.sum(stress_error**2),
+        num_stress_components=9 * jnp.sum(batch.stress_mask),
+    )
+
+
+def add(left: ErrorSums, right: ErrorSums) -> ErrorSums:
+    return jax.tree.map(jnp.add, left, right)
+
+
+def summarize(sums: ErrorSums) -> dict[str, float]:
+    """Errors by the names of `metrics.jsonl`: meV/atom, meV, meV/Å, meV/Å³; a kind that has no label is left out."""
+    values = {name: float(value) for name, value in vars(jax.device_get(sums)).items()}
+    errors: dict[str, float] = {}
+    if count := values["num_energies"]:
+        errors["energy_mae"] = _MILLI * values["energy_abs"] / count
+        errors["energy_rmse"] = _MILLI * math.sqrt(values["energy_squared"] / count)
+        errors["energy_rmse_per_config"] = _MILLI * math.sqrt(values["energy_squared_per_config"] / count)
+    if count := values["num_force_components"]:
+        errors["force_mae"] = _MILLI * values["force_abs"] / count
+        errors["force_rmse"] = _MILLI * math.sqrt(values["force_squared"] / count)
+    if count := values["num_stress_components"]:
+        errors["stress_mae"] = _MILLI * values["stress_abs"] / count
+        errors["stress_rmse"] = _MILLI * math.sqrt(values["stress_squared"] / count)
+    return errors
+
+
+def loss_from_sums(sums: ErrorSums, weights: LossWeights) -> jax.Array:
+    """The training loss over everything that the sums have seen, as if it were one batch."""
+
+    def mean(total: jax.Array, count: jax.Array) -> jax.Array:
+        return total / jnp.maximum(count, 1)
+
+    return (
+        weights.energy * mean(sums.energy_squared, sums.num_energies)
+        + weights.forces * mean(sums.force_squared, sums.num_force_components)
+        + weights.stress * mean(sums.stress_squared, sums.num_stress_components)
+    )

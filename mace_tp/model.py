@@ -1,0 +1,121 @@
+"""MACE: element embedding → (interaction → product basis → readout) × layers → node energies."""
+
+import dataclasses
+from typing import Literal
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mace_tp.dataset_statistics import DatasetStatistics
+from mace_tp.graph import GraphBatch
+from mace_tp.nn.embedding import ElementEmbedding, edge_harmonics, radial_embedding
+from mace_tp.nn.interaction import Interaction, MessageSelfConnection, ResidualSelfConnection
+from mace_tp.nn.mlp import RadialMLP
+from mace_tp.nn.product_basis import ProductBasis
+from mace_tp.nn.readout import LinearReadout, MLPReadout
+from mace_tp.tensor_products.base import TensorProduct
+
+
+@dataclasses.dataclass
+class Architecture:
+    """Shape of a MACE model; `model` in the configuration."""
+
+    cutoff: float = 5.0  # Å
+    l_max: int = 3  # highest degree of the edge harmonics
+    hidden_irreps: str = "0e+1o"  # degrees and parities of the features between layers; channels multiply them
+    correlation: int = 3  # highest order of the product basis
+    num_channels: int = 32
+    num_interactions: int = 2  # layers
+    radial_mlp: list[int] = dataclasses.field(default_factory=lambda: [64, 64, 64])
+    num_bessel: int = 8
+    cutoff_power: int = 5  # p of the polynomial envelope
+    readout_mlp: int = 16  # hidden width of the last readout
+    first_interaction: str = "nonresidual"  # or "residual": the self-connection of the first layer
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorProducts:
+    """The tensor product of each site of the model."""
+
+    interaction: TensorProduct
+    product_basis: TensorProduct
+
+
+class Layer(nnx.Module):
+    """One interaction and the product basis over it."""
+
+    def __init__(self, interaction: Interaction, self_connection: MessageSelfConnection | ResidualSelfConnection, product_basis: ProductBasis) -> None:
+        self.interaction = interaction
+        self.self_connection = self_connection
+        self.product_basis = product_basis
+
+    def __call__(self, node_feats: jax.Array, one_hot: jax.Array, edge_attrs: jax.Array, radial: jax.Array, batch: GraphBatch) -> jax.Array:
+        message = self.interaction(node_feats, edge_attrs, radial, batch.senders, batch.receivers)
+        a_basis, residual = self.self_connection(message, node_feats, one_hot)
+        return self.product_basis(a_basis, batch.species, residual)
+
+
+class MACE(nnx.Module):
+    """Interaction energy of every node; the function of ACEsuit's `ScaleShiftMACE`.
+
+    Source: Batatia et al. 2022 (MACE). The symmetric contraction uses the reduced basis (`symmetric_basis.py`).
+    """
+
+    def __init__(
+        self, architecture: Architecture, tensor_products: TensorProducts, statistics: DatasetStatistics, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> None:
+        hidden = e3nn.Irreps(architecture.hidden_irreps)
+        scalars = e3nn.Irreps("0e")
+        self.architecture = architecture
+        self.statistics = statistics
+        self.embedding = ElementEmbedding(len(statistics.atomic_numbers), architecture.num_channels, dtype=dtype, rngs=rngs)
+        self.layers = nnx.List([])
+        self.readouts = nnx.List([])
+        irreps_in = scalars
+        for i in range(architecture.num_interactions):
+            is_last = i == architecture.num_interactions - 1
+            irreps_out = scalars if is_last else hidden
+            residual = i > 0 or architecture.first_interaction == "residual"
+            self.layers.append(_layer(architecture, tensor_products, statistics, irreps_in, irreps_out, residual, dtype, rngs))
+            if is_last and architecture.num_interactions > 1:
+                self.readouts.append(MLPReadout(architecture.num_channels, architecture.readout_mlp, dtype=dtype, rngs=rngs))
+            else:
+                self.readouts.append(LinearReadout(architecture.num_channels, dtype=dtype, rngs=rngs))
+            irreps_in = irreps_out
+
+    def __call__(self, edge_vectors: jax.Array, batch: GraphBatch) -> jax.Array:
+        """Interaction energy of each node [nodes], eV, without E0. Scalars must come first in the hidden irreps.
+
+        Args:
+            edge_vectors: receiver - sender [edges, 3], Å.
+            batch: supplies elements and connectivity; its positions are not looked at.
+        """
+        architecture, statistics = self.architecture, self.statistics
+        radial = radial_embedding(edge_vectors, architecture.cutoff, architecture.num_bessel, architecture.cutoff_power)
+        edge_attrs = edge_harmonics(edge_vectors, architecture.l_max)
+        one_hot = jax.nn.one_hot(batch.species, len(statistics.atomic_numbers), dtype=edge_vectors.dtype)
+        node_feats = self.embedding(batch.species)
+        energy = jnp.zeros(batch.num_nodes, edge_vectors.dtype)
+        for layer, readout in zip(self.layers, self.readouts):
+            node_feats = layer(node_feats, one_hot, edge_attrs, radial, batch)
+            energy += readout(node_feats[0])
+        return statistics.scale * energy + statistics.shift
+
+
+def _layer(
+    architecture: Architecture, tensor_products: TensorProducts, statistics: DatasetStatistics, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps,
+    residual: bool, dtype: jnp.dtype, rngs: nnx.Rngs,
+) -> Layer:  # fmt: skip
+    channels, num_species = architecture.num_channels, len(statistics.atomic_numbers)
+    harmonics = e3nn.s2_irreps(architecture.l_max)
+    plan = tensor_products.interaction.interaction(irreps_in, harmonics, harmonics)
+    radial_mlp = RadialMLP(architecture.num_bessel, architecture.radial_mlp, plan.num_weights, channels, dtype=dtype, rngs=rngs)
+    interaction = Interaction(plan, irreps_in, harmonics, radial_mlp, statistics.avg_num_neighbors, channels, dtype=dtype, rngs=rngs)
+    if residual:
+        self_connection = ResidualSelfConnection(irreps_in, irreps_out, channels, num_species, dtype=dtype, rngs=rngs)
+    else:
+        self_connection = MessageSelfConnection(harmonics, channels, num_species, dtype=dtype, rngs=rngs)
+    basis_plan = tensor_products.product_basis.product_basis(harmonics, irreps_out, architecture.correlation)
+    return Layer(interaction, self_connection, ProductBasis(basis_plan, channels, num_species, dtype=dtype, rngs=rngs))

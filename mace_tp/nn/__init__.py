@@ -1,0 +1,1 @@
+"""Layers of MACE: they hold parameters and call pure functions and tensor-product plans."""

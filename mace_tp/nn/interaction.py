@@ -1,0 +1,58 @@
+"""Interaction block: messages from neighbors, and the self-connection around them."""
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mace_tp.nn.linear import Linear, SpeciesLinear
+from mace_tp.nn.mlp import RadialMLP
+from mace_tp.tensor_products.base import InteractionPlan
+
+
+class Interaction(nnx.Module):
+    """Linear → radially weighted tensor product with the harmonics, summed over neighbors → linear / average neighbors.
+
+    Source: Batatia et al. 2022 (MACE), eqs. 8 and 9; ACEsuit's `RealAgnostic...InteractionBlock`.
+    """
+
+    def __init__(
+        self, plan: InteractionPlan, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, radial_mlp: RadialMLP, avg_num_neighbors: float,
+        channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs,
+    ) -> None:  # fmt: skip
+        self.plan = plan
+        self.linear_up = Linear(irreps_in, irreps_in, channels, dtype=dtype, rngs=rngs)
+        self.radial_mlp = radial_mlp
+        self.linear = Linear(plan.irreps_out, irreps_out, channels, dtype=dtype, rngs=rngs)
+        self.avg_num_neighbors = avg_num_neighbors
+
+    def __call__(
+        self, node_feats: jax.Array, edge_attrs: jax.Array, radial_embedding: jax.Array, senders: jax.Array, receivers: jax.Array
+    ) -> jax.Array:
+        """Messages [components, nodes, channels] at the receivers."""
+        weights = self.radial_mlp(radial_embedding)
+        summed = self.plan(weights, self.linear_up(node_feats), edge_attrs, senders, receivers)
+        return self.linear(summed) / self.avg_num_neighbors
+
+
+class MessageSelfConnection(nnx.Module):
+    """Element-dependent mixing of the message, no residual: ACEsuit's `RealAgnosticInteractionBlock`."""
+
+    def __init__(self, irreps_message: e3nn.Irreps, channels: int, num_species: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        self.skip = SpeciesLinear(irreps_message, irreps_message, channels, num_species, dtype=dtype, rngs=rngs)
+
+    def __call__(self, message: jax.Array, node_feats: jax.Array, one_hot: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return self.skip(message, one_hot), jnp.zeros((), message.dtype)
+
+
+class ResidualSelfConnection(nnx.Module):
+    """Element-dependent mixing of the layer's input, added after the product: ACEsuit's `RealAgnosticResidualInteractionBlock`."""
+
+    def __init__(
+        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, num_species: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> None:
+        self.skip = SpeciesLinear(irreps_in, irreps_out, channels, num_species, dtype=dtype, rngs=rngs)
+
+    def __call__(self, message: jax.Array, node_feats: jax.Array, one_hot: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A-basis, and the residual that is added to the product basis (broadcastable to its shape)."""
+        return message, self.skip(node_feats, one_hot)

@@ -1,0 +1,75 @@
+"""Equivariant linear maps over channels, for features [components, nodes, channels]."""
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+def normal(rngs: nnx.Rngs, shape: tuple[int, ...], dtype: jnp.dtype) -> nnx.Param:
+    """Parameter of unit variance; the fan-in is divided out where it is used, as in e3nn."""
+    return nnx.Param(jax.random.normal(rngs.params(), shape, dtype))
+
+
+class Linear(nnx.Module):
+    """Mixes the copies and channels of each irrep, e3nn's `Linear` without bias.
+
+    Args:
+        irreps_in: irreps of the input; several copies of one irrep are mixed.
+        irreps_out: irreps of the output, one copy each.
+        channels: channels of input and output.
+    """
+
+    def __init__(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        missing = [str(irrep.ir) for irrep in irreps_out if irrep.ir not in irreps_in]
+        if missing:
+            raise ValueError(f"no path reaches {', '.join(missing)} from {irreps_in}")
+        self.irreps_in = irreps_in.simplify()
+        self.irreps_out = irreps_out
+        self.weights = nnx.Dict(
+            {str(irrep.ir): normal(rngs, (self.irreps_in.count(irrep.ir), channels, channels), dtype) for irrep in irreps_out}
+        )
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        outputs = []
+        for out in self.irreps_out:
+            position = [irrep.ir for irrep in self.irreps_in].index(out.ir)
+            copies = self.irreps_in[position].mul
+            block = features[self.irreps_in.slices()[position]].reshape(copies, out.ir.dim, *features.shape[1:])
+            weight = self.weights[str(out.ir)][...]
+            weight = weight / jnp.sqrt(copies * weight.shape[1]).astype(weight.dtype)
+            outputs.append(jnp.einsum("pmnc,pcd->mnd", block, weight))
+        return jnp.concatenate(outputs)
+
+
+class SpeciesLinear(nnx.Module):
+    """Mixes the channels of each irrep with a matrix of its own for every element.
+
+    It is e3nn's `FullyConnectedTensorProduct` with one-hot elements; irreps of the output that the input lacks are zero.
+    """
+
+    def __init__(
+        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, num_species: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> None:
+        self.irreps_in = irreps_in
+        self.irreps_out = irreps_out
+        shared = [irrep.ir for irrep in irreps_out if irrep.ir in irreps_in]
+        self.weights = nnx.Dict({str(ir): normal(rngs, (num_species, channels, channels), dtype) for ir in shared})
+
+    def __call__(self, features: jax.Array, one_hot: jax.Array) -> jax.Array:
+        """Features [components, nodes, channels] and one-hot elements [nodes, elements] → [components, nodes, channels]."""
+        blocks = {str(irrep.ir): features[rows] for irrep, rows in zip(self.irreps_in, self.irreps_in.slices())}
+        outputs = []
+        for out in self.irreps_out:
+            if str(out.ir) in self.weights:
+                outputs.append(self._mix(blocks[str(out.ir)], one_hot, self.weights[str(out.ir)][...]))
+            else:
+                outputs.append(jnp.zeros((out.ir.dim, *features.shape[1:]), features.dtype))
+        return jnp.concatenate(outputs)
+
+    def _mix(self, block: jax.Array, one_hot: jax.Array, weight: jax.Array) -> jax.Array:
+        num_species, channels, _ = weight.shape
+        weight = weight.reshape(num_species * channels, channels) / jnp.sqrt(num_species * channels).astype(weight.dtype)
+        # One matrix product over (element, channel) instead of a gathered matrix per node.
+        expanded = (one_hot[:, :, None] * block[:, :, None, :]).reshape(*block.shape[:2], num_species * channels)
+        return expanded @ weight

@@ -1,0 +1,37 @@
+"""Multilayer perceptrons without bias, normalized as e3nn does it."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mace_tp.nn.linear import normal
+
+# 1 / sqrt(E[silu(z)²]) for normal z. The exact value is 1.67653; this is the Monte-Carlo estimate that e3nn's
+# `normalize2mom` uses, so that models of ACEsuit's MACE can be read exactly.
+SILU_NORMALIZATION = 1.6791767923989418
+
+
+def normalized_silu(x: jax.Array) -> jax.Array:
+    """silu scaled to a second moment of one for normal input."""
+    return SILU_NORMALIZATION * jax.nn.silu(x)
+
+
+class RadialMLP(nnx.Module):
+    """Radial basis → weights of the interaction's paths. Zero in gives zero out, so padded edges send nothing."""
+
+    def __init__(self, num_basis: int, hidden: Sequence[int], num_weights: int, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        sizes = [num_basis, *hidden]
+        self.hidden = nnx.List([normal(rngs, (fan_in, fan_out), dtype) for fan_in, fan_out in zip(sizes[:-1], sizes[1:])])
+        self.output = normal(rngs, (num_weights, sizes[-1], channels), dtype)
+
+    def __call__(self, radial_embedding: jax.Array) -> list[jax.Array]:
+        """Embedding [edges, num_basis] → num_weights arrays [edges, channels].
+
+        One array for each path: slices of a single one would make the derivative a sum of zero-padded arrays.
+        """
+        x = radial_embedding
+        for weight in self.hidden:
+            x = normalized_silu(x @ (weight[...] / jnp.sqrt(weight.shape[0]).astype(x.dtype)))
+        return [x @ weight for weight in self.output[...] / jnp.sqrt(x.shape[-1]).astype(x.dtype)]

@@ -1,0 +1,141 @@
+"""A trained model on disk: weights as safetensors and everything else as JSON; nothing in it can execute code."""
+
+import dataclasses
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import nnx
+
+from mace_tp.config import TensorProductConfig, build_tensor_products
+from mace_tp.dataset_statistics import DatasetStatistics
+from mace_tp.errors import InputError
+from mace_tp.model import MACE, Architecture, TensorProducts
+from mace_tp.training.state import Params
+
+_FORMAT = 1
+_WEIGHTS, _DESCRIPTION = "weights.safetensors", "model.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A MACE model as a pure function: its structure, its parameters, and what it was made of."""
+
+    graphdef: nnx.GraphDef
+    params: Params
+    architecture: Architecture
+    tensor_product: TensorProductConfig
+    statistics: DatasetStatistics
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
+
+
+def create_model(
+    architecture: Architecture, tensor_product: TensorProductConfig, statistics: DatasetStatistics, dtype: jnp.dtype, seed: int
+) -> Model:
+    """A model with random parameters; the initialisation runs as one compiled function."""
+    products = build_tensor_products(tensor_product)
+
+    def split(seed: int) -> tuple[nnx.GraphDef, Params]:
+        return nnx.split(MACE(architecture, products, statistics, dtype=dtype, rngs=nnx.Rngs(params=seed)), nnx.Param)
+
+    graphdef, _ = _structure(architecture, products, statistics, dtype)
+    params = jax.jit(lambda: split(seed)[1])()
+    return Model(graphdef, params, architecture, tensor_product, statistics)
+
+
+def _structure(
+    architecture: Architecture, products: TensorProducts, statistics: DatasetStatistics, dtype: jnp.dtype
+) -> tuple[nnx.GraphDef, Params]:
+    """Structure and parameter shapes, without computing anything."""
+    abstract = nnx.eval_shape(lambda: MACE(architecture, products, statistics, dtype=dtype, rngs=nnx.Rngs(params=0)))
+    return nnx.split(abstract, nnx.Param)
+
+
+def save_model(directory: Path, model: Model, notes: dict[str, Any]) -> None:
+    """Write the model; the files of an earlier one are replaced one by one, each complete or not at all.
+
+    Args:
+        directory: made if it is not there.
+        model: what to save.
+        notes: anything JSON that a reader of the model should know: errors, units, data.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    packages = ("mace-tp", "jax", "jaxlib", "flax", "e3nn-jax")
+    description = {
+        "format": _FORMAT,
+        "architecture": dataclasses.asdict(model.architecture),
+        "tensor_product": dataclasses.asdict(model.tensor_product),
+        "statistics": model.statistics.to_dict(),
+        "units": {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³ (ASE's sign)"},
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "notes": notes,
+    }
+    weights = {name: np.asarray(value) for name, value in _named(model.params).items()}
+    _replace(directory / _WEIGHTS, safetensors.numpy.save(weights))
+    _replace(directory / _DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False).encode())
+
+
+def load_model(path: str | Path, dtype: jnp.dtype | None = None) -> Model:
+    """Read a model directory, or the run directory that holds one.
+
+    Args:
+        path: `RUN/model` or `RUN`.
+        dtype: of the parameters; as saved if None.
+
+    Raises:
+        InputError: there is no model, or its files do not belong together.
+    """
+    directory = _model_directory(Path(path))
+    try:
+        description = json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))
+        weights = safetensors.numpy.load_file(directory / _WEIGHTS)
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"{directory}: cannot be read as a model ({error})") from error
+    if description.get("format") != _FORMAT:
+        raise InputError(f"{directory / _DESCRIPTION}: format {description.get('format')}, this version reads {_FORMAT}")
+    architecture = Architecture(**description["architecture"])
+    tensor_product = TensorProductConfig(**description["tensor_product"])
+    statistics = DatasetStatistics.from_dict(description["statistics"])
+    dtype = dtype or next(iter(weights.values())).dtype
+    graphdef, shapes = _structure(architecture, build_tensor_products(tensor_product), statistics, dtype)
+    expected = {name: leaf.shape for name, leaf in _named(shapes).items()}
+    found = {name: weight.shape for name, weight in weights.items()}
+    if expected != found:
+        name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+        raise InputError(f"{directory / _WEIGHTS}: {name} has shape {found.get(name)}, the model in {_DESCRIPTION} needs {expected.get(name)}")
+    leaves = [jnp.asarray(weights[name], dtype) for name in _named(shapes)]
+    params = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    return Model(graphdef, params, architecture, tensor_product, statistics)
+
+
+def _model_directory(path: Path) -> Path:
+    for directory in (path, path / "model"):
+        if (directory / _DESCRIPTION).exists():
+            return directory
+    raise InputError(f"{path}: no model here; give a run directory, or its folder `model` with {_DESCRIPTION} and {_WEIGHTS}")
+
+
+def _named(params: Params) -> dict[str, Any]:
+    """Leaves by dotted name, such as `layers.0.interaction.linear.weights.1o`, in the order of the tree."""
+    paths = jax.tree_util.tree_flatten_with_path(params)[0]
+    return {jax.tree_util.keystr(path[:-1] if _is_value(path[-1]) else path, simple=True, separator="."): leaf for path, leaf in paths}
+
+
+def _is_value(key: Any) -> bool:
+    """The last step of a path goes from an nnx variable to its array."""
+    return isinstance(key, jax.tree_util.GetAttrKey) or str(key) == ".value"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(content)
+    temporary.replace(path)

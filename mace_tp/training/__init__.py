@@ -1,0 +1,1 @@
+"""Training: state, optimizer, compiled steps, loop, evaluation, checkpoints."""

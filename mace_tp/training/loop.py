@@ -1,0 +1,138 @@
+"""The training loop: epochs of compiled steps. What to do between epochs is the caller's business."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mace_tp.graph import GraphBatch
+from mace_tp.loss import LossWeights
+from mace_tp.training.optimizer import Schedule
+from mace_tp.training.state import TrainState
+from mace_tp.training.step import CompiledStep, Control
+
+# One synchronisation with the device for so many steps, or for so many seconds of slow ones: often enough for a live
+# progress bar and a deadline, rarely enough to cost nothing.
+_WINDOW = 10
+_WINDOW_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of the training with its own loss weights."""
+
+    start: float  # progress at which it begins, in [0, 1]
+    weights: LossWeights
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a training does, as functions of its progress."""
+
+    max_epochs: int
+    deadline: float | None  # time.monotonic() at which to stop, s; None for never
+    started: float  # time.monotonic() at which the training began, s
+    learning_rate: float
+    schedule: Schedule
+    stages: tuple[Stage, ...]  # ascending; the first starts at 0
+    ema_decay: float
+    dtype: np.dtype
+
+    def progress(self, epochs: float) -> float:
+        """Fraction of the training that is done, by epochs or by the clock, whichever is further."""
+        by_epochs = epochs / self.max_epochs
+        if self.deadline is None:
+            return by_epochs
+        return max(by_epochs, (time.monotonic() - self.started) / (self.deadline - self.started))
+
+    def stage(self, progress: float) -> int:
+        return max(i for i, stage in enumerate(self.stages) if progress >= stage.start)
+
+    def control(self, progress: float) -> Control:
+        rate = self.learning_rate * self.schedule(progress)
+        control = Control(learning_rate=rate, weights=self.stages[self.stage(progress)].weights, ema_decay=self.ema_decay)
+        # Arrays, not Python numbers: a step is compiled for the types that it is given.
+        return jax.tree.map(lambda value: np.asarray(value, self.dtype), control)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochSummary:
+    """What one epoch of training did."""
+
+    num_steps: int
+    loss: float  # mean over steps
+    learning_rate: float  # of the last step
+    seconds: float
+    step_seconds: float | None  # median over windows of steps without a compilation; None if there was none
+    compile_seconds: float
+
+
+Report = Callable[[float, float, int], None]
+"""(progress, recent loss, steps done in this epoch) → None, for a progress bar."""
+
+
+def train_epoch(
+    state: TrainState, batches: Iterable[GraphBatch], train_step: CompiledStep, plan: Plan, epoch: int, num_batches: int, report: Report
+) -> tuple[TrainState, EpochSummary]:
+    """Train on every batch of epoch `epoch` (counted from 0), or until the deadline."""
+    began = time.monotonic()
+    losses: list[jax.Array] = []
+    windows = _Windows(train_step)
+    control = plan.control(plan.progress(epoch))
+    for batch in batches:
+        progress = plan.progress(epoch + len(losses) / num_batches)
+        if progress >= 1 and losses:
+            break
+        control = plan.control(progress)
+        state, loss = train_step(state, batch, control)
+        losses.append(loss)
+        if windows.is_full():
+            windows.close(jax.block_until_ready(loss))
+            report(progress, float(loss), len(losses))
+    windows.close(jax.block_until_ready(losses[-1]))
+    summary = EpochSummary(
+        num_steps=len(losses),
+        loss=float(jnp.mean(jnp.stack(losses))),
+        learning_rate=float(control.learning_rate),
+        seconds=time.monotonic() - began,
+        step_seconds=windows.median(),
+        compile_seconds=windows.compile_seconds,
+    )
+    return state, summary
+
+
+class _Windows:
+    """Times windows of steps, with one synchronisation at the end of each; a window with a compilation does not count."""
+
+    def __init__(self, step: CompiledStep) -> None:
+        self._step = step
+        self._compile_start = self._compile_seen = step.compile_seconds
+        self._start = time.monotonic()
+        self._count = 0
+        self._limit = 1
+        self._seconds: list[float] = []
+
+    @property
+    def compile_seconds(self) -> float:
+        return self._step.compile_seconds - self._compile_start
+
+    def is_full(self) -> bool:
+        """Count one more step; true when it is time to synchronise."""
+        self._count += 1
+        return self._count >= self._limit or self._step.compile_seconds != self._compile_seen
+
+    def close(self, _: jax.Array) -> None:
+        """End the window; call it once the device is idle."""
+        now = time.monotonic()
+        if self._count and self._step.compile_seconds == self._compile_seen:
+            per_step = (now - self._start) / self._count
+            self._seconds.append(per_step)
+            self._limit = max(1, min(_WINDOW, int(_WINDOW_SECONDS / per_step)))
+        self._compile_seen = self._step.compile_seconds
+        self._start, self._count = now, 0
+
+    def median(self) -> float | None:
+        return float(np.median(self._seconds)) if self._seconds else None

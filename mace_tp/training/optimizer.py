@@ -1,0 +1,118 @@
+"""AMSGrad with the weight decay of ACEsuit's MACE, and learning rates as functions of progress."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def make_optimizer(*, amsgrad: bool, beta1: float, beta2: float, weight_decay: float, max_grad_norm: float) -> optax.GradientTransformation:
+    """Gradient → direction of the update, for a learning rate of one.
+
+    The decay is added to the gradient (L2, not decoupled) and only where MACE puts it: on the linear map after the
+    interaction and on the product basis.
+
+    Args:
+        amsgrad: divide by the largest second moment so far instead of the current one.
+        beta1: decay of the first moment.
+        beta2: decay of the second moment.
+        weight_decay: coefficient of the L2 term.
+        max_grad_norm: global norm to which larger gradients are scaled; infinity turns it off.
+    """
+    adam = _scale_by_torch_amsgrad(beta1, beta2) if amsgrad else optax.scale_by_adam(beta1, beta2)
+    return optax.chain(
+        optax.clip_by_global_norm(max_grad_norm),
+        optax.add_decayed_weights(weight_decay, mask=decay_mask),
+        adam,
+        optax.scale(-1.0),
+    )
+
+
+def decay_mask(params: optax.Params) -> optax.Params:
+    """True for the parameters that are decayed."""
+
+    def is_decayed(path: tuple, _: jax.Array) -> bool:
+        names = [str(getattr(key, "key", key)) for key in path]
+        return "product_basis" in names or ("interaction" in names and "linear" in names)
+
+    return jax.tree_util.tree_map_with_path(is_decayed, params)
+
+
+def _scale_by_torch_amsgrad(beta1: float, beta2: float) -> optax.GradientTransformation:
+    """AMSGrad that keeps the largest *uncorrected* second moment, as torch does.
+
+    optax by default takes the maximum after the bias correction, where the first, large gradients weigh as much as any
+    later one and slow the whole training down.
+    """
+    raw = optax.scale_by_amsgrad(beta1, beta2, bias_correction_nu=False)
+
+    def update(updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None) -> tuple[optax.Updates, optax.OptState]:
+        updates, state = raw.update(updates, state, params)
+        correction = jnp.sqrt(1 - beta2 ** state.count.astype(jnp.float32))
+        return jax.tree.map(lambda u: u * correction.astype(u.dtype), updates), state
+
+    return optax.GradientTransformation(raw.init, update)
+
+
+@dataclasses.dataclass
+class ConstantSchedule:
+    """The same learning rate, after a linear warm-up."""
+
+    warmup: float = 0.0  # fraction of the training
+
+    def __call__(self, progress: float) -> float:
+        return _warmup(progress, self.warmup)
+
+    def observe(self, valid_loss: float) -> None:
+        """Nothing to learn from the validation loss."""
+
+
+@dataclasses.dataclass
+class CosineSchedule:
+    """Half a cosine from one to `final`, after a linear warm-up."""
+
+    warmup: float = 0.0  # fraction of the training
+    final: float = 0.0  # factor at the end
+
+    def __call__(self, progress: float) -> float:
+        if progress < self.warmup:
+            return _warmup(progress, self.warmup)
+        phase = (progress - self.warmup) / (1 - self.warmup)
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(phase, 1.0)))
+
+    def observe(self, valid_loss: float) -> None:
+        """Nothing to learn from the validation loss."""
+
+
+@dataclasses.dataclass
+class PlateauSchedule:
+    """Multiplied by `factor` whenever the validation loss has not improved for `patience` epochs (ACEsuit: 0.8 and 50)."""
+
+    warmup: float = 0.0
+    factor: float = 0.8
+    patience: int = 50
+    scale: float = 1.0  # current factor
+    best: float = math.inf
+    num_bad: int = 0
+
+    def __call__(self, progress: float) -> float:
+        return self.scale * _warmup(progress, self.warmup)
+
+    def observe(self, valid_loss: float) -> None:
+        """Learn the validation loss of an epoch. An improvement is one of more than 1e-4 relative, torch's default."""
+        if valid_loss < self.best * (1 - 1e-4):
+            self.best, self.num_bad = valid_loss, 0
+            return
+        self.num_bad += 1
+        if self.num_bad > self.patience:
+            self.scale, self.num_bad = self.scale * self.factor, 0
+
+
+Schedule = ConstantSchedule | CosineSchedule | PlateauSchedule
+"""(progress in [0, 1]) → factor on the learning rate."""
+
+
+def _warmup(progress: float, warmup: float) -> float:
+    return min(1.0, progress / warmup) if warmup > 0 else 1.0

@@ -1,0 +1,95 @@
+"""The compiled steps: one update, one evaluation."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx, struct
+
+from mace_tp.graph import GraphBatch
+from mace_tp.loss import LossWeights, weighted_loss
+from mace_tp.metrics import ErrorSums, error_sums
+from mace_tp.potential import Prediction, predict
+from mace_tp.training.state import Params, TrainState
+
+
+@struct.dataclass
+class Control:
+    """What may change from step to step without compiling again."""
+
+    learning_rate: jax.Array
+    weights: LossWeights
+    ema_decay: jax.Array
+
+
+Predict = Callable[[Params, GraphBatch], Prediction]
+
+
+class CompiledStep:
+    """A jitted function of (state, batch, ...) that is compiled ahead of time, once for each shape of the batch.
+
+    It knows what `jax.jit` does not tell: how many compilations there were and how long they took.
+    """
+
+    def __init__(self, function: Callable, donate_state: bool = False) -> None:
+        self._jitted = jax.jit(function, donate_argnums=0 if donate_state else ())
+        self._compiled: dict[tuple[int, int, int], jax.stages.Compiled] = {}
+        self.compile_seconds = 0.0
+
+    @property
+    def num_compilations(self) -> int:
+        return len(self._compiled)
+
+    def flops(self) -> float:
+        """XLA's own count of floating-point operations, of the largest shape compiled so far; zero before that."""
+        costs = [compiled.cost_analysis() for compiled in self._compiled.values()]
+        return max((float(cost.get("flops", 0.0)) for cost in costs), default=0.0)
+
+    def __call__(self, state: TrainState | Params, batch: GraphBatch, *rest: Control) -> Any:
+        shape = (batch.num_nodes, batch.num_edges, batch.num_graphs)
+        if shape not in self._compiled:
+            start = time.monotonic()
+            self._compiled[shape] = self._jitted.lower(state, batch, *rest).compile()
+            self.compile_seconds += time.monotonic() - start
+        return self._compiled[shape](state, batch, *rest)
+
+
+def make_predict(graphdef: nnx.GraphDef, cutoff: float) -> Predict:
+    """Pure function (parameters, batch) → prediction of an nnx model over edge vectors."""
+
+    def predict_batch(params: Params, batch: GraphBatch) -> Prediction:
+        return predict(nnx.merge(graphdef, params), batch, cutoff)
+
+    return predict_batch
+
+
+def make_train_step(predict_batch: Predict, optimizer: optax.GradientTransformation) -> CompiledStep:
+    """(state, batch, control) → (state, loss). The state given in is consumed."""
+
+    def train_step(state: TrainState, batch: GraphBatch, control: Control) -> tuple[TrainState, jax.Array]:
+        def loss_of(params: Params) -> jax.Array:
+            return weighted_loss(predict_batch(params, batch), batch, control.weights)
+
+        loss, gradient = jax.value_and_grad(loss_of)(state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = jax.tree.map(lambda p, update: p + control.learning_rate.astype(p.dtype) * update, state.params, updates)
+        step = state.step + 1
+        # As in torch_ema: a young average follows the parameters, so that its start is forgotten.
+        decay = jnp.minimum(control.ema_decay, (1 + step) / (10 + step))
+        ema_params = jax.tree.map(lambda ema, new: ema + (1 - decay).astype(new.dtype) * (new - ema), state.ema_params, params)
+        return TrainState(step=step, params=params, ema_params=ema_params, opt_state=opt_state), loss
+
+    return CompiledStep(train_step, donate_state=True)
+
+
+def make_eval_step(predict_batch: Predict) -> CompiledStep:
+    """(parameters, batch) → (prediction, sums of errors): one compilation serves errors, plots and files of predictions."""
+
+    def eval_step(params: Params, batch: GraphBatch) -> tuple[Prediction, ErrorSums]:
+        prediction = predict_batch(params, batch)
+        return prediction, error_sums(prediction, batch)
+
+    return CompiledStep(eval_step)

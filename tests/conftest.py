@@ -1,0 +1,117 @@
+"""What tests share: float64 on the CPU, a compilation cache, three small systems and a small model."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from mace_tp.config import TensorProductConfig, build_tensor_products
+from mace_tp.data.batching import pad_batch
+from mace_tp.data.buckets import Bucket
+from mace_tp.data.configuration import Configuration
+from mace_tp.data.graphs import build_graphs
+from mace_tp.dataset_statistics import DatasetStatistics
+from mace_tp.graph import GraphBatch
+from mace_tp.model import MACE, Architecture
+from mace_tp.potential import Prediction
+from mace_tp.training.step import make_predict
+from mace_tp.training.state import Params
+
+jax.config.update("jax_enable_x64", True)
+# Compiling is most of the time of the tests, and from run to run nearly all of it is the same.
+_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mace-tp" / "test-compilations"
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+STATISTICS = DatasetStatistics(
+    atomic_numbers=(1, 6, 8), atomic_energies=(-1.25, 2.5, -0.75), avg_num_neighbors=0.5, scale=0.8, shift=-0.2
+)
+ARCHITECTURE = Architecture(cutoff=4.0, l_max=2, num_channels=4, radial_mlp=[8, 8], num_bessel=4, readout_mlp=4)
+BUCKET = Bucket(nodes=12, edges=256, graphs=4)
+
+
+@pytest.fixture(scope="session")
+def statistics() -> DatasetStatistics:
+    return STATISTICS
+
+
+@pytest.fixture(scope="session")
+def architecture() -> Architecture:
+    return ARCHITECTURE
+
+
+@pytest.fixture(scope="session")
+def molecule() -> Configuration:
+    """Formaldehyde, distorted out of its plane, with labels of no meaning."""
+    positions = np.array([[0.0, 0.0, 0.0], [1.21, 0.1, -0.2], [-0.55, 0.95, 0.1], [-0.6, -0.85, 0.4]])
+    forces = np.array([[0.3, -0.1, 0.2], [-0.5, 0.2, 0.1], [0.1, 0.1, -0.6], [0.1, -0.2, 0.3]])
+    return Configuration(np.array([6, 8, 1, 1]), positions, np.zeros((3, 3)), (False,) * 3, -1.5, forces, None, "", "molecule")
+
+
+@pytest.fixture(scope="session")
+def crystal() -> Configuration:
+    """Three atoms in a triclinic cell that is smaller than the cutoff, so that atoms meet their own images."""
+    positions = np.array([[0.1, 0.0, 0.2], [1.6, 1.3, 0.1], [0.3, 1.5, 1.9]])
+    cell = np.array([[2.9, 0.2, -0.1], [0.4, 3.1, 0.3], [-0.2, 0.1, 3.4]])
+    forces = np.array([[0.2, 0.4, -0.3], [-0.1, -0.2, 0.5], [-0.1, -0.2, -0.2]])
+    stress = np.array([[0.02, 0.01, 0.0], [0.01, -0.03, 0.02], [0.0, 0.02, 0.01]])
+    return Configuration(np.array([6, 8, 1]), positions, cell, (True,) * 3, 0.8, forces, stress, "", "crystal")
+
+
+@pytest.fixture(scope="session")
+def lone_atom() -> Configuration:
+    """An oxygen atom without neighbors, and without labels."""
+    return Configuration(np.array([8]), np.array([[0.3, -0.2, 0.1]]), np.zeros((3, 3)), (False,) * 3, None, None, None, "", "atom")
+
+
+@pytest.fixture(scope="session")
+def make_batch() -> Callable[..., GraphBatch]:
+    """Builds a float64 batch of the configurations; always of one shape, so that a function of it is compiled once."""
+
+    def make(*configurations: Configuration, bucket: Bucket = BUCKET) -> GraphBatch:
+        graphs = build_graphs(configurations, STATISTICS.atomic_numbers, STATISTICS.atomic_energies, ARCHITECTURE.cutoff)
+        return pad_batch(graphs, bucket, np.float64)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def batch(make_batch, molecule, crystal, lone_atom) -> GraphBatch:
+    return make_batch(molecule, crystal, lone_atom)
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., tuple[nnx.GraphDef, Params]]:
+    """Builds a float64 model with random parameters as (graphdef, parameters), by default a small one."""
+
+    def make(
+        architecture: Architecture = ARCHITECTURE, statistics: DatasetStatistics = STATISTICS, tensor_product: str = "cg"
+    ) -> tuple[nnx.GraphDef, Params]:
+        products = build_tensor_products(TensorProductConfig(tensor_product, tensor_product))
+        model = nnx.eval_shape(lambda: MACE(architecture, products, statistics, dtype=np.dtype(np.float64), rngs=nnx.Rngs(0)))
+        graphdef, shapes = nnx.split(model, nnx.Param)
+        # All of order one, so that every order of the product basis weighs in; and numpy has nothing to compile.
+        rng = np.random.default_rng(0)
+        return graphdef, jax.tree.map(lambda leaf: jax.numpy.asarray(rng.normal(size=leaf.shape)), shapes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model(make_model) -> tuple[nnx.GraphDef, Params]:
+    return make_model()
+
+
+@pytest.fixture(scope="session")
+def potential(model) -> Callable[[GraphBatch], Prediction]:
+    """Compiled prediction of the small model."""
+    graphdef, params = model
+    predict = jax.jit(make_predict(graphdef, ARCHITECTURE.cutoff))
+    return lambda batch: predict(params, batch)
