@@ -1,0 +1,18 @@
+"""Train MACE interatomic potentials in JAX with the tensor product of your choice.
+
+The command `mace-tp` and this module offer the same: `train`, `load_model`, `Evaluator`, `Config`, `LabelKeys`.
+"""
+
+import importlib
+from typing import Any
+
+_PUBLIC = {"Config": "config", "train": "run", "load_model": "saved_model", "Evaluator": "evaluation", "LabelKeys": "data.configuration", "InputError": "errors"}
+
+__all__ = ["Config", "Evaluator", "InputError", "LabelKeys", "load_model", "train"]  # noqa: F822
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: the command replaces its process before jax is loaded, and `--help` needs none of it."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'mace_tp' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"mace_tp.{_PUBLIC[name]}"), name)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 # Edges come in blocks of this many with one receiver. Summing a block is a small matrix product, which on a CPU beats a
-# scatter of single edges; eight costs about a fifth more edges than needed at 17 neighbors (scripts/benchmark_edge_blocks.py).
+# scatter of single edges; eight costs about a fifth more edges than needed at 17 neighbors (scripts/benchmark_step.py).
 EDGE_BLOCK = 8
 
 

@@ -123,7 +123,8 @@ class TrainingProgress:
         self._console = console
         self._total_epochs = total_epochs
         self._epoch, self._batch, self._num_batches = 1, 0, 0
-        self._fraction, self._loss = 0.0, math.nan
+        self._fraction = 0.0
+        self._loss: float | None = None
         self._record: Mapping[str, float | None] = {}
         self._began = time.monotonic()
         self._reference: tuple[float, float] | None = None  # time and fraction of the first update; before it lies compilation
@@ -151,7 +152,7 @@ class TrainingProgress:
             loss: recent training loss; None, where it was not looked at, keeps the last one.
             batch: batches done in this epoch; 0 where nobody counts.
         """
-        self._fraction, self._batch = fraction, batch
+        self._fraction, self._batch = min(fraction, 1.0), batch
         if loss is not None:
             self._loss = loss
         if self._reference is None:
@@ -183,7 +184,7 @@ class TrainingProgress:
         if self._batch:
             left.append((5, f"batch {self._batch}/{self._num_batches}"))
         right = [(1, f"{self._fraction:.0%}"), (2, f"{self._time_left()} left")]
-        if not math.isnan(self._loss):
+        if self._loss is not None:
             right.append((3, f"loss {self._loss:.3g}"))
         errors = [("E", "energy_rmse", "meV/atom"), ("F", "force_rmse", "meV/Å")]
         known = [f"{name} {self._record[key]:.1f} {unit}" for name, key, unit in errors if self._record.get(key) is not None]
@@ -195,7 +196,7 @@ class TrainingProgress:
         if self._reference is None or self._fraction <= self._reference[1]:
             return "--:--"
         began, start = self._reference
-        return _clock((time.monotonic() - began) / (self._fraction - start) * max(1 - self._fraction, 0))
+        return _clock((time.monotonic() - began) / (self._fraction - start) * (1 - self._fraction))
 
 
 def _clock(seconds: float) -> str:
@@ -225,7 +226,7 @@ def _fitting(columns: list[_Column], width: int) -> list[_Column]:
 
 def _bar_line(left: list[tuple[int, str]], right: list[tuple[int, str]], fraction: float, console: Console) -> Text:
     """One line: (rank, text) pieces around a bar. A narrow terminal loses the highest ranks first, then the bar."""
-    width = console.width - 1  # a full line makes some terminals wrap
+    width = max(console.width - 1, 1)  # a full line makes some terminals wrap
     room, kept = width - _BAR_MIN, {0}
     for rank, text in sorted(left + right):
         room -= len(text) + 2
@@ -283,4 +284,4 @@ def setup_logging(path: Path, console: Console = _CONSOLE) -> None:
     _LOG.addHandler(file)
     _LOG.addHandler(_ConsoleHandler(console))
     _LOG.setLevel(logging.INFO)
-    _LOG.propagate = False  # libraries put handlers of their own on the root
+    _LOG.propagate = False  # libraries put handlers of their own on the root (orbax does), which would print everything twice

@@ -19,12 +19,12 @@ Record = Mapping[str, Any]
 # Okabe and Ito's palette, made to be told apart by everyone; cividis likewise, for densities.
 _BLUE, _VERMILLION, _GRAY = "#0072B2", "#D55E00", "#777777"
 _DENSITY = "cividis_r"
-_DPI = 150  # 9 inches make 1350 pixels: sharp at 900
+_DPI = 120  # 9 inches make 1080 pixels: sharp at 900, and 2000 noisy epochs fit into 200 kB
 _MANY_POINTS = 2000  # more are drawn as a density, since points would hide one another
 _MARKED_EPOCHS = 40  # up to here every epoch gets a marker, so that a single one is seen too
 _LOG_RANGE = 3.0  # values that span less than this factor are read more easily on a linear axis
 _SHOWN_ERRORS = 0.995  # quantile of |error| inside the histogram; the rest is counted in its outermost bins
-_BINS = 61  # odd: one is centered at zero
+_MAX_BINS = 61
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -91,7 +91,9 @@ def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
         label = f"validation, lowest {_plain(values[lowest])} {unit} (epoch {epochs[lowest]:.0f})"
         _draw_curves(axes, epochs, [_Curve(label, values, _VERMILLION)], f"{kind} RMSE ({unit})")
     _mark_second_stage(panels, metrics)
-    panels[-1].set_xlabel("epoch")
+    for axes in panels:
+        axes.legend(fontsize=9)
+    panels[-1].set(xlabel="epoch", xlim=(0, 1.02 * max(epochs, default=1)))
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     _add_wall_clock(panels[0], epochs, _wall_clock(metrics))
     return figure
@@ -113,7 +115,6 @@ def _draw_curves(axes: Axes, epochs: np.ndarray, curves: Sequence[_Curve], label
         axes.plot(epochs, curve.values, color=curve.color, label=curve.label, linewidth=1.5, marker=marker)
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper right", fontsize=9)
     values = np.concatenate([curve.values for curve in curves])
     values = values[np.isfinite(values) & (values > 0)]
     if len(values) and values.max() / values.min() > _LOG_RANGE:
@@ -132,9 +133,7 @@ def _mark_second_stage(panels: Sequence[Axes], metrics: Sequence[Record]) -> Non
     if start is None:
         return
     for axes in panels:
-        axes.axvline(start, color=_GRAY, linestyle="--", linewidth=1)
-    # On the last panel's lower edge: curves come down from the left, so that the corner above the legend is taken.
-    panels[-1].annotate("stage two", (start, 0), xycoords=("data", "axes fraction"), xytext=(4, 4), textcoords="offset points", color=_GRAY)
+        axes.axvline(start, color=_GRAY, linestyle="--", linewidth=1, label=f"stage two, from epoch {start}" if axes is panels[0] else None)
 
 
 def _wall_clock(metrics: Sequence[Record]) -> np.ndarray:
@@ -196,8 +195,8 @@ def _draw_parity(axes: Axes, labels: np.ndarray, predictions: np.ndarray, quanti
     low, high = _limits(np.concatenate([labels, predictions]))
     axes.plot([low, high], [low, high], color=_GRAY, linewidth=1, linestyle="--", zorder=0.5)
     if len(labels) > _MANY_POINTS:
-        cells = axes.hexbin(labels, predictions, gridsize=90, extent=(low, high, low, high), mincnt=1, norm=LogNorm(), cmap=_DENSITY)
-        axes.figure.colorbar(cells, ax=axes, label="values per cell", shrink=0.8)
+        cells = axes.hexbin(labels, predictions, gridsize=90, extent=(low, high, low, high), mincnt=1, norm=LogNorm(vmin=1), cmap=_DENSITY)
+        axes.figure.colorbar(cells, ax=axes, label="number of values per cell", shrink=0.8)
     else:
         axes.scatter(labels, predictions, s=9, color=_BLUE, alpha=0.5, linewidths=0)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel=f"reference {quantity} ({unit})", ylabel=f"predicted {quantity} ({unit})")
@@ -210,12 +209,13 @@ def _draw_parity(axes: Axes, labels: np.ndarray, predictions: np.ndarray, quanti
 def _draw_errors(axes: Axes, errors: np.ndarray, quantity: str, unit: str) -> None:
     reach = 1.1 * np.quantile(abs(errors), _SHOWN_ERRORS) if len(errors) else 0
     reach = reach or 1.0  # no error at all is possible
-    axes.hist(np.clip(errors, -reach, reach), bins=np.linspace(-reach, reach, _BINS + 1), color=_BLUE)
+    num_bins = min(11 + 2 * int(len(errors) ** 0.5 / 2), _MAX_BINS)  # odd: one is centered at zero
+    axes.hist(np.clip(errors, -reach, reach), bins=np.linspace(-reach, reach, num_bins + 1), color=_BLUE)
     axes.axvline(0, color=_GRAY, linewidth=1, linestyle="--")
-    axes.set(xlim=(-reach, reach), xlabel=f"error of {quantity}, predicted - reference ({unit})", ylabel="values")
+    axes.set(xlim=(-reach, reach), xlabel=f"error of {quantity}, predicted - reference ({unit})", ylabel="number of values")
     beyond = int(np.sum(abs(errors) > reach))
     if beyond:
-        axes.text(0.97, 0.96, f"{beyond} beyond, in the outermost bins", transform=axes.transAxes, ha="right", va="top", fontsize=9)
+        axes.set_title(f"{beyond} larger errors are counted in the outermost bins", fontsize=9)
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

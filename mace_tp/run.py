@@ -91,8 +91,8 @@ class _Training:
 
     def run(self) -> dict[str, Any]:
         try:
-            records = self._epochs()
-            results = self._finish(records)
+            self._epochs()
+            results = self._finish()
         finally:
             self.checkpoints.close()
             self.loggers.finish()
@@ -149,21 +149,19 @@ class _Training:
             loggers.append(WandbLogger(logger.wandb, logger.wandb_project, self.run_dir, dataclasses.asdict(self.config)))
         return Loggers(loggers)
 
-    def _epochs(self) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def _epochs(self) -> None:
         with TrainingProgress(self.config.logger.progress, self.config.trainer.max_epochs) as progress_bar:
             while not self._is_over():
                 record = self._epoch(progress_bar)
-                records.append(record)
                 self.loggers.log(record["step"], {name: value for name, value in record.items() if value is not None})
                 progress_bar.epoch_line(record | {"is_best": self.progress.best_epoch == self.progress.epoch})
                 if time.monotonic() - self._last_save > 60 * self.config.trainer.checkpoint_minutes:
                     self._save()
         self._save()
-        return records
 
     def _is_over(self) -> bool:
-        if self.plan.progress(self.progress.epoch) >= 1:
+        # One epoch there is always, if only of one step: without it there would be no model.
+        if self.progress.epoch and self.plan.progress(self.progress.epoch) >= 1:
             return True
         patience = self.config.trainer.patience
         if patience is not None and self.progress.epoch - self.progress.best_epoch > patience:
@@ -218,14 +216,15 @@ class _Training:
     def _best_model(self) -> Model:
         return dataclasses.replace(self.model, params=self.best_params)
 
-    def _finish(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+    def _finish(self) -> dict[str, Any]:
         """Test errors, plots and `results.json`."""
+        records = plots.read_metrics(self.run_dir / "metrics.jsonl")  # also of the sessions before this one
         errors = {"valid": summarize(evaluate(self.eval_step, self.best_params, self.eval_loaders["valid"].epoch(0)))}
         errors["valid"]["num_configs"] = len(self.datasets.valid)
         tests = {}
         for path, graphs in self.datasets.test.items():
             tests[path] = summarize(evaluate(self.eval_step, self.best_params, self.eval_loaders[path].epoch(0))) | {"num_configs": len(graphs)}
-        steady = [record for record in records[1:] if record["step_seconds"] is not None] or records
+        steady = [record for record in records[1:] if record.get("step_seconds") is not None] or records
         results = {
             "tensor_product": dataclasses.asdict(self.config.tensor_product),
             "num_parameters": self.model.num_parameters,
@@ -234,7 +233,7 @@ class _Training:
             "epochs": self.progress.epoch,
             "steps": int(self.state.step),
             "epoch_seconds": _median(record["epoch_seconds"] for record in steady),
-            "step_seconds": _median(record["step_seconds"] for record in steady),
+            "step_seconds": _median(record.get("step_seconds") for record in steady),
             "compile_seconds": sum(record["compile_seconds"] for record in records),
             "total_seconds": time.monotonic() - self.plan.started,
             "peak_memory_mb": peak_memory_mb(self.device),

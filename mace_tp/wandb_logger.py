@@ -10,12 +10,13 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 _LOG = logging.getLogger("mace_tp")
 
 _QUEUE = 10_000  # lines that wait while wandb starts or is slow
-_PATIENCE = 5.0  # s that the end of a training waits for wandb
+_POLL = 0.2  # s between looks at whether the training or wandb has ended
+_PATIENCE = 2.0  # s that the end of a training waits for wandb
 _CONNECT = 30.0  # s for the first answer of the server
 _UPLOAD = 60.0  # s for the upload of what is left, once the training has ended
 
@@ -30,18 +31,12 @@ class WandbLogger:
 
     def __init__(self, mode: Literal["offline", "online"], project: str, run_dir: Path, config: dict[str, Any]) -> None:
         self._output = Path(run_dir) / "wandb" / "mace_tp.log"
-        self._output.parent.mkdir(parents=True, exist_ok=True)
         self._lines: queue.Queue[str] = queue.Queue(_QUEUE)
         start = {"mode": mode, "project": project, "run_dir": str(Path(run_dir).absolute()), "config": config}
         self._lines.put(json.dumps(start, default=str))
         self._finishing = threading.Event()
-        with open(self._output, "wb") as output:
-            # A session of its own keeps Ctrl-C away; -P keeps the modules beside this file from being found as top-level ones.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
-            )
-        self._feeder = threading.Thread(target=self._feed, name="wandb", daemon=True)
-        self._feeder.start()
+        self._worker = threading.Thread(target=self._work, name="wandb", daemon=True)
+        self._worker.start()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         with contextlib.suppress(queue.Full):  # metrics.jsonl has them all the same
@@ -49,28 +44,54 @@ class WandbLogger:
 
     def finish(self) -> None:
         self._finishing.set()
-        self._feeder.join(_PATIENCE)
-        if self._feeder.is_alive():
-            _LOG.warning("wandb is not done; it goes on in the background for a minute or two (details: %s)", self._output)
+        self._worker.join(_PATIENCE)
+        if self._worker.is_alive():
+            _LOG.info("wandb: not done yet, goes on in the background for at most two minutes (details: %s)", self._output)
 
-    def _feed(self) -> None:
-        with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
-            while self._process.poll() is None:
+    def _work(self) -> None:
+        """Start the process, feed it, and see it end."""
+        try:
+            process = self._start()
+            threading.Thread(target=_announce, args=[process.stdout], name="wandb announcement", daemon=True).start()
+            self._feed(process)
+            reason = self._reason(process.returncode) if process.wait() else None
+        except OSError as error:  # no more processes, a full disk
+            reason = str(error)
+        if reason is not None:
+            _LOG.warning("wandb is off (%s); metrics.jsonl has every metric (details: %s)", reason, self._output)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._output.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._output, "wb") as output:
+            # A session of its own keeps Ctrl-C away; -P keeps the modules beside this file from being found as top-level ones.
+            return subprocess.Popen(
+                [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, start_new_session=True
+            )
+
+    def _feed(self, process: subprocess.Popen[bytes]) -> None:
+        """Pass the lines on until the training has ended, or the process has."""
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+            while process.poll() is None:
                 try:
-                    line = self._lines.get(timeout=0.2)
+                    line = self._lines.get(timeout=_POLL)
                 except queue.Empty:
                     if self._finishing.is_set():
                         break
                     continue
                 pipe.write(line.encode() + b"\n")
                 pipe.flush()
-        if self._process.wait() != 0:
-            _LOG.warning("wandb is off (%s); metrics.jsonl has every metric (details: %s)", self._reason(), self._output)
 
-    def _reason(self) -> str:
+    def _reason(self, status: int) -> str:
         """The line of a traceback that names the exception; more lines of its message may follow."""
         _, _, trace = self._output.read_text(errors="replace").rpartition("Traceback (most recent call last):\n")
-        return next((line for line in trace.splitlines() if line and line[0] != " "), f"exit status {self._process.returncode}")
+        return next((line for line in trace.splitlines() if line and line[0] != " "), f"exit status {status}")
+
+
+def _announce(output: IO[bytes]) -> None:
+    """Say where the run can be seen, once the process knows."""
+    with output:
+        for line in output:
+            _LOG.info("wandb: %s", line.decode(errors="replace").rstrip())
 
 
 def _child() -> None:
@@ -83,6 +104,7 @@ def _child() -> None:
     run = wandb.init(
         mode=start["mode"], project=start["project"], dir=run_dir, name=run_dir.name, config=start["config"], settings=settings
     )
+    print(run.url if start["mode"] == "online" else f"offline; `wandb sync {run.settings.sync_dir}` uploads the run", flush=True)
     for line in sys.stdin:
         step, metrics = json.loads(line)
         run.log(metrics, step=step)

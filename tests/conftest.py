@@ -3,8 +3,11 @@
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# XLA warns of processor features that are only hints whenever it reads its compilation cache.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pathlib
+import platform
 from collections.abc import Callable
 
 import jax
@@ -25,8 +28,9 @@ from mace_tp.training.step import make_predict
 from mace_tp.training.state import Params
 
 jax.config.update("jax_enable_x64", True)
-# Compiling is most of the time of the tests, and from run to run nearly all of it is the same.
-_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mace-tp" / "test-compilations"
+# Compiling is most of the time of the tests, and from run to run nearly all of it is the same. Compiled programs are for
+# the processor that they were compiled on, and a home directory may be shared between machines.
+_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mace-tp" / "tests" / platform.node()
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

@@ -2,39 +2,53 @@
 
 import difflib
 import re
+from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from mace_tp.config import Config
+from mace_tp.errors import InputError
 
 
 def one_line(error: Exception) -> str:
     """What the user got wrong in the configuration, with the full name of the key."""
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    text = "\n".join(str(cause) for cause in causes)
-    key = re.search(r"full_key: (\S+)", text)
-    unknown = re.search(r"Key '([^']+)' (?:is not in struct|not in ')", text)
-    if key and unknown:
-        return _unknown_key(key.group(1))
-    value = re.search(r"(Value .+|Cannot .+)", text)
-    if key and value:
-        return f"{key.group(1)}: {value.group(1)}"
-    group = re.search(r"Could not find '([^']+)'\n+Available options in '[^']+':\n((?:\t.+\n?)+)", text)
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        override = re.search(r"Could not override '([^']+)'", str(error))
+        written = override.group(1) if override else ""
+        return _unknown_key(written if written.startswith(cause.full_key) else cause.full_key)
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
+    group = re.search(r"Could not find '([^']+)'\n+Available options in '[^']+':\n((?:\t.+\n?)+)", str(cause))
     if group:
         folder, name = group.group(1).rsplit("/", 1)
         return f"{folder}={name}: no such configuration; valid: {', '.join(group.group(2).split())}"
-    override = re.search(r"Could not override '([^']+)'", text)
+    override = re.search(r"Error parsing override '([^']+)'\nmissing EQUAL", str(cause))
     if override:
-        return _unknown_key(override.group(1))
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        return f"{override.group(1)}: not an override; give KEY=VALUE, such as data.train=FILE"
+    text = str(cause).partition("Config search path")[0]
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def check_keys(composed: DictConfig) -> None:
+    """Require that every key is in the schema: Hydra lets a `+` add any.
+
+    Raises:
+        InputError: names the key, and those that are valid.
+    """
+    valid = _schema_keys()
+    for key in _keys(OmegaConf.to_container(composed)):
+        if not any(key == name or key.startswith(f"{name}.") for name in valid):
+            raise InputError(_unknown_key(key))
 
 
 def _unknown_key(key: str) -> str:
-    valid = _keys(OmegaConf.to_container(OmegaConf.structured(Config)))
+    valid = _schema_keys()
     groups = sorted({name.split(".")[0] for name in valid})
-    close = difflib.get_close_matches(key, valid, n=1)
+    close = difflib.get_close_matches(key, [*valid, *groups], n=1)
     if close:
         return f"{key}: no such configuration key; did you mean {close[0]}?"
     parent = key.rsplit(".", 1)[0]
@@ -42,7 +56,11 @@ def _unknown_key(key: str) -> str:
     return f"{key}: no such configuration key; valid: {', '.join(siblings or groups)}"
 
 
-def _keys(values: dict, prefix: str = "") -> list[str]:
+def _schema_keys() -> list[str]:
+    return _keys(OmegaConf.to_container(OmegaConf.structured(Config)))
+
+
+def _keys(values: dict[str, Any], prefix: str = "") -> list[str]:
     names: list[str] = []
     for name, value in values.items():
         names += _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]

@@ -26,7 +26,8 @@ def main() -> None:
         return
     command = arguments[0]
     if command not in _COMMANDS:
-        sys.exit(f"mace-tp: {command}: no such command\n{_usage()}")
+        print(f"mace-tp: {command}: no such command; valid: {', '.join(_COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
     _use_huge_pages()
     _use_compilation_cache()
     try:
@@ -39,8 +40,8 @@ def main() -> None:
 
 
 def command_started() -> float:
-    """time.monotonic() when the command began, before the process replaced itself."""
-    return float(os.environ.get(_STARTED, time.monotonic()))
+    """time.monotonic() when the command began, before the process replaced itself; asked again, for a later job of a sweep, now."""
+    return float(os.environ.pop(_STARTED, time.monotonic()))
 
 
 def _usage() -> str:

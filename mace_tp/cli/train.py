@@ -1,5 +1,6 @@
 """`mace-tp train`: Hydra composes the configuration, `mace_tp.run` does the work."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -12,42 +13,84 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mace_tp.cli.config_errors import one_line
+from mace_tp.cli.config_errors import check_keys, one_line
 from mace_tp.cli.main import command_started
+from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.config import Config
 from mace_tp.errors import InputError
 from mace_tp.loggers import setup_logging
 from mace_tp.run import make_run_dir, train
 
+_LOG = logging.getLogger("mace_tp")
 # With one of these the user has said what to train on; otherwise it is the data that ship.
-_CHOICES_OF_DATA = ("data=", "data.train=", "+experiment=", "experiment=")
+_CHOICES_OF_DATA = ("data=", "data.train=", "experiment=")
+# Below these any key may come: the options of a tensor product. `++` tells Hydra not to look for it in the schema.
+_OPEN_KEYS = ("tensor_product.interaction", "tensor_product.product_basis")
 
 
 def main(arguments: list[str]) -> None:
     """Compose, then train once for each job of a sweep."""
     OmegaConf.register_new_resolver("shipped_data", shipped_data, replace=True)
     ConfigStore.instance().store(name="schema", node=Config)
-    is_query = any(argument.startswith(("--help", "-h", "--hydra-help", "--version")) for argument in arguments)
-    if not is_query and not any(argument.startswith(_CHOICES_OF_DATA) for argument in arguments):
-        arguments = [*arguments, "experiment=ethanol"]
-    sys.argv = ["mace-tp train", *arguments]
+    sys.argv = ["mace-tp train", *_completed(arguments)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed by Hydra
+    jobs = _Jobs()
     try:
-        hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(_job)()
+        hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(jobs.run)()
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(one_line(error)) from error
+    except OSError as error:
+        if jobs.num_begun:
+            raise
+        raise InputError(f"run_dir: {error.filename} cannot be made or written ({error.strerror})") from error
+    if jobs.errors:
+        raise InputError("; ".join(map(str, jobs.errors)))
+
+
+def _completed(arguments: list[str]) -> list[str]:
+    """The arguments for Hydra: with the data that ship where the user has named none."""
+    is_query = any(argument.startswith(("--help", "-h", "--hydra-help", "--version")) for argument in arguments)
+    names_data = any(argument.lstrip("+").startswith(_CHOICES_OF_DATA) for argument in arguments)
+    ours = [] if is_query or names_data else ["experiment=ethanol"]
+    return [f"++{argument}" if argument.startswith(_OPEN_KEYS) else argument for argument in arguments] + ours
+
+
+class _Jobs:
+    """What Hydra calls for each job. Errors of input are kept for later: Hydra would print lines of its own about them."""
+
+    def __init__(self) -> None:
+        self.num_begun = 0
+        self.errors: list[InputError] = []
+
+    def run(self, composed: DictConfig) -> None:
+        self.num_begun += 1
+        try:
+            _job(composed)
+        except InputError as error:
+            self.errors.append(error)
+        except OmegaConfBaseException as error:  # an interpolation that leads nowhere
+            self.errors.append(InputError(one_line(error)))
 
 
 def _job(composed: DictConfig) -> None:
+    check_keys(composed)
     if OmegaConf.is_missing(composed, "data") or composed.data.train is None:
         raise InputError("data.train: no training file; give data.train=FILE, or data=ethanol for the data that ship")
     config = OmegaConf.to_object(composed)
     run_dir = make_run_dir(HydraConfig.get().runtime.output_dir, resume=config.trainer.resume == "auto")
     setup_logging(run_dir / "train.log")
     _save_config(composed, run_dir / "config.yaml")
-    results = train(config, run_dir, command_started())
-    print_results(results, run_dir)
+    try:
+        results = train(config, run_dir, command_started())
+    except InputError:
+        if not (run_dir / "metrics.jsonl").exists():
+            (run_dir / "config.yaml").unlink()  # nothing has begun: once the mistake is mended, the run_dir can be used
+        raise
+    except KeyboardInterrupt:
+        _LOG.warning("interrupted; to continue from the last checkpoint add run_dir=%s trainer.resume=auto", run_dir)
+        raise
+    _report(results, run_dir)
 
 
 def _save_config(composed: DictConfig, path: Path) -> None:
@@ -73,12 +116,12 @@ def _flat(values: object, prefix: str = "") -> dict[str, object]:
     return {key: value for name, inner in values.items() for key, value in _flat(inner, f"{prefix}{name}.").items()}
 
 
-def print_results(results: dict, run_dir: Path) -> None:
+def _report(results: dict, run_dir: Path) -> None:
     """The last lines of a training: errors per file, and where everything is."""
-    from mace_tp.cli.report import error_table
-
     for line in error_table({"validation": results["valid"], **results["test"]}):
-        print(line)
-    step, total = results["step_seconds"], results["total_seconds"]
-    print(f"{results['steps']} steps in {results['epochs']} epochs, {total:.0f} s in all, {1000 * (step or 0):.1f} ms a step, {results['compile_seconds']:.1f} s of compilation")
-    print(f"run directory: {run_dir}")
+        _LOG.info(line)
+    counts = f"{results['steps']} steps in {results['epochs']} epochs"
+    seconds = results["step_seconds"]
+    step = "" if seconds is None else f"{1000 * seconds:.1f} ms a step, "
+    _LOG.info("%s, %.0f s in all, %s%.1f s of compilation", counts, results["total_seconds"], step, results["compile_seconds"])
+    _LOG.info("run directory: %s", run_dir)

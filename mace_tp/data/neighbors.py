@@ -51,12 +51,9 @@ def _open_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff
 
 
 def _periodic_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    wrapped = wrap(positions, cell, tuple(pbc))
-    box, origin = _search_box(wrapped, cell, pbc, cutoff)
-    senders, receivers, images = neighbour_list("ijS", cutoff=cutoff, positions=wrapped - origin, cell=box, pbc=pbc)
-    moved = wrapped - positions
-    shifts = images.astype(np.float64) @ box + moved[receivers] - moved[senders]
-    return senders, receivers, shifts
+    box, origin = _search_box(positions, cell, pbc, cutoff)
+    senders, receivers, images = neighbour_list("ijS", cutoff=cutoff, positions=positions - origin, cell=box, pbc=pbc)
+    return senders, receivers, images.astype(np.float64) @ box
 
 
 def _search_box(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:

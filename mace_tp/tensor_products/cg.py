@@ -12,6 +12,7 @@ import numpy as np
 from mace_tp.graph import EDGE_BLOCK
 from mace_tp.tensor_products.base import InteractionPlan, ProductBasisPlan, TensorProduct
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
+from mace_tp.tensor_products.table_map import table_map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,7 @@ class CGProductBasis(ProductBasisPlan):
         for order in range(1, self.correlation + 1):
             for irrep in self.irreps_out:
                 basis = symmetric_basis(self.irreps_in, irrep.ir, order)
-                scales += [1 / basis.num_trees] * basis.table.shape[0]
+                scales += [1 / max(basis.num_trees, 1)] * basis.table.shape[0]
         return tuple(scales)
 
     @functools.cached_property
@@ -140,7 +141,7 @@ class CGProductBasis(ProductBasisPlan):
                 orders[-1] = dataclasses.replace(orders[-1], prefix=position[0])
             rows = [np.zeros((basis.table.shape[0] * basis.table.shape[1], len(monomials))) for basis in bases]
             for row, column, basis in zip(rows, position[1:], bases, strict=True):
-                row[:, column] = basis.table.reshape(row.shape[0], -1)
+                row[:, column] = basis.table.reshape(row.shape[0], len(basis.monomials))
             orders.append(_Order(prefix=np.zeros(0, np.int64), last=monomials[:, -1], table=np.concatenate(rows)))
             needed = monomials
         return tuple(reversed(orders))
@@ -152,7 +153,7 @@ class CGProductBasis(ProductBasisPlan):
         powers = node_feats
         for nu, order in enumerate(self.orders, start=1):
             powers = powers[order.prefix] * node_feats[order.last] if nu > 1 else node_feats[order.last]
-            coupled = jnp.einsum("rp,pnk->rnk", order.table.astype(powers.dtype), powers)
+            coupled = table_map(order.table)(powers)
             row = 0
             for i, irrep in enumerate(self.irreps_out):
                 count, dim = self.num_couplings(nu, irrep.ir), irrep.ir.dim

@@ -1,0 +1,107 @@
+"""Times one training step of the whole model, for several settings side by side.
+
+Each setting runs in a process of its own, in turn (A B C A B C ...), so that a machine whose speed drifts favors none.
+
+    python scripts/benchmark_step.py train.xyz --channels 32 64 --edge-block 4 8 16
+"""
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    if options.worker:
+        print(json.dumps(_measure(options)))
+        return
+    settings = list(itertools.product(options.channels, options.edge_block))
+    results: dict[tuple[int, int], list[dict]] = {setting: [] for setting in settings}
+    for _ in range(options.rounds):
+        for setting in settings:
+            results[setting].append(_run_worker(options, *setting))
+    print(json.dumps(next(iter(results.values()))[0]["environment"]))
+    first = np.median([run["step_ms"] for run in results[settings[0]]])
+    print(f"{'channels':>8} {'block':>6} {'step ms':>8} {'min':>8} {'max':>8} {'ratio':>6} {'compile s':>9} {'edges':>6} {'slots':>6}")
+    for (channels, block), runs in results.items():
+        steps = [run["step_ms"] for run in runs]
+        compile_seconds = np.median([run["compile_seconds"] for run in runs])
+        print(
+            f"{channels:8d} {block:6d} {np.median(steps):8.1f} {min(steps):8.1f} {max(steps):8.1f} {np.median(steps) / first:6.2f}"
+            f" {compile_seconds:9.1f} {runs[0]['edges']:6d} {runs[0]['slots']:6d}"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", help="a file of configurations with energies and forces")
+    parser.add_argument("--channels", type=int, nargs="+", default=[32])
+    parser.add_argument("--edge-block", type=int, nargs="+", default=[8])
+    parser.add_argument("--hidden-irreps", default="0e+1o")
+    parser.add_argument("--batch-size", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=40, help="timed steps per process, after five that are not")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _run_worker(options: argparse.Namespace, channels: int, block: int) -> dict:
+    command = [sys.executable, __file__, options.data, "--worker", "--channels", str(channels), "--edge-block", str(block)]
+    command += ["--hidden-irreps", options.hidden_irreps, "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
+    environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def _measure(options: argparse.Namespace) -> dict:
+    """Step time of one setting, in this process."""
+    import mace_tp.graph
+
+    # The other modules take the constant when they are imported.
+    mace_tp.graph.EDGE_BLOCK = options.edge_block[0]
+    import jax
+
+    from mace_tp.config import Config, DataConfig, TensorProductConfig, build_loss_weights
+    from mace_tp.data.batching import BatchLoader, choose_buckets
+    from mace_tp.datasets import load_datasets
+    from mace_tp.environment import describe
+    from mace_tp.model import Architecture
+    from mace_tp.saved_model import create_model
+    from mace_tp.training.optimizer import make_optimizer
+    from mace_tp.training.state import initial_state
+    from mace_tp.training.step import Control, make_predict, make_train_step
+
+    architecture = Architecture(num_channels=options.channels[0], hidden_irreps=options.hidden_irreps)
+    config = Config(data=DataConfig(train=options.data, atomic_energies="least_squares", max_configurations=50), model=architecture)
+    datasets = load_datasets(config)
+    dtype = np.dtype(np.float32)
+    model = create_model(architecture, TensorProductConfig(), datasets.statistics, dtype, seed=0)
+    buckets = choose_buckets(datasets.train, options.batch_size)
+    batch = next(BatchLoader(datasets.train, options.batch_size, buckets, dtype).epoch(0))
+    optimizer = make_optimizer(amsgrad=True, beta1=0.9, beta2=0.999, weight_decay=5e-7, max_grad_norm=10.0)
+    step = make_train_step(make_predict(model.graphdef, architecture.cutoff), optimizer)
+    control = jax.tree.map(np.float32, Control(learning_rate=0.01, weights=build_loss_weights(config.loss), ema_decay=0.99))
+    state = initial_state(model.params, optimizer)
+    seconds = []
+    for _ in range(options.steps + 5):
+        start = time.perf_counter()
+        state, loss = step(state, batch, control)
+        jax.block_until_ready(loss)
+        seconds.append(time.perf_counter() - start)
+    return {
+        "step_ms": 1000 * float(np.median(seconds[5:])),
+        "compile_seconds": step.compile_seconds,
+        "edges": int(batch.edge_mask.sum()),
+        "slots": batch.num_edges,
+        "environment": describe(jax.devices()[0], "float32"),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The compiled training step: it learns, compiles once per shape, consumes its state and averages parameters."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mace_tp.data.buckets import Bucket
+from mace_tp.graph import GraphBatch
+from mace_tp.loss import LossWeights, weighted_loss
+from mace_tp.metrics import error_sums
+from mace_tp.potential import Prediction
+from mace_tp.training.optimizer import make_optimizer
+from mace_tp.training.state import Params, TrainState, initial_state
+from mace_tp.training.step import CompiledStep, Control, make_eval_step, make_predict, make_train_step
+
+OPTIMIZER = make_optimizer(amsgrad=True, beta1=0.9, beta2=0.999, weight_decay=5e-7, max_grad_norm=10.0)
+
+
+def _control(
+    learning_rate: float = 0.01, energy_weight: float = 1.0, forces_weight: float = 10.0, ema_decay: float = 0.9, dtype: type = np.float64
+) -> Control:
+    control = Control(learning_rate, LossWeights(energy_weight, forces_weight, stress=10.0), ema_decay)
+    return jax.tree.map(lambda value: np.asarray(value, dtype), control)
+
+
+class Counted:
+    """A prediction that counts how often it is traced."""
+
+    def __init__(self, predict: Callable[[Params, GraphBatch], Prediction]) -> None:
+        self.predict = predict
+        self.num_traces = 0
+
+    def __call__(self, params: Params, batch: GraphBatch) -> Prediction:
+        self.num_traces += 1
+        return self.predict(params, batch)
+
+
+@pytest.fixture(scope="module")
+def predict(model, architecture) -> Callable[[Params, GraphBatch], Prediction]:
+    return make_predict(model[0], architecture.cutoff)
+
+
+@pytest.fixture(scope="module")
+def counted(predict) -> Counted:
+    return Counted(predict)
+
+
+@pytest.fixture(scope="module")
+def train_step(counted) -> CompiledStep:
+    return make_train_step(counted, OPTIMIZER)
+
+
+@pytest.fixture
+def state(model) -> TrainState:
+    # A copy, for the step consumes it.
+    return initial_state(jax.tree.map(jnp.copy, model[1]), OPTIMIZER)
+
+
+def _toy_step(dtype: type = np.float64) -> tuple[Counted, CompiledStep, TrainState]:
+    """A potential of one parameter per direction, whose step compiles in no time."""
+
+    def predict(params: Params, batch: GraphBatch) -> Prediction:
+        forces = batch.positions * params["stiffness"]
+        zeros = jnp.zeros(batch.num_graphs, forces.dtype)
+        return Prediction(energy=zeros, forces=forces, stress=zeros[:, None, None] * jnp.ones((3, 3), forces.dtype))
+
+    counted = Counted(predict)
+    return counted, make_train_step(counted, OPTIMIZER), initial_state({"stiffness": jnp.array([0.5, -0.2, 0.1], dtype)}, OPTIMIZER)
+
+
+def test_flops_are_zero_before_the_first_step():
+    assert _toy_step()[1].flops() == 0
+
+
+def test_loss_falls(train_step, state, batch):
+    losses = []
+    for _ in range(30):
+        state, loss = train_step(state, batch, _control())
+        losses.append(loss)
+    losses = np.array(losses)
+    assert losses[-1] < 0.5 * losses[0]
+    assert state.step == 30
+
+
+def test_loss_is_that_before_the_update(train_step, state, batch, predict):
+    params = jax.tree.map(jnp.copy, state.params)
+    _, loss = train_step(state, batch, _control())
+    expected = weighted_loss(jax.jit(predict)(params, batch), batch, _control().weights)
+    np.testing.assert_allclose(loss, expected, rtol=1e-10)
+
+
+def test_changes_of_rate_weights_and_average_compile_nothing(counted, train_step, state, batch):
+    state, _ = train_step(state, batch, _control())
+    before = counted.num_traces
+    for control in (
+        _control(learning_rate=1e-3),
+        _control(energy_weight=1000.0, forces_weight=0.0),
+        _control(ema_decay=0.5),
+    ):
+        state, _ = train_step(state, batch, control)
+    assert counted.num_traces == before > 0
+
+
+def test_one_trace_per_shape(make_batch, molecule, crystal):
+    counted, step, state = _toy_step()
+    shapes = [Bucket(nodes=8, edges=128, graphs=3), Bucket(nodes=12, edges=128, graphs=3)]
+    for bucket in (*shapes, *shapes):
+        for configuration in (molecule, crystal):
+            state, _ = step(state, make_batch(configuration, bucket=bucket), _control())
+    assert counted.num_traces == step.num_compilations == len(shapes)
+    assert step.compile_seconds > 0 and step.flops() > 0
+
+
+def test_state_is_consumed(batch):
+    _, step, state = _toy_step()
+    after, _ = step(state, batch, _control())
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+
+
+def test_learning_rate_scales_the_update(batch):
+    steps = []
+    for learning_rate in (0.0, 1e-3, 2e-3):
+        _, step, state = _toy_step()
+        start = np.array(state.params["stiffness"])
+        after, _ = step(state, batch, _control(learning_rate=learning_rate))
+        steps.append(np.array(after.params["stiffness"]) - start)
+    np.testing.assert_array_equal(steps[0], 0)
+    assert np.abs(steps[1]).min() > 1e-4
+    np.testing.assert_allclose(steps[2], 2 * steps[1], rtol=1e-10)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.99])
+def test_average_follows_the_rule_of_torch_ema(batch, decay):
+    """ema ← d ema + (1 - d) params after update n, with d = min(decay, (1 + n) / (10 + n))."""
+    _, step, state = _toy_step()
+    expected = np.array(state.ema_params["stiffness"])
+    for n in range(1, 8):
+        state, _ = step(state, batch, _control(learning_rate=0.1, ema_decay=decay))
+        d = min(decay, (1 + n) / (10 + n))
+        expected = d * expected + (1 - d) * np.array(state.params["stiffness"])
+        # The step computes d in float32.
+        np.testing.assert_allclose(state.ema_params["stiffness"], expected, atol=1e-7)
+    assert decay == 0 or np.abs(expected - np.array(state.params["stiffness"])).max() > 1e-3
+
+
+def test_evaluation_returns_the_prediction_and_its_errors(predict, model, batch, potential):
+    prediction, sums = make_eval_step(predict)(model[1], batch)
+    expected = potential(batch)
+    np.testing.assert_allclose(prediction.forces, expected.forces, atol=1e-12)
+    for name, value in vars(error_sums(expected, batch)).items():
+        np.testing.assert_allclose(getattr(sums, name), value, rtol=1e-10, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_step_keeps_the_dtype(batch, dtype):
+    """Also with 64-bit numbers switched on, as they are here; another dtype would compile the next step again."""
+    counted, step, state = _toy_step(dtype)
+    batch = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == np.float64 else leaf, batch)
+    before = jax.tree.map(lambda leaf: leaf.dtype, state)
+    for _ in range(2):
+        state, loss = step(state, batch, _control(dtype=dtype))
+    assert jax.tree.map(lambda leaf: leaf.dtype, state) == before
+    assert loss.dtype == dtype and counted.num_traces == 1
