@@ -72,7 +72,7 @@ class LossConfig:
 class OptimizerConfig:
     """`optimizer`: AMSGrad and the learning rate's schedule."""
 
-    learning_rate: float = 0.01
+    learning_rate: float = 0.03
     schedule: str = "cosine"  # `constant`, `cosine` or `plateau`
     warmup: float = 0.01  # fraction of the training
     plateau_factor: float = 0.8

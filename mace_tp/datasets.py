@@ -37,7 +37,7 @@ def load_datasets(config: Config) -> Datasets:
     if not train:
         raise InputError(f"data.train={data.train}: no configuration to train on (isolated atoms do not count)")
     if data.isolated_atoms is not None:
-        isolated = isolated | read_isolated_atoms(data.isolated_atoms, build_label_keys(data))
+        isolated = isolated | read_isolated_atoms(Path(data.isolated_atoms).expanduser(), build_label_keys(data))
     if data.valid is None:
         train, valid = split(train, data.valid_fraction, config.seed)
     else:

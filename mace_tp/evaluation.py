@@ -1,7 +1,10 @@
 """A trained model on files: errors and predictions."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +13,15 @@ import numpy as np
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.data.configuration import Configuration, LabelKeys
 from mace_tp.data.graphs import Graph, build_graphs
-from mace_tp.data.readers import read_configurations
+from mace_tp.data.readers import read_configurations, require_labels
 from mace_tp.data.splits import separate_isolated_atoms
 from mace_tp.errors import InputError
 from mace_tp.metrics import summarize
 from mace_tp.saved_model import Model
 from mace_tp.training.evaluate import ConfigurationPrediction, evaluate, predictions
 from mace_tp.training.step import make_eval_step, make_predict
+
+_SUFFIXES = re.compile(r"(\.(extxyz|xyz|npz|db|traj))?(\.(gz|xz|bz2))?$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +39,16 @@ class Evaluation:
         return [float(p.interaction_energy + zero[g.species].sum()) for g, p in zip(self.graphs, self.predictions, strict=True)]
 
 
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """A name for each file, for the names of its plots: the stem, with a number where another file has the same."""
+    names: dict[str, str] = {}
+    for path in paths:
+        stem = _SUFFIXES.sub("", Path(path).name)
+        candidates = (stem if number == 1 else f"{stem}_{number}" for number in itertools.count(1))
+        names[path] = next(name for name in candidates if name not in names.values())
+    return names
+
+
 class Evaluator:
     """Compiles a model once for each shape of batch and evaluates files with it."""
 
@@ -46,11 +61,12 @@ class Evaluator:
         """Evaluate every configuration of a file; frames tagged as isolated atoms are left out.
 
         Raises:
-            InputError: the file cannot be used, or has an element that the model does not know.
+            InputError: the file cannot be used, has an element that the model does not know, or has nothing under a key of its own.
         """
         configurations, _ = separate_isolated_atoms(read_configurations(path, keys))
         if not configurations:
             raise InputError(f"{path}: no configuration besides isolated atoms")
+        require_labels(configurations, keys, (), path)
         return self.evaluate(configurations)
 
     def evaluate(self, configurations: Sequence[Configuration]) -> Evaluation:

@@ -1,6 +1,7 @@
 """Where the numbers of a training go: JSON lines, wandb, the terminal and `train.log`."""
 
 import contextlib
+import io
 import json
 import logging
 import math
@@ -60,7 +61,7 @@ class JsonlLogger:
 
     def __init__(self, path: Path) -> None:
         _remove_torn_line(path)
-        self._file = open(path, "ab", buffering=0)
+        self._file = io.FileIO(path, "a")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         record = {name: _json_number(value) for name, value in metrics.items()} | {"step": step}
@@ -177,7 +178,7 @@ class TrainingProgress:
     def _print(self, columns: list[_Column], cells: list[str], mark: str = "") -> None:
         _EPOCHS.info(_row(columns, cells, mark))
         kept = _fitting(columns, self._console.width) if self._console.is_terminal else columns
-        _print_line(self._console, _row(kept, [cell for column, cell in zip(columns, cells) if column in kept], mark))
+        _print_line(self._console, _row(kept, [cell for column, cell in zip(columns, cells, strict=True) if column in kept], mark))
 
     def _bar(self) -> Text:
         left = [(0, f"epoch {min(self._epoch, self._total_epochs)}/{self._total_epochs}")]
@@ -213,7 +214,7 @@ def _column_width(column: _Column) -> int:
 
 
 def _row(columns: list[_Column], cells: list[str], mark: str) -> str:
-    return "  ".join(cell.rjust(_column_width(column)) for column, cell in zip(columns, cells)) + f" {mark}".rstrip()
+    return "  ".join(cell.rjust(_column_width(column)) for column, cell in zip(columns, cells, strict=True)) + f" {mark}".rstrip()
 
 
 def _fitting(columns: list[_Column], width: int) -> list[_Column]:

@@ -85,7 +85,7 @@ def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
     panels = figure.subplots(1 + len(errors), sharex=True, squeeze=False)[:, 0]
     losses = [_Curve("training", _values(metrics, "train_loss"), _BLUE), _Curve("validation", _values(metrics, "valid_loss"), _VERMILLION)]
     _draw_curves(panels[0], epochs, losses, "loss")
-    for axes, (kind, unit) in zip(panels[1:], errors.items()):
+    for axes, (kind, unit) in zip(panels[1:], errors.items(), strict=True):
         values = _values(metrics, f"{kind}_rmse")
         lowest = np.nanargmin(values)
         label = f"validation, lowest {_plain(values[lowest])} {unit} (epoch {epochs[lowest]:.0f})"
@@ -147,7 +147,7 @@ def _wall_clock(metrics: Sequence[Record]) -> np.ndarray:
 
 def _add_wall_clock(axes: Axes, epochs: np.ndarray, seconds: np.ndarray) -> None:
     """A second axis on top, with round times where they were reached."""
-    if len(epochs) < 2 or not np.isfinite(seconds).all() or not (np.diff(seconds) > 0).all():
+    if len(epochs) < 2 or not (np.diff(seconds) > 0).all():  # not greater: unknown, too
         return
     length, unit = next((length, unit) for length, unit in ((3600, "h"), (60, "min"), (1, "s")) if seconds[-1] > 3 * length or length == 1)
     ticks = MaxNLocator(8, steps=[1, 2, 3, 5, 10]).tick_values(seconds[0] / length, seconds[-1] / length)
@@ -199,7 +199,8 @@ def _draw_parity(axes: Axes, labels: np.ndarray, predictions: np.ndarray, quanti
         axes.figure.colorbar(cells, ax=axes, label="number of values per cell", shrink=0.8)
     else:
         axes.scatter(labels, predictions, s=9, color=_BLUE, alpha=0.5, linewidths=0)
-    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel=f"reference {quantity} ({unit})", ylabel=f"predicted {quantity} ({unit})")
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.set(xlabel=f"reference {quantity} ({unit})", ylabel=f"predicted {quantity} ({unit})")
     axes.locator_params(nbins=6)
     errors = 1000 * (predictions - labels)
     text = f"RMSE {_plain(_rms(errors))} m{unit}\nMAE {_plain(_mean(abs(errors)))} m{unit}\n{len(labels)} values"

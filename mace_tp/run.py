@@ -19,13 +19,14 @@ from mace_tp.data.report import data_report
 from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.environment import describe, peak_memory_mb
 from mace_tp.errors import InputError
+from mace_tp.evaluation import short_names
 from mace_tp.loggers import JsonlLogger, Loggers, TrainingProgress, WandbLogger
 from mace_tp.metrics import loss_from_sums, summarize
 from mace_tp.parity import draw_parity
 from mace_tp.saved_model import Model, create_model, save_model
 from mace_tp.training.checkpoint import Checkpoints, Progress
 from mace_tp.training.evaluate import evaluate, predictions
-from mace_tp.training.loop import EpochSummary, Plan, Stage, train_epoch
+from mace_tp.training.loop import EpochSummary, Plan, Report, Stage, train_epoch
 from mace_tp.training.optimizer import make_optimizer
 from mace_tp.training.state import Params, TrainState, initial_state
 from mace_tp.training.step import make_eval_step, make_predict, make_train_step
@@ -88,6 +89,7 @@ class _Training:
         self.plan = self._plan(dtype)
         self.loggers = self._loggers()
         self._last_save = time.monotonic()
+        self.first_step_seconds: float | None = None
 
     def run(self) -> dict[str, Any]:
         try:
@@ -121,7 +123,9 @@ class _Training:
         if restored is None:
             _LOG.info("resume: no checkpoint in %s yet; starting from the beginning", self.run_dir)
             return
-        self.state, self.best_params, self.progress = restored
+        state, best_params, self.progress = restored
+        # Arrays that are not bound to a device, as in a new training: for others every step would be compiled anew.
+        self.state, self.best_params = jax.tree.map(jnp.asarray, jax.device_get((state, best_params)))
         self.schedule = dataclasses.replace(self.schedule, **self.progress.schedule)
         _LOG.info("resume: continuing after epoch %d", self.progress.epoch)
 
@@ -175,7 +179,7 @@ class _Training:
         num_batches = self.train_loader.num_batches
         progress_bar.start_epoch(epoch + 1, num_batches)
         self.state, summary = train_epoch(
-            self.state, self.train_loader.epoch(epoch), self.train_step, self.plan, epoch, num_batches, progress_bar.update
+            self.state, self.train_loader.epoch(epoch), self.train_step, self.plan, epoch, num_batches, self._reporter(progress_bar)
         )
         valid_start = time.monotonic()
         compiled_before = self.eval_step.compile_seconds
@@ -195,6 +199,18 @@ class _Training:
             "stage": stage + 1,
             "peak_memory_mb": peak_memory_mb(self.device),
         }
+
+    def _reporter(self, progress_bar: TrainingProgress) -> Report:
+        """The progress bar's; the first time it says how long the command took to get there."""
+
+        def first(progress: float, loss: float, num_steps: int) -> None:
+            if self.first_step_seconds is None:
+                self.first_step_seconds = time.monotonic() - self.started
+                compiling = self.train_step.compile_seconds
+                _LOG.info("first step after %.1f s, of which %.1f s compiled it", self.first_step_seconds, compiling)
+            progress_bar.update(progress, loss, num_steps)
+
+        return first
 
     def _remember(self, valid_loss: float, stage: int) -> None:
         """Count the epoch; keep its averaged parameters if they are the best of the stage."""
@@ -235,6 +251,7 @@ class _Training:
             "epoch_seconds": _median(record["epoch_seconds"] for record in steady),
             "step_seconds": _median(record.get("step_seconds") for record in steady),
             "compile_seconds": sum(record["compile_seconds"] for record in records),
+            "first_step_seconds": self.first_step_seconds,
             "total_seconds": time.monotonic() - self.plan.started,
             "peak_memory_mb": peak_memory_mb(self.device),
             "best_epoch": self.progress.best_epoch,
@@ -251,9 +268,10 @@ class _Training:
         folder = self.run_dir / "plots"
         folder.mkdir(exist_ok=True)
         plots.learning_curves(plots.read_metrics(self.run_dir / "metrics.jsonl"), folder / "learning_curves.png")
+        names = short_names(self.eval_loaders)
         for name, graphs in {"valid": self.datasets.valid, **self.datasets.test}.items():
             predicted = predictions(self.eval_step, self.best_params, graphs, self.eval_loaders[name].epoch(0))
-            draw_parity(graphs, predicted, Path(name).name.split(".")[0], folder)
+            draw_parity(graphs, predicted, names[name], folder)
 
 
 def _record(epoch: int, step: int, summary: EpochSummary, valid_loss: float, errors: dict[str, float]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from mace_tp.config import TensorProductConfig, build_tensor_products
+from mace_tp.config import Config, TensorProductConfig, build_dtype, build_tensor_products
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 from mace_tp.model import MACE, Architecture, TensorProducts
@@ -41,14 +41,14 @@ class Model:
 def create_model(
     architecture: Architecture, tensor_product: TensorProductConfig, statistics: DatasetStatistics, dtype: jnp.dtype, seed: int
 ) -> Model:
-    """A model with random parameters; the initialisation runs as one compiled function."""
+    """A model with random parameters; the initialization runs as one compiled function, which is the same for every seed."""
     products = build_tensor_products(tensor_product)
 
-    def split(seed: int) -> tuple[nnx.GraphDef, Params]:
-        return nnx.split(MACE(architecture, products, statistics, dtype=dtype, rngs=nnx.Rngs(params=seed)), nnx.Param)
+    def initialize(key: jax.Array) -> Params:
+        return nnx.split(MACE(architecture, products, statistics, dtype=dtype, rngs=nnx.Rngs(params=key)), nnx.Param)[1]
 
     graphdef, _ = _structure(architecture, products, statistics, dtype)
-    params = jax.jit(lambda: split(seed)[1])()
+    params = jax.jit(initialize)(jax.random.key(seed))
     return Model(graphdef, params, architecture, tensor_product, statistics)
 
 
@@ -89,23 +89,20 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None) -> Model:
 
     Args:
         path: `RUN/model` or `RUN`.
-        dtype: of the parameters; as saved if None.
+        dtype: of the parameters; as saved if None, and then float64 is switched on in jax where the model has it.
 
     Raises:
         InputError: there is no model, or its files do not belong together.
     """
     directory = _model_directory(Path(path))
+    architecture, tensor_product, statistics = _read_description(directory / _DESCRIPTION)
     try:
-        description = json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))
         weights = safetensors.numpy.load_file(directory / _WEIGHTS)
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"{directory}: cannot be read as a model ({error})") from error
-    if description.get("format") != _FORMAT:
-        raise InputError(f"{directory / _DESCRIPTION}: format {description.get('format')}, this version reads {_FORMAT}")
-    architecture = Architecture(**description["architecture"])
-    tensor_product = TensorProductConfig(**description["tensor_product"])
-    statistics = DatasetStatistics.from_dict(description["statistics"])
-    dtype = dtype or next(iter(weights.values())).dtype
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{directory / _WEIGHTS}: cannot be read ({error})") from error
+    if not weights:
+        raise InputError(f"{directory / _WEIGHTS}: holds no weights")
+    dtype = dtype or build_dtype(Config(dtype=next(iter(weights.values())).dtype.name))
     graphdef, shapes = _structure(architecture, build_tensor_products(tensor_product), statistics, dtype)
     expected = {name: leaf.shape for name, leaf in _named(shapes).items()}
     found = {name: weight.shape for name, weight in weights.items()}
@@ -115,6 +112,23 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None) -> Model:
     leaves = [jnp.asarray(weights[name], dtype) for name in _named(shapes)]
     params = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
     return Model(graphdef, params, architecture, tensor_product, statistics)
+
+
+def _read_description(path: Path) -> tuple[Architecture, TensorProductConfig, DatasetStatistics]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    written = description.get("format") if isinstance(description, dict) else None
+    if written != _FORMAT:
+        raise InputError(f"{path}: format {written}, this version reads {_FORMAT}")
+    try:
+        architecture = Architecture(**description["architecture"])
+        tensor_product = TensorProductConfig(**description["tensor_product"])
+        statistics = DatasetStatistics.from_dict(description["statistics"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is not the description of a model ({type(error).__name__}: {error})") from error
+    return architecture, tensor_product, statistics
 
 
 def _model_directory(path: Path) -> Path:

@@ -24,8 +24,8 @@ from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.graph import GraphBatch
 from mace_tp.model import MACE, Architecture
 from mace_tp.potential import Prediction
-from mace_tp.training.step import make_predict
 from mace_tp.training.state import Params
+from mace_tp.training.step import make_predict
 
 jax.config.update("jax_enable_x64", True)
 # Compiling is most of the time of the tests, and from run to run nearly all of it is the same. Compiled programs are for
@@ -34,9 +34,7 @@ _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / 
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
-STATISTICS = DatasetStatistics(
-    atomic_numbers=(1, 6, 8), atomic_energies=(-1.25, 2.5, -0.75), avg_num_neighbors=0.5, scale=0.8, shift=-0.2
-)
+STATISTICS = DatasetStatistics(atomic_numbers=(1, 6, 8), atomic_energies=(-1.25, 2.5, -0.75), avg_num_neighbors=0.5, scale=0.8, shift=-0.2)
 ARCHITECTURE = Architecture(cutoff=4.0, l_max=2, num_channels=4, radial_mlp=[8, 8], num_bessel=4, readout_mlp=4)
 BUCKET = Bucket(nodes=12, edges=256, graphs=4)
 

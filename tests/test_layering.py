@@ -107,22 +107,35 @@ def test_module_imports_only_what_its_room_may(path):
 
 
 @pytest.mark.parametrize(
-    "name, source", [
-        ("radial", "from mace_tp.nn.linear import Linear"), ("radial", "from mace_tp import model"), ("data.readers", "import mace_tp.loss"),
-        ("loss", "def f():\n    from mace_tp.training.step import Control"), ("run", "import hydra"), ("data.graphs", "import ase.io"),
-        ("training.loop", "import orbax.checkpoint"), ("nn.linear", "import torch"), ("wandb_logger", "import wandb"), ("config", "import scripts"),
+    "name, source",
+    [
+        ("radial", "from mace_tp.nn.linear import Linear"),
+        ("radial", "from mace_tp import model"),
+        ("data.readers", "import mace_tp.loss"),
+        ("loss", "def f():\n    from mace_tp.training.step import Control"),
+        ("run", "import hydra"),
+        ("data.graphs", "import ase.io"),
+        ("training.loop", "import orbax.checkpoint"),
+        ("nn.linear", "import torch"),
+        ("wandb_logger", "import wandb"),
+        ("config", "import scripts"),
     ],
-)  # fmt: skip
+)
 def test_rule_sees_what_is_forbidden(name, source):
     assert len(_violations(name, source)) == 1
 
 
 @pytest.mark.parametrize(
-    "name, source", [
-        ("nn.linear", "from mace_tp.radial import safe_norm"), ("data.readers", "import ase.io, json"), ("data.splits", "from mace_tp.data.readers import read"),
-        ("cli.train", "import hydra"), ("wandb_logger", "def f():\n    import wandb"), ("training.step", "import optax"),
+    "name, source",
+    [
+        ("nn.linear", "from mace_tp.radial import safe_norm"),
+        ("data.readers", "import ase.io, json"),
+        ("data.splits", "from mace_tp.data.readers import read"),
+        ("cli.train", "import hydra"),
+        ("wandb_logger", "def f():\n    import wandb"),
+        ("training.step", "import optax"),
     ],
-)  # fmt: skip
+)
 def test_rule_lets_pass_what_is_allowed(name, source):
     assert not _violations(name, source)
 

@@ -32,6 +32,8 @@ def log():
     logger.addHandler(collect)
     logger.setLevel(logging.INFO)
     yield records
+    for handler in set(logger.handlers) - set(handlers):
+        handler.close()
     logger.handlers[:], logger.propagate = handlers, propagate
     logger.setLevel(level)
 
@@ -317,11 +319,11 @@ def test_pipe_gets_plain_aligned_lines():
     header, *lines = console.file.getvalue().splitlines()
 
     assert "\x1b" not in console.file.getvalue() and "\r" not in console.file.getvalue()
-    assert header.split() == "epoch lr train loss valid loss E RMSE meV/atom F RMSE meV/Å s/epoch elapsed".split()
-    assert [line.split() for line in lines] == [
-        "1 1.0e-02 1.500e+00 2.500e+00 12.35 67.89 4.0 01:15 *".split(),
-        "2 1.0e-02 1.500e+00 2.500e+00 12.35 67.89 4.0 01:15".split(),
-        "3 1.0e-02 1.500e+00 2.500e+00 12.35 67.89 4.0 01:15 *".split(),
+    assert " ".join(header.split()) == "epoch lr train loss valid loss E RMSE meV/atom F RMSE meV/Å s/epoch elapsed"
+    assert [" ".join(line.split()) for line in lines] == [
+        "1 1.0e-02 1.500e+00 2.500e+00 12.35 67.89 4.0 01:15 *",
+        "2 1.0e-02 1.500e+00 2.500e+00 12.35 67.89 4.0 01:15",
+        "3 1.0e-02 1.500e+00 2.500e+00 12.35 67.89 4.0 01:15 *",
     ]
     for title, value in (("E RMSE meV/atom", "12.35"), ("F RMSE meV/Å", "67.89"), ("elapsed", "01:15")):
         assert header.index(title) + len(title) == lines[0].index(value) + len(value), "right edges agree"

@@ -49,6 +49,8 @@ def test_without_labels_loss_and_gradient_are_zero():
 def test_predictions_for_padding_do_not_enter(garbage):
     prediction, batch = make_case()
     spoiled = prediction.replace(
-        energy=prediction.energy.at[2].set(garbage), forces=prediction.forces.at[3:].set(garbage), stress=prediction.stress.at[1:].set(garbage)
+        energy=prediction.energy.at[2].set(garbage),
+        forces=prediction.forces.at[3:].set(garbage),
+        stress=prediction.stress.at[1:].set(garbage),
     )
     assert weighted_loss(spoiled, batch, WEIGHTS) == weighted_loss(prediction, batch, WEIGHTS)

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from mace_tp.data.buckets import Bucket
 from mace_tp.data.configuration import Configuration
@@ -127,9 +126,7 @@ def test_neighbors_in_the_batch_do_not_matter(make_batch, molecule, crystal, bat
 
 def test_supercell_has_a_multiple_of_the_energy(make_batch, crystal, potential):
     numbers, positions = np.tile(crystal.atomic_numbers, 2), np.concatenate([crystal.positions, crystal.positions + crystal.cell[1]])
-    double = Configuration(
-        numbers, positions, crystal.cell * np.array([[1], [2], [1]]), crystal.pbc, None, None, None, "", "supercell"
-    )
+    double = Configuration(numbers, positions, crystal.cell * np.array([[1], [2], [1]]), crystal.pbc, None, None, None, "", "supercell")
     single, pair = potential(make_batch(crystal)), potential(make_batch(double))
     np.testing.assert_allclose(pair.energy[0], 2 * single.energy[0], rtol=1e-10)
     np.testing.assert_allclose(pair.forces[:6], np.tile(single.forces[:3], (2, 1)), atol=1e-10)
@@ -173,8 +170,8 @@ def test_forces_do_not_jump_when_an_atom_crosses_the_cutoff(make_batch, architec
 
 @pytest.fixture(scope="module")
 def residual_first(make_model, architecture) -> Callable[[GraphBatch], Prediction]:
-    """A model whose first layer has a residual self-connection."""
-    graphdef, params = make_model(dataclasses.replace(architecture, first_interaction="residual"))
+    """A light model whose first layer has a residual self-connection."""
+    graphdef, params = make_model(dataclasses.replace(architecture, first_interaction="residual", l_max=1, correlation=2, radial_mlp=[8]))
     predict = jax.jit(make_predict(graphdef, architecture.cutoff))
     return lambda batch: predict(params, batch)
 

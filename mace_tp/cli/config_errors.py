@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from mace_tp.cli.shipped import config_directory
 from mace_tp.config import Config
 from mace_tp.errors import InputError
 
@@ -46,14 +47,22 @@ def check_keys(composed: DictConfig) -> None:
 
 
 def _unknown_key(key: str) -> str:
-    valid = _schema_keys()
-    groups = sorted({name.split(".")[0] for name in valid})
-    close = difflib.get_close_matches(key, [*valid, *groups], n=1)
-    if close:
-        return f"{key}: no such configuration key; did you mean {close[0]}?"
-    parent = key.rsplit(".", 1)[0]
-    siblings = [name for name in valid if name.startswith(f"{parent}.")]
-    return f"{key}: no such configuration key; valid: {', '.join(siblings or groups)}"
+    parent, _, name = key.rpartition(".")
+    prefix = f"{parent}." if parent else ""
+    siblings = _children(prefix)
+    if siblings:
+        close = [prefix + sibling for sibling in difflib.get_close_matches(name, siblings, n=1)]
+    else:  # the group itself is misspelt
+        close = difflib.get_close_matches(key, _schema_keys(), n=1)
+    valid = [prefix + sibling for sibling in siblings] or _children("")
+    return f"{key}: no such configuration key; " + (f"did you mean {close[0]}?" if close else f"valid: {', '.join(valid)}")
+
+
+def _children(prefix: str) -> list[str]:
+    """Names that may follow a prefix such as `model.`; at the top also the groups that are no part of the schema (`experiment`)."""
+    names = [key.removeprefix(prefix).split(".")[0] for key in _schema_keys() if key.startswith(prefix)]
+    groups = [] if prefix else [folder.name for folder in config_directory().iterdir() if folder.is_dir()]
+    return list(dict.fromkeys([*names, *sorted(groups)]))
 
 
 def _schema_keys() -> list[str]:

@@ -10,10 +10,11 @@ import numpy as np
 from mace_tp.cli.report import error_table
 from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.data.configuration import LabelKeys
+from mace_tp.data.readers import require_labels
 from mace_tp.data.writers import write_predictions
 from mace_tp.environment import describe
 from mace_tp.errors import InputError
-from mace_tp.evaluation import Evaluation, Evaluator
+from mace_tp.evaluation import Evaluation, Evaluator, short_names
 from mace_tp.parity import draw_parity
 from mace_tp.saved_model import Model, load_model
 
@@ -31,6 +32,9 @@ def main(arguments: list[str]) -> None:
         print(" · ".join(f"{name} {value}" for name, value in environment.items()))
         evaluator = Evaluator(model, options.batch_size)
         evaluations = {path: evaluator.evaluate_file(path, keys) for path in options.files}
+    if not options.predictions:
+        for path, evaluation in evaluations.items():
+            _require_errors(path, evaluation, keys)
     errors = {path: evaluation.errors for path, evaluation in evaluations.items()}
     print("\n".join(error_table(errors)))
     if options.json:
@@ -58,6 +62,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _require_errors(path: str, evaluation: Evaluation, keys: LabelKeys) -> None:
+    """Without a label there is no error to tell.
+
+    Raises:
+        InputError: neither energies nor forces; lists the keys that the file has.
+    """
+    if evaluation.errors.keys() == {"num_configs"}:
+        require_labels(evaluation.configurations, keys, ("energy", "forces"), path)
+
+
 def _write_json(path: Path, content: dict) -> None:
     try:
         path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -79,6 +93,7 @@ def _draw(folder: Path, evaluations: dict[str, Evaluation]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--plots {folder}: cannot be made ({error.strerror})") from error
+    names = short_names(evaluations)
     for path, evaluation in evaluations.items():
-        draw_parity(evaluation.graphs, evaluation.predictions, Path(path).name.split(".")[0], folder)
+        draw_parity(evaluation.graphs, evaluation.predictions, names[path], folder)
     print(f"plots: {folder}")

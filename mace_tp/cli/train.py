@@ -32,6 +32,7 @@ _OPEN_KEYS = ("tensor_product.interaction", "tensor_product.product_basis")
 def main(arguments: list[str]) -> None:
     """Compose, then train once for each job of a sweep."""
     OmegaConf.register_new_resolver("shipped_data", shipped_data, replace=True)
+    OmegaConf.register_new_resolver("expand_user", os.path.expanduser, replace=True)
     ConfigStore.instance().store(name="schema", node=Config)
     sys.argv = ["mace-tp train", *_completed(arguments)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed by Hydra
@@ -49,11 +50,13 @@ def main(arguments: list[str]) -> None:
 
 
 def _completed(arguments: list[str]) -> list[str]:
-    """The arguments for Hydra: with the data that ship where the user has named none."""
+    """The arguments for Hydra, which wants all overrides together; with the data that ship where the user has named none."""
     is_query = any(argument.startswith(("--help", "-h", "--hydra-help", "--version")) for argument in arguments)
     names_data = any(argument.lstrip("+").startswith(_CHOICES_OF_DATA) for argument in arguments)
     ours = [] if is_query or names_data else ["experiment=ethanol"]
-    return [f"++{argument}" if argument.startswith(_OPEN_KEYS) else argument for argument in arguments] + ours
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    others = [argument for argument in arguments if argument not in overrides]
+    return [f"++{override}" if override.startswith(_OPEN_KEYS) else override for override in overrides] + ours + others
 
 
 class _Jobs:

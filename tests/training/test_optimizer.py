@@ -86,12 +86,18 @@ def test_large_gradients_are_scaled_to_the_norm():
 
 
 @pytest.mark.parametrize(
-    "schedule, start, middle, end", [
-        (ConstantSchedule(), 1.0, 1.0, 1.0), (ConstantSchedule(warmup=0.8), 0.0, 0.625, 1.0), (CosineSchedule(), 1.0, 0.5, 0.0),
-        (CosineSchedule(final=0.2), 1.0, 0.6, 0.2), (CosineSchedule(warmup=0.5), 0.0, 1.0, 0.0), (CosineSchedule(warmup=0.8), 0.0, 0.625, 0.0),
-        (PlateauSchedule(), 1.0, 1.0, 1.0), (PlateauSchedule(warmup=0.8), 0.0, 0.625, 1.0),
+    "schedule, start, middle, end",
+    [
+        (ConstantSchedule(), 1.0, 1.0, 1.0),
+        (ConstantSchedule(warmup=0.8), 0.0, 0.625, 1.0),
+        (CosineSchedule(), 1.0, 0.5, 0.0),
+        (CosineSchedule(final=0.2), 1.0, 0.6, 0.2),
+        (CosineSchedule(warmup=0.5), 0.0, 1.0, 0.0),
+        (CosineSchedule(warmup=0.8), 0.0, 0.625, 0.0),
+        (PlateauSchedule(), 1.0, 1.0, 1.0),
+        (PlateauSchedule(warmup=0.8), 0.0, 0.625, 1.0),
     ],
-)  # fmt: skip
+)
 def test_schedules_at_start_middle_and_end(schedule, start, middle, end):
     assert [schedule(progress) for progress in (0.0, 0.5, 1.0)] == pytest.approx([start, middle, end], abs=1e-12)
 

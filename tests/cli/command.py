@@ -1,0 +1,62 @@
+"""The command `mace-tp` in this process."""
+
+import contextlib
+import dataclasses
+import io
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest import mock
+
+from hydra.core.global_hydra import GlobalHydra
+
+from mace_tp.cli.main import main
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_command(*arguments: str | Path) -> Outcome:
+    """Run `mace-tp ARGUMENTS`, and leave the process as it was."""
+    GlobalHydra.instance().clear()
+    # With the tunables set, the command does not start itself anew.
+    environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "MACE_TP_STARTED": str(time.monotonic())}
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, environment),
+        mock.patch.object(sys, "argv", ["mace-tp", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        _same_logging(),
+    ):
+        code = _exit_code(main)
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def _exit_code(command: Callable[[], None]) -> int:
+    try:
+        command()
+    except SystemExit as error:
+        if isinstance(error.code, str):  # as the interpreter does
+            print(error.code, file=sys.stderr)
+            return 1
+        return error.code or 0
+    return 0
+
+
+@contextlib.contextmanager
+def _same_logging() -> Iterator[None]:
+    logger = logging.getLogger("mace_tp")
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)

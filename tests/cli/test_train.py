@@ -1,0 +1,309 @@
+"""`mace-tp train`: what a run directory holds, resuming, compilations, sweeps, and the kinds of training."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import safetensors.numpy
+import yaml
+from omegaconf import OmegaConf
+
+from command import Outcome
+from mace_tp import run as run_module
+from mace_tp.cli.main import command_started
+from mace_tp.config import Config, build_dtype
+from mace_tp.data.batching import BatchLoader, choose_buckets
+from mace_tp.datasets import load_datasets
+
+ERRORS = {"energy_mae", "energy_rmse", "energy_rmse_per_config", "force_mae", "force_rmse"}
+METRICS = ERRORS | {
+    "epoch", "step", "learning_rate", "train_loss", "valid_loss", "epoch_seconds", "step_seconds", "compile_seconds", "valid_seconds",
+    "peak_memory_mb",
+}  # fmt: skip
+RESULTS = {
+    "tensor_product", "num_parameters", "flops_per_step", "epoch_seconds", "step_seconds", "total_seconds", "valid", "test",
+}  # fmt: skip
+EPOCHS = 4
+
+
+def metrics(run_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def results(run_dir: Path) -> dict:
+    return json.loads((run_dir / "results.json").read_text())
+
+
+def weights(run_dir: Path) -> dict[str, np.ndarray]:
+    return safetensors.numpy.load_file(run_dir / "model" / "weights.safetensors")
+
+
+def last_state(run_dir: Path) -> dict:
+    """Every array of the last checkpoint: parameters, their average and the best of it, moments, step."""
+    last = max((run_dir / "checkpoints").iterdir(), key=lambda folder: int(folder.name))
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore((last / "arrays").absolute())
+
+
+def read_config(run_dir: Path) -> Config:
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(run_dir / "config.yaml")))
+
+
+# The run directory
+
+
+def test_run_directory_holds_what_the_design_says(finished):
+    run_dir, _ = finished
+
+    names = {path.name for path in run_dir.iterdir()}
+
+    assert names == {"config.yaml", "metrics.jsonl", "results.json", "checkpoints", "model", "plots", "train.log"}
+    assert {path.name for path in (run_dir / "model").iterdir()} == {"weights.safetensors", "model.json"}
+
+
+def test_config_is_resolved_and_complete(finished, toys):
+    run_dir, _ = finished
+    text = (run_dir / "config.yaml").read_text()
+
+    config = read_config(run_dir)
+
+    assert "${" not in text and "???" not in text
+    assert yaml.safe_load(text).keys() == OmegaConf.structured(Config).keys()
+    assert (config.data.train, config.model.num_channels, config.dtype) == (f"{toys}/train.xyz", 2, "float64")
+
+
+def test_metrics_have_a_line_per_epoch_with_every_key(finished):
+    lines = metrics(finished[0])
+
+    assert [line["epoch"] for line in lines] == list(range(1, EPOCHS + 1))
+    assert [line["step"] for line in lines] == [5, 10, 15, 20], "10 configurations in batches of 2"
+    for line in lines:
+        assert METRICS <= line.keys() | {"step_seconds"}, "an epoch that only compiles has no time of a step"
+        assert all(np.isfinite(value) for value in line.values())
+    assert METRICS <= lines[-1].keys()
+
+
+def test_results_have_every_key(finished, toys):
+    found = results(finished[0])
+
+    assert RESULTS <= found.keys()
+    assert found["tensor_product"].keys() == {"interaction", "product_basis"}
+    assert found["valid"].keys() == ERRORS | {"num_configs"} and found["valid"]["num_configs"] == 4
+    assert found["test"].keys() == {f"{toys}/test.xyz"}
+    assert found["test"][f"{toys}/test.xyz"].keys() == ERRORS | {"num_configs"}
+    assert found["num_parameters"] == sum(weight.size for weight in weights(finished[0]).values())
+    assert found["flops_per_step"] > 0 and found["step_seconds"] > 0 and found["total_seconds"] > found["compile_seconds"]
+
+
+def test_validation_errors_are_those_of_the_best_epoch(finished):
+    best = metrics(finished[0])[results(finished[0])["best_epoch"] - 1]
+
+    for name in ERRORS:
+        assert results(finished[0])["valid"][name] == pytest.approx(best[name], rel=1e-9)
+
+
+def test_plots_are_pictures(finished):
+    plots = finished[0] / "plots"
+
+    assert {path.name for path in plots.iterdir()} == {
+        "learning_curves.png", "parity_energy_valid.png", "parity_forces_valid.png", "parity_energy_test.png", "parity_forces_test.png",
+    }  # fmt: skip
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in plots.iterdir())
+
+
+def test_log_and_terminal_tell_the_same(finished, toys):
+    run_dir, outcome = finished
+    log = (run_dir / "train.log").read_text()
+
+    assert outcome.err == ""
+    for said in ("jax 0.", "dtype float64", "tensor product: cg / cg", "isolated atoms", "elements H C O", "F RMSE", f"{toys}/test.xyz", str(run_dir)):
+        assert said in outcome.out and said in log, said
+    assert len(log.splitlines()) == len(outcome.out.splitlines())
+
+
+def test_a_run_is_never_overwritten(finished, run, on_molecules):
+    run_dir, _ = finished
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+
+    outcome = run(*on_molecules, f"run_dir={run_dir}")
+
+    assert outcome.code == 2 and "trainer.resume=auto" in outcome.err
+    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
+
+
+def test_a_mistake_leaves_the_run_directory_free(run, on_molecules, tmp_path):
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "data.train=missing.xyz")
+
+    assert outcome.code == 2
+    assert not (tmp_path / "run" / "config.yaml").exists(), "by which a run is known"
+
+
+# Compilations
+
+
+def test_one_compilation_of_the_step_per_bucket(finished):
+    config = read_config(finished[0])
+    graphs = load_datasets(config).train
+    buckets = choose_buckets(graphs, config.data.batch_size, seed=config.seed)
+    loader = BatchLoader(graphs, config.data.batch_size, buckets, build_dtype(config), seed=config.seed)
+
+    shapes = {(batch.num_nodes, batch.num_edges) for epoch in range(EPOCHS) for batch in loader.epoch(epoch)}
+
+    assert results(finished[0])["num_compilations"] == len(shapes) == len(buckets)
+    assert len(shapes) > 1, "ragged data"
+
+
+# Resuming
+
+
+@pytest.fixture(scope="module")
+def interrupted(run, on_molecules, tmp_path_factory) -> Path:
+    """A run that is stopped in epoch 3 of 4, with a checkpoint after each epoch."""
+    run_dir = tmp_path_factory.mktemp("interrupted") / "run"
+    log = run_module.JsonlLogger.log
+
+    def log_two_epochs(logger, step, record):
+        if record["epoch"] == 3:
+            raise KeyboardInterrupt
+        log(logger, step, record)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module.JsonlLogger, "log", log_two_epochs)
+        outcome = run(*on_molecules, f"run_dir={run_dir}", "trainer.checkpoint_minutes=0")
+    assert outcome.code == 130 and f"run_dir={run_dir} trainer.resume=auto" in outcome.out
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def resumed(interrupted, run, on_molecules) -> tuple[Path, Outcome, list[bool]]:
+    """The same run, continued; and whether each epoch began with arrays that are bound to a device."""
+    bound: list[bool] = []
+    train_epoch = run_module.train_epoch
+
+    def watched(state, *rest):
+        bound.append(any(leaf.committed for leaf in jax.tree.leaves(state)))
+        return train_epoch(state, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "train_epoch", watched)
+        outcome = run(*on_molecules, f"run_dir={interrupted}", "trainer.resume=auto")
+    return interrupted, outcome, bound
+
+
+def test_a_changed_configuration_is_refused(interrupted, run, on_molecules):
+    before = metrics(interrupted)
+
+    outcome = run(*on_molecules, f"run_dir={interrupted}", "trainer.resume=auto", "optimizer.learning_rate=0.5")
+
+    assert outcome.code == 2
+    assert "optimizer.learning_rate was 0.01, is 0.5" in outcome.err
+    assert metrics(interrupted) == before
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(resumed, finished):
+    run_dir, outcome, _ = resumed
+
+    assert outcome.code == 0 and "continuing after epoch 2" in outcome.out
+    assert [line["epoch"] for line in metrics(run_dir)] == [1, 2, 3, 4]
+    jax.tree.map(np.testing.assert_array_equal, last_state(run_dir), last_state(finished[0]))
+    jax.tree.map(np.testing.assert_array_equal, weights(run_dir), weights(finished[0]))
+    for name in ("train_loss", "valid_loss", "learning_rate"):
+        assert [line[name] for line in metrics(run_dir)] == [line[name] for line in metrics(finished[0])]
+    assert results(run_dir)["valid"] == results(finished[0])["valid"]
+
+
+def test_a_resumed_run_finds_its_programs_in_the_compilation_cache(resumed):
+    _, _, bound = resumed
+
+    assert bound == [False, False], "bound to a device, the same step is another program"
+
+
+def test_resuming_a_finished_run_changes_nothing(finished, run, on_molecules, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto")
+
+    assert outcome.code == 0
+    assert metrics(tmp_path / "run") == metrics(finished[0])
+    before, after = results(finished[0]), results(tmp_path / "run")
+    for name in ("epochs", "steps", "epoch_seconds", "step_seconds", "compile_seconds", "best_epoch", "valid", "test"):
+        assert after[name] == before[name], name
+
+
+# Time
+
+
+def test_the_clock_of_a_training_starts_with_the_command_and_once_only(monkeypatch):
+    monkeypatch.setenv("MACE_TP_STARTED", str(time.monotonic() - 1000))
+
+    first, second = command_started(), command_started()
+
+    assert second - first > 999, "the second job of a sweep has its own minutes"
+
+
+def test_a_sweep_makes_a_run_directory_for_each_job(run, on_molecules, tmp_path):
+    outcome = run(*on_molecules, "-m", "seed=0,1", "trainer.max_minutes=1e-9", f"run_dir={tmp_path}/sweep")
+
+    assert outcome.code == 0, outcome.err
+    for job in ("0", "1"):
+        assert yaml.safe_load((tmp_path / "sweep" / job / "config.yaml").read_text())["seed"] == int(job)
+        assert results(tmp_path / "sweep" / job)["steps"] == 1, "the least that a training does, however short its time"
+    first, second = (weights(tmp_path / "sweep" / job) for job in ("0", "1"))
+    assert any(np.any(first[name] != second[name]) for name in first)
+
+
+# Kinds of training
+
+
+def test_stress_is_trained_and_told(run, toys, tmp_path, on_molecules):
+    outcome = run(
+        *on_molecules, f"data.train={toys}/crystals.xyz", "data.valid=null", "data.valid_fraction=0.25", f"data.test=[{toys}/crystals.xyz]",
+        "data.atomic_energies=least_squares", "model.cutoff=4", "trainer.max_epochs=2", f"run_dir={tmp_path}/run",
+    )  # fmt: skip
+
+    assert outcome.code == 0, outcome.err
+    assert all("stress_mae" in line for line in metrics(tmp_path / "run"))
+    assert results(tmp_path / "run")["valid"]["stress_mae"] > 0
+    assert results(tmp_path / "run")["test"][f"{toys}/crystals.xyz"]["stress_rmse"] > 0
+    assert (tmp_path / "run" / "plots" / "parity_stress_crystals.png").exists()
+    assert "S MAE" in outcome.out
+
+
+def test_wandb_offline_writes_a_folder(run, on_molecules, tmp_path):
+    pytest.importorskip("wandb")
+
+    outcome = run(*on_molecules, "trainer.max_epochs=1", "logger=wandb_offline", f"run_dir={tmp_path}/run")
+
+    assert outcome.code == 0, outcome.err
+    end = time.monotonic() + 60  # wandb goes on in a process of its own
+    while not list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_a_new_process_trains_in_float32_without_wandb(on_molecules, tmp_path):
+    (tmp_path / "traps").mkdir()
+    (tmp_path / "traps" / "wandb.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")
+    path = os.pathsep.join(filter(None, [str(tmp_path / "traps"), os.environ.get("PYTHONPATH")]))
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    arguments = ["debug=tiny", *on_molecules[1:], "trainer.max_epochs=1", "dtype=float32", f"run_dir={tmp_path}/run"]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "mace_tp", "train", *arguments],
+        env=environment | {"PYTHONPATH": path, "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or ""},
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "nothing that a user would wonder about"
+    assert "dtype float32" in done.stdout
+    assert {weight.dtype for weight in weights(tmp_path / "run").values()} == {np.dtype(np.float32)}
+    assert not (tmp_path / "imported").exists()

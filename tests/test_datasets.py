@@ -1,0 +1,140 @@
+"""From the files of a configuration to graphs and statistics."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from mace_tp.config import Config, DataConfig, LossConfig, StageTwoConfig
+from mace_tp.datasets import Datasets, load_datasets
+from mace_tp.errors import InputError
+from mace_tp.model import Architecture
+from toy_data import isolated_atoms, label, molecules, write
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """`a.xyz` (6 molecules), `b.xyz` (4), `e0.xyz` (isolated H, C, O) and `mixed.xyz` (isolated atoms between molecules)."""
+    folder = tmp_path_factory.mktemp("files")
+    write(folder / "a.xyz", molecules(6, seed=0))
+    write(folder / "b.xyz", molecules(4, seed=1))
+    write(folder / "e0.xyz", isolated_atoms("H", "C", "O"))
+    first, *rest = molecules(6, seed=0)
+    write(folder / "mixed.xyz", [first, *isolated_atoms("C", "H", "O"), *rest])
+    return folder
+
+
+@pytest.fixture
+def load(files) -> Callable[..., Datasets]:
+    """Loads with `data.train=a.xyz`, `data.isolated_atoms=e0.xyz` and what the test says."""
+
+    def load_with(loss: LossConfig | None = None, seed: int = 0, **data) -> Datasets:
+        named = {"train": f"{files}/a.xyz", "isolated_atoms": f"{files}/e0.xyz"} | data
+        return load_datasets(Config(data=DataConfig(**named), model=Architecture(cutoff=3.0), loss=loss or LossConfig(), seed=seed))
+
+    return load_with
+
+
+def energies(graphs) -> list[float]:
+    return sorted(graph.interaction_energy for graph in graphs)
+
+
+def test_a_share_of_the_training_set_validates(load):
+    datasets = load(valid_fraction=1 / 3)
+
+    assert (len(datasets.train), len(datasets.valid), datasets.test) == (4, 2, {})
+    assert not set(energies(datasets.train)) & set(energies(datasets.valid))
+    assert energies(load(valid_fraction=1 / 3).valid) == energies(datasets.valid)
+    assert any(energies(load(valid_fraction=1 / 3, seed=seed).valid) != energies(datasets.valid) for seed in (1, 2, 3))
+
+
+def test_a_validation_file_leaves_the_training_file_whole(load, files):
+    datasets = load(valid=f"{files}/b.xyz")
+
+    assert (len(datasets.train), len(datasets.valid)) == (6, 4)
+
+
+def test_several_files_are_one_training_set(load, files):
+    datasets = load(train=[f"{files}/a.xyz", f"{files}/b.xyz"], valid=[f"{files}/b.xyz"], test=[f"{files}/a.xyz", f"{files}/b.xyz"])
+
+    assert len(datasets.train) == 10
+    assert {path: len(graphs) for path, graphs in datasets.test.items()} == {f"{files}/a.xyz": 6, f"{files}/b.xyz": 4}
+
+
+def test_statistics_are_of_the_training_part_alone(load, files):
+    alone, with_others = load(valid=f"{files}/b.xyz"), load(valid=f"{files}/a.xyz", test=f"{files}/b.xyz")
+
+    assert alone.statistics == with_others.statistics
+    forces = np.concatenate([frame.get_forces().ravel() for frame in molecules(6, seed=0)])
+    assert alone.statistics.scale == pytest.approx(np.sqrt(np.mean(forces**2)), rel=1e-6)
+    assert load(valid_fraction=0.5).statistics != alone.statistics
+
+
+def test_isolated_atoms_in_the_training_file_give_the_energies_and_are_not_trained_on(load, files):
+    apart, mixed = load(valid=f"{files}/b.xyz"), load(train=f"{files}/mixed.xyz", isolated_atoms=None, valid=f"{files}/b.xyz")
+
+    assert len(mixed.train) == 6
+    assert mixed.statistics == apart.statistics
+    assert mixed.origin_of_energies == apart.origin_of_energies and "isolated atoms" in mixed.origin_of_energies
+
+
+def test_a_file_of_isolated_atoms_wins_over_those_in_the_training_file(load, files, tmp_path):
+    others = isolated_atoms("H", "C", "O")
+    for atoms in others:
+        atoms.calc.results["energy"] -= 1.0
+    path = write(tmp_path / "others.xyz", others)
+
+    mixed, apart = load(train=f"{files}/mixed.xyz"), load(train=f"{files}/mixed.xyz", isolated_atoms=str(path))
+
+    np.testing.assert_allclose(np.subtract(mixed.statistics.atomic_energies, apart.statistics.atomic_energies), 1.0)
+
+
+def test_only_so_many_configurations_of_each_file(load, files):
+    datasets = load(max_configurations=3, valid=f"{files}/b.xyz", test=[f"{files}/a.xyz"])
+
+    assert (len(datasets.train), len(datasets.valid), len(datasets.test[f"{files}/a.xyz"])) == (3, 3, 3)
+
+
+def test_a_tilde_is_the_home_directory(load, files, monkeypatch):
+    monkeypatch.setenv("HOME", str(files))
+
+    datasets = load(train="~/a.xyz", valid="~/b.xyz", test="~/b.xyz", isolated_atoms="~/e0.xyz")
+
+    assert (len(datasets.train), len(datasets.valid), len(datasets.test)) == (6, 4, 1)
+
+
+def test_labels_are_needed_where_the_loss_looks_at_them(load, tmp_path):
+    path = str(write(tmp_path / "energies.xyz", [label(frame, "energy") for frame in molecules(6, seed=0)]))
+    energies_only = LossConfig(forces_weight=0.0, stage_two=StageTwoConfig(forces_weight=0.0))
+
+    assert all(graph.forces is None for graph in load(train=path, loss=energies_only).train)
+    with pytest.raises(InputError, match=r"energies\.xyz: no frame has forces under the key 'forces'; keys there: energy"):
+        load(train=path)
+    with pytest.raises(InputError, match="no frame has forces"):
+        load(train=path, loss=dataclasses.replace(energies_only, stage_two=StageTwoConfig()))
+
+
+def test_a_test_set_may_lack_labels(load, tmp_path):
+    frames = molecules(2, seed=3)
+    for frame in frames:
+        frame.calc = None
+    path = str(write(tmp_path / "bare.xyz", frames))
+
+    assert [graph.interaction_energy for graph in load(test=path).test[path]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"train": 3}, "data.train=3: must be a path or a list of paths"),
+        ({"valid": []}, r"data.valid=\[\]: must be a path or a list of paths"),
+        ({"test": ["a.xyz", None]}, "data.test=.*: must be a path or a list of paths"),
+        ({"test": "nothere.xyz"}, "nothere.xyz: no such file"),
+        ({"valid_fraction": 0.0}, "no validation set"),
+        ({"isolated_atoms": None}, "no isolated atom of H C O"),
+    ],
+)
+def test_what_cannot_be_used_is_named(data, message, load):
+    with pytest.raises(InputError, match=message):
+        load(**data)
