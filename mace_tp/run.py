@@ -1,7 +1,6 @@
 """A whole training: data → model → epochs → test errors, all of it kept in a run directory."""
 
 import dataclasses
-import json
 import logging
 import math
 import time
@@ -10,26 +9,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from mace_tp import plots
 from mace_tp.config import Config, build_device, build_dtype, build_loss_weights, build_schedule, check_config
-from mace_tp.data.batching import BatchLoader, choose_buckets
-from mace_tp.data.report import data_report
-from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.environment import describe, peak_memory_mb
 from mace_tp.errors import InputError
-from mace_tp.evaluation import short_names
-from mace_tp.loggers import JsonlLogger, Loggers, TrainingProgress, WandbLogger
+from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
 from mace_tp.metrics import loss_from_sums, summarize
-from mace_tp.parity import draw_parity
-from mace_tp.saved_model import Model, create_model, save_model
+from mace_tp.results import draw, final_errors, write_results
+from mace_tp.saved_model import save_model
+from mace_tp.preparation import Setup, prepare
 from mace_tp.training.checkpoint import Checkpoints, Progress
-from mace_tp.training.evaluate import evaluate, predictions
+from mace_tp.training.evaluate import evaluate
 from mace_tp.training.loop import EpochSummary, Plan, Report, Stage, train_epoch
-from mace_tp.training.optimizer import make_optimizer
 from mace_tp.training.state import Params, TrainState, initial_state
-from mace_tp.training.step import make_eval_step, make_predict, make_train_step
 
 _LOG = logging.getLogger("mace_tp")
 
@@ -51,70 +43,67 @@ def train(config: Config, run_dir: Path, started: float) -> dict[str, Any]:
     environment = describe(device, config.dtype)
     _LOG.info(" · ".join(f"{name} {value}" for name, value in environment.items()))
     with jax.default_device(device):
-        return _Training(config, run_dir, started, dtype, device, environment).run()
+        training = _Training(config, run_dir, started, prepare(config, dtype), dtype)
+        try:
+            training.run_epochs()
+            return _finish(training, environment, peak_memory_mb(device))
+        finally:
+            training.close()
+
+
+def _finish(training: "_Training", environment: dict[str, str | int], memory_mb: float) -> dict[str, Any]:
+    config, setup, run_dir, progress = training.config, training.setup, training.run_dir, training.progress
+    errors = final_errors(setup, training.best_params)
+    training.save_model({"errors": errors})
+    totals = {
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "steps": int(training.state.step),
+        "first_step_seconds": training.first_step_seconds,
+        "total_seconds": time.monotonic() - training.plan.started,
+        "peak_memory_mb": memory_mb,
+        "environment": environment,
+    }
+    results = write_results(run_dir, config, setup, errors, totals)
+    draw(run_dir, setup, training.best_params)
+    return results
 
 
 class _Training:
-    """The objects of one training, in the order in which they are made."""
+    """What changes in the course of a training, and what it writes on the way."""
 
-    def __init__(
-        self, config: Config, run_dir: Path, started: float, dtype: jnp.dtype, device: jax.Device, environment: dict[str, str | int]
-    ) -> None:
-        self.config, self.run_dir, self.started, self.device, self.environment = config, run_dir, started, device, environment
-        self.datasets = load_datasets(config)
-        batch_size, eval_batch_size = config.data.batch_size, config.data.valid_batch_size
-        buckets = choose_buckets(self.datasets.train, batch_size, seed=config.seed)
-        self.train_loader = BatchLoader(self.datasets.train, batch_size, buckets, dtype, seed=config.seed)
-        # One set of shapes for all that is only evaluated: a compilation takes longer than the padding.
-        evaluated = {"valid": self.datasets.valid, **self.datasets.test}
-        buckets = choose_buckets([graph for graphs in evaluated.values() for graph in graphs], eval_batch_size, seed=config.seed)
-        self.eval_loaders = {name: BatchLoader(graphs, eval_batch_size, buckets, dtype, shuffle=False) for name, graphs in evaluated.items()}
-        self._report_data()
-        self.model = create_model(config.model, config.tensor_product, self.datasets.statistics, dtype, config.seed)
-        self._report_model()
-        optimizer = config.optimizer
-        transformation = make_optimizer(
-            amsgrad=optimizer.amsgrad, beta1=optimizer.beta1, beta2=optimizer.beta2,
-            weight_decay=optimizer.weight_decay, max_grad_norm=optimizer.max_grad_norm,
-        )  # fmt: skip
-        predict_batch = make_predict(self.model.graphdef, config.model.cutoff)
-        self.train_step = make_train_step(predict_batch, transformation)
-        self.eval_step = make_eval_step(predict_batch)
+    def __init__(self, config: Config, run_dir: Path, started: float, setup: Setup, dtype: jnp.dtype) -> None:
+        self.config, self.run_dir, self.started, self.setup = config, run_dir, started, setup
         self.checkpoints = Checkpoints(run_dir / "checkpoints")
-        self.state: TrainState = initial_state(self.model.params, transformation)
-        self.best_params: Params = jax.tree.map(jnp.copy, self.model.params)
+        self.state: TrainState = initial_state(setup.model.params, setup.optimizer)
+        self.best_params: Params = jax.tree.map(jnp.copy, setup.model.params)
         self.progress = Progress()
-        self.schedule = build_schedule(optimizer)
+        self.schedule = build_schedule(config.optimizer)
         self._resume()
         self.plan = self._plan(dtype)
         self.loggers = self._loggers()
         self._last_save = time.monotonic()
         self.first_step_seconds: float | None = None
 
-    def run(self) -> dict[str, Any]:
-        try:
-            self._epochs()
-            results = self._finish()
-        finally:
-            self.checkpoints.close()
-            self.loggers.finish()
-        return results
+    def run_epochs(self) -> None:
+        """Train until the configured end; the last state is saved."""
+        with TrainingProgress(self.config.logger.progress, self.config.trainer.max_epochs) as progress_bar:
+            while not self._is_over():
+                record = self._epoch(progress_bar)
+                self.loggers.log(record["step"], {name: value for name, value in record.items() if value is not None})
+                progress_bar.epoch_line(record | {"is_best": self.progress.best_epoch == self.progress.epoch})
+                if time.monotonic() - self._last_save > 60 * self.config.trainer.checkpoint_minutes:
+                    self._save()
+        self._save()
 
-    def _report_data(self) -> None:
-        data, loader = self.datasets, self.train_loader
-        _LOG.info(data.origin_of_energies)
-        for line in data_report(data.train, data.valid, data.test, data.statistics, loader.buckets, self.config.data.batch_size, self.config.seed):
-            _LOG.info(line)
+    def save_model(self, notes: dict[str, Any]) -> None:
+        """Write the best model so far to `model/`."""
+        best = dataclasses.replace(self.setup.model, params=self.best_params)
+        save_model(self.run_dir / "model", best, {"epoch": self.progress.best_epoch, **notes})
 
-    def _report_model(self) -> None:
-        architecture = self.config.model
-        products = f"{_product_name(self.config.tensor_product.interaction)} / {_product_name(self.config.tensor_product.product_basis)}"
-        _LOG.info(
-            "model: MACE, %d parameters, %d x (%s), l_max %d, correlation %d, %d layers, cutoff %g Å",
-            self.model.num_parameters, architecture.num_channels, architecture.hidden_irreps, architecture.l_max, architecture.correlation,
-            architecture.num_interactions, architecture.cutoff,
-        )  # fmt: skip
-        _LOG.info("tensor product: %s (interaction / product basis)", products)
+    def close(self) -> None:
+        self.checkpoints.close()
+        self.loggers.finish()
 
     def _resume(self) -> None:
         if self.config.trainer.resume != "auto":
@@ -147,21 +136,11 @@ class _Training:
         )
 
     def _loggers(self) -> Loggers:
-        loggers: list = [JsonlLogger(self.run_dir / "metrics.jsonl")]
+        loggers: list[Logger] = [JsonlLogger(self.run_dir / "metrics.jsonl")]
         logger = self.config.logger
         if logger.wandb != "disabled":
             loggers.append(WandbLogger(logger.wandb, logger.wandb_project, self.run_dir, dataclasses.asdict(self.config)))
         return Loggers(loggers)
-
-    def _epochs(self) -> None:
-        with TrainingProgress(self.config.logger.progress, self.config.trainer.max_epochs) as progress_bar:
-            while not self._is_over():
-                record = self._epoch(progress_bar)
-                self.loggers.log(record["step"], {name: value for name, value in record.items() if value is not None})
-                progress_bar.epoch_line(record | {"is_best": self.progress.best_epoch == self.progress.epoch})
-                if time.monotonic() - self._last_save > 60 * self.config.trainer.checkpoint_minutes:
-                    self._save()
-        self._save()
 
     def _is_over(self) -> bool:
         # One epoch there is always, if only of one step: without it there would be no model.
@@ -176,16 +155,15 @@ class _Training:
     def _epoch(self, progress_bar: TrainingProgress) -> dict[str, Any]:
         """Train one epoch, validate, remember the best parameters; the record of `metrics.jsonl`."""
         epoch = self.progress.epoch
-        num_batches = self.train_loader.num_batches
+        num_batches = self.setup.train_loader.num_batches
         progress_bar.start_epoch(epoch + 1, num_batches)
-        self.state, summary = train_epoch(
-            self.state, self.train_loader.epoch(epoch), self.train_step, self.plan, epoch, num_batches, self._reporter(progress_bar)
-        )
+        batches, report = self.setup.train_loader.epoch(epoch), self._reporter(progress_bar)
+        self.state, summary = train_epoch(self.state, batches, self.setup.train_step, self.plan, epoch, num_batches, report)
         valid_start = time.monotonic()
-        compiled_before = self.eval_step.compile_seconds
-        sums = evaluate(self.eval_step, self.state.ema_params, self.eval_loaders["valid"].epoch(0))
+        compiled_before = self.setup.eval_step.compile_seconds
+        sums = evaluate(self.setup.eval_step, self.state.ema_params, self.setup.eval_loaders["valid"].epoch(0))
         errors = summarize(sums)
-        valid_compile = self.eval_step.compile_seconds - compiled_before
+        valid_compile = self.setup.eval_step.compile_seconds - compiled_before
         valid_seconds = time.monotonic() - valid_start - valid_compile
         done = min(self.plan.progress(epoch + 1), 1.0)
         stage = self.plan.stage(done)
@@ -197,7 +175,7 @@ class _Training:
             "valid_seconds": valid_seconds,
             "total_seconds": time.monotonic() - self.plan.started,
             "stage": stage + 1,
-            "peak_memory_mb": peak_memory_mb(self.device),
+            "peak_memory_mb": peak_memory_mb(next(iter(self.state.step.devices()))),
         }
 
     def _reporter(self, progress_bar: TrainingProgress) -> Report:
@@ -206,7 +184,7 @@ class _Training:
         def first(progress: float, loss: float, num_steps: int) -> None:
             if self.first_step_seconds is None:
                 self.first_step_seconds = time.monotonic() - self.started
-                compiling = self.train_step.compile_seconds
+                compiling = self.setup.train_step.compile_seconds
                 _LOG.info("first step after %.1f s, of which %.1f s compiled it", self.first_step_seconds, compiling)
             progress_bar.update(progress, loss, num_steps)
 
@@ -226,52 +204,8 @@ class _Training:
         self.progress.elapsed_seconds = time.monotonic() - self.plan.started
         self.progress.schedule = dataclasses.asdict(self.schedule)
         self.checkpoints.save(self.state, self.best_params, self.progress)
-        save_model(self.run_dir / "model", self._best_model(), {"epoch": self.progress.best_epoch})
+        self.save_model({})
         self._last_save = time.monotonic()
-
-    def _best_model(self) -> Model:
-        return dataclasses.replace(self.model, params=self.best_params)
-
-    def _finish(self) -> dict[str, Any]:
-        """Test errors, plots and `results.json`."""
-        records = plots.read_metrics(self.run_dir / "metrics.jsonl")  # also of the sessions before this one
-        errors = {"valid": summarize(evaluate(self.eval_step, self.best_params, self.eval_loaders["valid"].epoch(0)))}
-        errors["valid"]["num_configs"] = len(self.datasets.valid)
-        tests = {}
-        for path, graphs in self.datasets.test.items():
-            tests[path] = summarize(evaluate(self.eval_step, self.best_params, self.eval_loaders[path].epoch(0))) | {"num_configs": len(graphs)}
-        steady = [record for record in records[1:] if record.get("step_seconds") is not None] or records
-        results = {
-            "tensor_product": dataclasses.asdict(self.config.tensor_product),
-            "num_parameters": self.model.num_parameters,
-            "flops_per_step": self.train_step.flops(),
-            "num_compilations": self.train_step.num_compilations,
-            "epochs": self.progress.epoch,
-            "steps": int(self.state.step),
-            "epoch_seconds": _median(record["epoch_seconds"] for record in steady),
-            "step_seconds": _median(record.get("step_seconds") for record in steady),
-            "compile_seconds": sum(record["compile_seconds"] for record in records),
-            "first_step_seconds": self.first_step_seconds,
-            "total_seconds": time.monotonic() - self.plan.started,
-            "peak_memory_mb": peak_memory_mb(self.device),
-            "best_epoch": self.progress.best_epoch,
-            "valid": errors["valid"],
-            "test": tests,
-            "environment": self.environment,
-        }
-        save_model(self.run_dir / "model", self._best_model(), {"epoch": self.progress.best_epoch, "valid": errors["valid"], "test": tests})
-        (self.run_dir / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
-        self._draw()
-        return results
-
-    def _draw(self) -> None:
-        folder = self.run_dir / "plots"
-        folder.mkdir(exist_ok=True)
-        plots.learning_curves(plots.read_metrics(self.run_dir / "metrics.jsonl"), folder / "learning_curves.png")
-        names = short_names(self.eval_loaders)
-        for name, graphs in {"valid": self.datasets.valid, **self.datasets.test}.items():
-            predicted = predictions(self.eval_step, self.best_params, graphs, self.eval_loaders[name].epoch(0))
-            draw_parity(graphs, predicted, names[name], folder)
 
 
 def _record(epoch: int, step: int, summary: EpochSummary, valid_loss: float, errors: dict[str, float]) -> dict[str, Any]:
@@ -285,15 +219,6 @@ def _record(epoch: int, step: int, summary: EpochSummary, valid_loss: float, err
         "epoch_seconds": summary.seconds - summary.compile_seconds,
         "step_seconds": summary.step_seconds,
     }
-
-
-def _product_name(site: Any) -> str:
-    return site if isinstance(site, str) else str(site["name"])
-
-
-def _median(values: Any) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
 
 
 def make_run_dir(path: str, resume: bool) -> Path:

@@ -1,0 +1,93 @@
+"""Configuration → everything that a training works with: data, loaders, model, compiled steps."""
+
+import dataclasses
+import logging
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from mace_tp.config import Config
+from mace_tp.data.batching import BatchLoader, choose_buckets
+from mace_tp.data.report import data_report
+from mace_tp.datasets import Datasets, load_datasets
+from mace_tp.saved_model import Model, create_model
+from mace_tp.training.optimizer import make_optimizer
+from mace_tp.training.step import CompiledStep, make_eval_step, make_predict, make_train_step
+
+_LOG = logging.getLogger("mace_tp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What stays the same throughout a training."""
+
+    datasets: Datasets
+    train_loader: BatchLoader
+    eval_loaders: dict[str, BatchLoader]  # `valid`, and every test file by its path
+    model: Model  # with the parameters of the start
+    optimizer: optax.GradientTransformation
+    train_step: CompiledStep
+    eval_step: CompiledStep
+
+
+def prepare(config: Config, dtype: jnp.dtype) -> Setup:
+    """Read the data, make the model, and say what both are.
+
+    Raises:
+        InputError: a file, a label or a key cannot be used.
+    """
+    datasets = load_datasets(config)
+    train_loader = _train_loader(config, datasets, dtype)
+    _report_data(config, datasets, train_loader)
+    model = create_model(config.model, config.tensor_product, datasets.statistics, dtype, config.seed)
+    _report_model(config, model)
+    predict_batch = make_predict(model.graphdef, config.model.cutoff)
+    optimizer = make_optimizer(
+        amsgrad=config.optimizer.amsgrad,
+        beta1=config.optimizer.beta1,
+        beta2=config.optimizer.beta2,
+        weight_decay=config.optimizer.weight_decay,
+        max_grad_norm=config.optimizer.max_grad_norm,
+    )
+    return Setup(
+        datasets=datasets,
+        train_loader=train_loader,
+        eval_loaders=_eval_loaders(config, datasets, dtype),
+        model=model,
+        optimizer=optimizer,
+        train_step=make_train_step(predict_batch, optimizer),
+        eval_step=make_eval_step(predict_batch),
+    )
+
+
+def _train_loader(config: Config, datasets: Datasets, dtype: jnp.dtype) -> BatchLoader:
+    buckets = choose_buckets(datasets.train, config.data.batch_size, seed=config.seed)
+    return BatchLoader(datasets.train, config.data.batch_size, buckets, dtype, seed=config.seed)
+
+
+def _eval_loaders(config: Config, datasets: Datasets, dtype: jnp.dtype) -> dict[str, BatchLoader]:
+    """One set of shapes for all that is only evaluated: a compilation takes longer than the padding."""
+    evaluated = {"valid": datasets.valid, **datasets.test}
+    batch_size = config.data.valid_batch_size
+    buckets = choose_buckets([graph for graphs in evaluated.values() for graph in graphs], batch_size, seed=config.seed)
+    return {name: BatchLoader(graphs, batch_size, buckets, dtype, shuffle=False) for name, graphs in evaluated.items()}
+
+
+def _report_data(config: Config, datasets: Datasets, loader: BatchLoader) -> None:
+    _LOG.info(datasets.origin_of_energies)
+    batch_size, seed = config.data.batch_size, config.seed
+    for line in data_report(datasets.train, datasets.valid, datasets.test, datasets.statistics, loader.buckets, batch_size, seed):
+        _LOG.info(line)
+
+
+def _report_model(config: Config, model: Model) -> None:
+    shape = config.model
+    size = f"{model.num_parameters} parameters, {shape.num_channels} x ({shape.hidden_irreps}), {shape.num_interactions} layers"
+    _LOG.info("model: MACE, %s, l_max %d, correlation %d, cutoff %g Å", size, shape.l_max, shape.correlation, shape.cutoff)
+    interaction, product_basis = _name(config.tensor_product.interaction), _name(config.tensor_product.product_basis)
+    _LOG.info("tensor product: %s in the interaction, %s in the product basis", interaction, product_basis)
+
+
+def _name(site: Any) -> str:
+    return site if isinstance(site, str) else str(site["name"])
