@@ -6,9 +6,16 @@ The command `mace-tp` and this module offer the same: `train`, `load_model`, `Ev
 import importlib
 from typing import Any
 
-_PUBLIC = {"Config": "config", "train": "run", "load_model": "saved_model", "Evaluator": "evaluation", "LabelKeys": "data.configuration", "InputError": "errors"}
+_PUBLIC = {
+    "Config": "config",
+    "train": "run",
+    "load_model": "saved_model",
+    "Evaluator": "evaluation",
+    "LabelKeys": "data.configuration",
+    "InputError": "errors",
+}
 
-__all__ = ["Config", "Evaluator", "InputError", "LabelKeys", "load_model", "train"]  # noqa: F822
+__all__ = ["Config", "Evaluator", "InputError", "LabelKeys", "load_model", "train"]
 
 
 def __getattr__(name: str) -> Any:

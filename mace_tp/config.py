@@ -92,7 +92,7 @@ class TrainerConfig:
 
     max_epochs: int = 100
     max_minutes: float | None = None  # wall-clock from the start of the command to the end of the updates
-    patience: int | None = None  # epochs without a better validation loss before an early stop
+    patience: int | None = None  # epochs without a better validation loss of the same stage before the training ends
     checkpoint_minutes: float = 1.0  # least time between checkpoints; one is always written at the end
     resume: str | None = None  # `auto` continues the run in run_dir
 
@@ -133,6 +133,8 @@ def check_config(config: Config) -> None:
         "optimizer.max_grad_norm": config.optimizer.max_grad_norm, "trainer.max_epochs": config.trainer.max_epochs,
         "trainer.max_minutes": math.inf if config.trainer.max_minutes is None else config.trainer.max_minutes,
         "trainer.patience": math.inf if config.trainer.patience is None else config.trainer.patience,
+        "data.max_configurations": math.inf if config.data.max_configurations is None else config.data.max_configurations,
+        "optimizer.plateau_factor": config.optimizer.plateau_factor, "model.radial_mlp": min(config.model.radial_mlp, default=1),
     }  # fmt: skip
     for field, value in positive.items():
         if not value > 0:
@@ -142,7 +144,8 @@ def check_config(config: Config) -> None:
         "loss.stress_weight": config.loss.stress_weight, "loss.stage_two.energy_weight": config.loss.stage_two.energy_weight,
         "loss.stage_two.forces_weight": config.loss.stage_two.forces_weight, "loss.stage_two.stress_weight": config.loss.stage_two.stress_weight,
         "optimizer.weight_decay": config.optimizer.weight_decay, "trainer.checkpoint_minutes": config.trainer.checkpoint_minutes,
-        "seed": config.seed,
+        "loss.stage_two.start": config.loss.stage_two.start, "optimizer.plateau_patience": config.optimizer.plateau_patience,
+        "optimizer.final_factor": config.optimizer.final_factor, "seed": config.seed,
     }  # fmt: skip
     for field, value in not_negative.items():
         if not value >= 0:
@@ -177,7 +180,9 @@ def _check_hidden_irreps(architecture: Architecture) -> None:
     except ValueError as error:
         raise InputError(f"{field}: not irreps; valid is, for example, 0e+1o") from error
     if any(irrep.mul != 1 for irrep in irreps) or len({irrep.ir for irrep in irreps}) != len(irreps):
-        raise InputError(f"{field}: each irrep once, without multiplicity (model.num_channels multiplies them); valid is, for example, 0e+1o")
+        raise InputError(
+            f"{field}: each irrep once, without multiplicity (model.num_channels multiplies them); valid is, for example, 0e+1o"
+        )
     if not irreps or irreps[0].ir != e3nn.Irrep("0e"):
         raise InputError(f"{field}: must begin with 0e, from which energies are read")
 
@@ -236,7 +241,11 @@ def build_schedule(config: OptimizerConfig) -> Schedule:
 
 
 def build_dtype(config: Config) -> jnp.dtype:
-    """The dtype of parameters and data. float64 is switched on in jax, which must not have computed anything yet."""
+    """The dtype of parameters and data. float64 is switched on in jax, which must not have computed anything yet.
+
+    Matrix products keep the precision of the dtype: by default jax lets a GPU round float32 to 10 bits (TF32).
+    """
+    jax.config.update("jax_default_matmul_precision", "highest")
     if config.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
     return jnp.dtype(config.dtype)

@@ -9,7 +9,7 @@ class DatasetStatistics:
 
     atomic_numbers: tuple[int, ...]  # ascending Z; a species is an index into it
     atomic_energies: tuple[float, ...]  # E0 of each species, eV
-    avg_num_neighbors: float  # mean number of edges per atom within the cutoff
+    avg_num_neighbors: float  # mean number of edges of an atom that has any within the cutoff
     scale: float  # root mean square of the force components, eV/Å
     shift: float  # mean of (E - sum of E0) per atom, eV
 

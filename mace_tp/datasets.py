@@ -7,9 +7,10 @@ from typing import Any
 
 from mace_tp.config import Config, DataConfig, build_label_keys
 from mace_tp.data.configuration import Configuration
+from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph, build_graphs
 from mace_tp.data.readers import read_configurations, require_labels
-from mace_tp.data.splits import read_isolated_atoms, separate_isolated_atoms, split
+from mace_tp.data.splits import SAME_ENERGY, read_isolated_atoms, separate_isolated_atoms, split
 from mace_tp.data.statistics import atomic_energies, compute_statistics
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
@@ -38,13 +39,14 @@ def load_datasets(config: Config) -> Datasets:
         raise InputError(f"data.train={data.train}: no configuration to train on (isolated atoms do not count)")
     if data.isolated_atoms is not None:
         isolated = isolated | read_isolated_atoms(Path(data.isolated_atoms).expanduser(), build_label_keys(data))
+    # Before the split: which elements the model knows must not depend on where the dice put a rare one.
+    energies, origin = atomic_energies(data.atomic_energies, train, isolated)
     if data.valid is None:
         train, valid = split(train, data.valid_fraction, config.seed)
     else:
         valid, _ = _read(_paths(data.valid, "data.valid"), data, _needed_labels(config))
     if not valid:
         raise InputError("no validation set, by which the best model is chosen; give data.valid, or data.valid_fraction above 0")
-    energies, origin = atomic_energies(data.atomic_energies, train, isolated)
     numbers, values = tuple(energies), tuple(energies.values())
     cutoff = config.model.cutoff
     train_graphs = build_graphs(train, numbers, values, cutoff)
@@ -61,8 +63,8 @@ def load_datasets(config: Config) -> Datasets:
 
 def _needed_labels(config: Config) -> tuple[str, ...]:
     """Fields that the loss looks at. Stress is optional: molecules have none."""
-    weights = {"energy": (config.loss.energy_weight, config.loss.stage_two.energy_weight),
-               "forces": (config.loss.forces_weight, config.loss.stage_two.forces_weight)}  # fmt: skip
+    stages = [config.loss] if config.loss.stage_two.start >= 1 else [config.loss, config.loss.stage_two]
+    weights = {"energy": [stage.energy_weight for stage in stages], "forces": [stage.forces_weight for stage in stages]}
     return tuple(field for field, values in weights.items() if max(values) > 0)
 
 
@@ -76,8 +78,17 @@ def _read(paths: Sequence[str], data: DataConfig, need: Sequence[str]) -> tuple[
         if frames:
             require_labels(frames, keys, need, path)
         kept += frames[: data.max_configurations]
-        isolated |= atoms
+        isolated = _merged(isolated, atoms, path)
     return kept, isolated
+
+
+def _merged(known: dict[int, float], more: dict[int, float], path: str) -> dict[int, float]:
+    """Isolated atoms of several files; two energies of one element are an error, as within one file."""
+    for number in known.keys() & more.keys():
+        if abs(known[number] - more[number]) > SAME_ENERGY:
+            both = f"{known[number]} and {more[number]} eV"
+            raise InputError(f"{path}: isolated {symbol(number)} has another energy than in an earlier file ({both}); keep one")
+    return known | more
 
 
 def _paths(value: Any, field: str) -> list[str]:

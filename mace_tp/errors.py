@@ -1,8 +1,12 @@
-"""The one exception that means: what the user gave cannot be used."""
+"""The exceptions that the command line prints as one line, without a traceback."""
 
 
 class InputError(ValueError):
     """Input that cannot be used. The message is one line: what, where (file, frame, field or key), what would be valid.
 
-    The command line prints the message without a traceback; every other exception is a bug and keeps its traceback.
+    Every exception other than those of this module is a bug and keeps its traceback.
     """
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on. The message is one line: what, when, what is kept, what might help."""

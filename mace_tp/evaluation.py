@@ -18,7 +18,7 @@ from mace_tp.data.splits import separate_isolated_atoms
 from mace_tp.errors import InputError
 from mace_tp.metrics import summarize
 from mace_tp.saved_model import Model
-from mace_tp.training.evaluate import ConfigurationPrediction, evaluate, predictions
+from mace_tp.training.evaluate import ConfigurationPrediction, evaluate_and_predict
 from mace_tp.training.step import make_eval_step, make_predict
 
 _SUFFIXES = re.compile(r"(\.(extxyz|xyz|npz|db|traj))?(\.(gz|xz|bz2))?$")
@@ -74,6 +74,5 @@ class Evaluator:
         graphs = build_graphs(configurations, statistics.atomic_numbers, statistics.atomic_energies, self._model.architecture.cutoff)
         buckets = choose_buckets(graphs, self._batch_size, shuffle=False)
         loader = BatchLoader(graphs, self._batch_size, buckets, self._dtype, shuffle=False)
-        errors = summarize(evaluate(self._eval_step, params, loader.epoch(0)))
-        predicted = predictions(self._eval_step, params, graphs, loader.epoch(0))
-        return Evaluation(list(configurations), graphs, predicted, errors | {"num_configs": len(graphs)})
+        sums, predicted = evaluate_and_predict(self._eval_step, params, graphs, loader.epoch(0))
+        return Evaluation(list(configurations), graphs, predicted, summarize(sums) | {"num_configs": len(graphs)})

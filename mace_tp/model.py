@@ -1,7 +1,6 @@
 """MACE: element embedding → (interaction → product basis → readout) × layers → node energies."""
 
 import dataclasses
-from typing import Literal
 
 import e3nn_jax as e3nn
 import jax
@@ -46,7 +45,9 @@ class TensorProducts:
 class Layer(nnx.Module):
     """One interaction and the product basis over it."""
 
-    def __init__(self, interaction: Interaction, self_connection: MessageSelfConnection | ResidualSelfConnection, product_basis: ProductBasis) -> None:
+    def __init__(
+        self, interaction: Interaction, self_connection: MessageSelfConnection | ResidualSelfConnection, product_basis: ProductBasis
+    ) -> None:
         self.interaction = interaction
         self.self_connection = self_connection
         self.product_basis = product_basis
@@ -64,7 +65,13 @@ class MACE(nnx.Module):
     """
 
     def __init__(
-        self, architecture: Architecture, tensor_products: TensorProducts, statistics: DatasetStatistics, *, dtype: jnp.dtype, rngs: nnx.Rngs
+        self,
+        architecture: Architecture,
+        tensor_products: TensorProducts,
+        statistics: DatasetStatistics,
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
     ) -> None:
         hidden = e3nn.Irreps(architecture.hidden_irreps)
         scalars = e3nn.Irreps("0e")

@@ -70,7 +70,7 @@ def _eval_loaders(config: Config, datasets: Datasets, dtype: jnp.dtype) -> dict[
     """One set of shapes for all that is only evaluated: a compilation takes longer than the padding."""
     evaluated = {"valid": datasets.valid, **datasets.test}
     batch_size = config.data.valid_batch_size
-    buckets = choose_buckets([graph for graphs in evaluated.values() for graph in graphs], batch_size, seed=config.seed)
+    buckets = choose_buckets([graph for graphs in evaluated.values() for graph in graphs], batch_size, shuffle=False)
     return {name: BatchLoader(graphs, batch_size, buckets, dtype, shuffle=False) for name, graphs in evaluated.items()}
 
 
@@ -78,7 +78,7 @@ def _report_data(config: Config, datasets: Datasets, loader: BatchLoader) -> Non
     _LOG.info(datasets.origin_of_energies)
     batch_size, seed = config.data.batch_size, config.seed
     for line in data_report(datasets.train, datasets.valid, datasets.test, datasets.statistics, loader.buckets, batch_size, seed):
-        _LOG.info(line)
+        _LOG.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line.removeprefix("WARNING "))
 
 
 def _report_model(config: Config, model: Model) -> None:

@@ -10,20 +10,31 @@ import numpy as np
 
 from mace_tp import plots
 from mace_tp.config import Config
+from mace_tp.data.graphs import Graph
 from mace_tp.evaluation import short_names
 from mace_tp.metrics import summarize
 from mace_tp.parity import draw_parity
 from mace_tp.preparation import Setup
-from mace_tp.training.evaluate import evaluate, predictions
+from mace_tp.training.evaluate import ConfigurationPrediction, evaluate_and_predict
 from mace_tp.training.state import Params
 
 
-def final_errors(setup: Setup, params: Params) -> dict[str, dict[str, float]]:
-    """Errors of `valid` and of every test file: the keys of `metrics.jsonl`, and `num_configs`."""
-    return {
-        name: summarize(evaluate(setup.eval_step, params, loader.epoch(0))) | {"num_configs": loader.num_graphs}
-        for name, loader in setup.eval_loaders.items()
-    }
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What the best model says of one data set."""
+
+    graphs: list[Graph]
+    predictions: list[ConfigurationPrediction]
+    errors: dict[str, float]  # the keys of `metrics.jsonl`, and `num_configs`
+
+
+def final_outcomes(setup: Setup, params: Params) -> dict[str, Outcome]:
+    """Errors and predictions for `valid` and for every test file."""
+    outcomes: dict[str, Outcome] = {}
+    for name, graphs in {"valid": setup.datasets.valid, **setup.datasets.test}.items():
+        sums, predicted = evaluate_and_predict(setup.eval_step, params, graphs, setup.eval_loaders[name].epoch(0))
+        outcomes[name] = Outcome(graphs, predicted, summarize(sums) | {"num_configs": len(graphs)})
+    return outcomes
 
 
 def write_results(
@@ -35,9 +46,12 @@ def write_results(
         run_dir: holds `metrics.jsonl`, from which the medians come; also of the sessions before a resumption.
         config: for the tensor products.
         setup: for the counts of the compiled step.
-        errors: from `final_errors`.
+        errors: of `valid` and of every test file.
         totals: what only the training knows; added as it is.
     """
+    path = run_dir / "results.json"
+    if totals["first_step_seconds"] is None and path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))  # a finished run that was resumed: nothing was added
     records = plots.read_metrics(run_dir / "metrics.jsonl")
     steady = [record for record in records[1:] if record.get("step_seconds") is not None] or records
     results = {
@@ -52,19 +66,17 @@ def write_results(
         "valid": errors["valid"],
         "test": {name: values for name, values in errors.items() if name != "valid"},
     }
-    (run_dir / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
     return results
 
 
-def draw(run_dir: Path, setup: Setup, params: Params) -> None:
+def draw(run_dir: Path, outcomes: dict[str, Outcome]) -> None:
     """Learning curves and parity plots, under `plots/`."""
     folder = run_dir / "plots"
     folder.mkdir(exist_ok=True)
     plots.learning_curves(plots.read_metrics(run_dir / "metrics.jsonl"), folder / "learning_curves.png")
-    names = short_names(setup.eval_loaders)
-    for name, graphs in {"valid": setup.datasets.valid, **setup.datasets.test}.items():
-        predicted = predictions(setup.eval_step, params, graphs, setup.eval_loaders[name].epoch(0))
-        draw_parity(graphs, predicted, names[name], folder)
+    for path, name in short_names(outcomes).items():
+        draw_parity(outcomes[path].graphs, outcomes[path].predictions, name, folder)
 
 
 def _median(values: Iterable[float | None]) -> float | None:

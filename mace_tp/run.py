@@ -12,12 +12,12 @@ import jax.numpy as jnp
 
 from mace_tp.config import Config, build_device, build_dtype, build_loss_weights, build_schedule, check_config
 from mace_tp.environment import describe, peak_memory_mb
-from mace_tp.errors import InputError
+from mace_tp.errors import InputError, TrainingError
 from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
 from mace_tp.metrics import loss_from_sums, summarize
-from mace_tp.results import draw, final_errors, write_results
-from mace_tp.saved_model import save_model
 from mace_tp.preparation import Setup, prepare
+from mace_tp.results import draw, final_outcomes, write_results
+from mace_tp.saved_model import save_model
 from mace_tp.training.checkpoint import Checkpoints, Progress
 from mace_tp.training.evaluate import evaluate
 from mace_tp.training.loop import EpochSummary, Plan, Report, Stage, train_epoch
@@ -26,13 +26,13 @@ from mace_tp.training.state import Params, TrainState, initial_state
 _LOG = logging.getLogger("mace_tp")
 
 
-def train(config: Config, run_dir: Path, started: float) -> dict[str, Any]:
+def train(config: Config, run_dir: Path, started: float | None = None) -> dict[str, Any]:
     """Train as configured and return what `results.json` holds.
 
     Args:
         config: the whole configuration.
         run_dir: exists; receives everything.
-        started: time.monotonic() when the command began, from which `trainer.max_minutes` counts.
+        started: time.monotonic() when the command began, from which `trainer.max_minutes` counts; now, if None.
 
     Raises:
         InputError: something that the user gave cannot be used; raised before the training starts.
@@ -43,7 +43,7 @@ def train(config: Config, run_dir: Path, started: float) -> dict[str, Any]:
     environment = describe(device, config.dtype)
     _LOG.info(" · ".join(f"{name} {value}" for name, value in environment.items()))
     with jax.default_device(device):
-        training = _Training(config, run_dir, started, prepare(config, dtype), dtype)
+        training = _Training(config, run_dir, time.monotonic() if started is None else started, prepare(config, dtype), dtype)
         try:
             training.run_epochs()
             return _finish(training, environment, peak_memory_mb(device))
@@ -53,19 +53,20 @@ def train(config: Config, run_dir: Path, started: float) -> dict[str, Any]:
 
 def _finish(training: "_Training", environment: dict[str, str | int], memory_mb: float) -> dict[str, Any]:
     config, setup, run_dir, progress = training.config, training.setup, training.run_dir, training.progress
-    errors = final_errors(setup, training.best_params)
+    outcomes = final_outcomes(setup, training.best_params)
+    errors = {name: outcome.errors for name, outcome in outcomes.items()}
     training.save_model({"errors": errors})
     totals = {
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
         "steps": int(training.state.step),
         "first_step_seconds": training.first_step_seconds,
-        "total_seconds": time.monotonic() - training.plan.started,
+        "total_seconds": training.total_seconds(),
         "peak_memory_mb": memory_mb,
         "environment": environment,
     }
     results = write_results(run_dir, config, setup, errors, totals)
-    draw(run_dir, setup, training.best_params)
+    draw(run_dir, outcomes)
     return results
 
 
@@ -80,7 +81,9 @@ class _Training:
         self.progress = Progress()
         self.schedule = build_schedule(config.optimizer)
         self._resume()
+        self._elapsed_before = self.progress.elapsed_seconds
         self.plan = self._plan(dtype)
+        self._compile()
         self.loggers = self._loggers()
         self._last_save = time.monotonic()
         self.first_step_seconds: float | None = None
@@ -95,6 +98,10 @@ class _Training:
                 if time.monotonic() - self._last_save > 60 * self.config.trainer.checkpoint_minutes:
                     self._save()
         self._save()
+
+    def total_seconds(self) -> float:
+        """Wall-clock since the command began, with that of the sessions before a resumption."""
+        return self._elapsed_before + time.monotonic() - self.started
 
     def save_model(self, notes: dict[str, Any]) -> None:
         """Write the best model so far to `model/`."""
@@ -126,14 +133,21 @@ class _Training:
             stages.append(Stage(config.loss.stage_two.start, build_loss_weights(config.loss.stage_two)))
         return Plan(
             max_epochs=config.trainer.max_epochs,
+            begun=time.monotonic(),
             deadline=None if minutes is None else self.started - elapsed + 60 * minutes,
-            started=self.started - elapsed,
+            start=self.progress.by_clock,
             learning_rate=config.optimizer.learning_rate,
             schedule=self.schedule,
             stages=tuple(stages),
             ema_decay=config.optimizer.ema_decay,
             dtype=dtype,
         )
+
+    def _compile(self) -> None:
+        """Compile the step for the first batch; the learning rate's clock begins after it."""
+        batches = self.setup.train_loader.epoch(self.progress.epoch)
+        self.setup.train_step.compile(self.state, next(batches), self.plan.control(0.0))
+        self.plan = dataclasses.replace(self.plan, begun=time.monotonic())
 
     def _loggers(self) -> Loggers:
         loggers: list[Logger] = [JsonlLogger(self.run_dir / "metrics.jsonl")]
@@ -168,12 +182,19 @@ class _Training:
         done = min(self.plan.progress(epoch + 1), 1.0)
         stage = self.plan.stage(done)
         valid_loss = float(loss_from_sums(sums, self.plan.stages[stage].weights))
+        if not math.isfinite(valid_loss):
+            kept = (
+                f"the best model, of epoch {self.progress.best_epoch}, is kept" if self.progress.best_epoch else "there is no model to keep"
+            )
+            raise TrainingError(
+                f"the validation loss of epoch {epoch + 1} is {valid_loss}: the training diverged; {kept}; lower optimizer.learning_rate"
+            )
         self._remember(valid_loss, stage)
         self.schedule.observe(valid_loss)
         return _record(self.progress.epoch, int(self.state.step), summary, valid_loss, errors) | {
             "compile_seconds": summary.compile_seconds + valid_compile,
             "valid_seconds": valid_seconds,
-            "total_seconds": time.monotonic() - self.plan.started,
+            "total_seconds": self.total_seconds(),
             "stage": stage + 1,
             "peak_memory_mb": peak_memory_mb(next(iter(self.state.step.devices()))),
         }
@@ -196,12 +217,14 @@ class _Training:
         progress.epoch += 1
         if stage != progress.stage or progress.best_loss is None:
             progress.stage, progress.best_loss = stage, math.inf
+            self.schedule.restart()
         if valid_loss < progress.best_loss:
             progress.best_loss, progress.best_epoch = valid_loss, progress.epoch
             self.best_params = jax.tree.map(jnp.copy, self.state.ema_params)
 
     def _save(self) -> None:
-        self.progress.elapsed_seconds = time.monotonic() - self.plan.started
+        self.progress.elapsed_seconds = self.total_seconds()
+        self.progress.by_clock = min(self.plan.by_clock(), 1.0)
         self.progress.schedule = dataclasses.asdict(self.schedule)
         self.checkpoints.save(self.state, self.best_params, self.progress)
         self.save_model({})

@@ -108,7 +108,9 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None) -> Model:
     found = {name: weight.shape for name, weight in weights.items()}
     if expected != found:
         name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
-        raise InputError(f"{directory / _WEIGHTS}: {name} has shape {found.get(name)}, the model in {_DESCRIPTION} needs {expected.get(name)}")
+        raise InputError(
+            f"{directory / _WEIGHTS}: {name} has shape {found.get(name)}, the model in {_DESCRIPTION} needs {expected.get(name)}"
+        )
     leaves = [jnp.asarray(weights[name], dtype) for name in _named(shapes)]
     params = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
     return Model(graphdef, params, architecture, tensor_product, statistics)

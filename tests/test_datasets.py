@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from toy_data import isolated_atoms, label, molecules, write
 
 from mace_tp.config import Config, DataConfig, LossConfig, StageTwoConfig
 from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.errors import InputError
 from mace_tp.model import Architecture
-from toy_data import isolated_atoms, label, molecules, write
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ ROWS = [
     {"loss", "metrics"},
     {"training", "loggers", "wandb_logger", "plots", "parity"},
     {"config"},
-    {"datasets", "saved_model", "evaluation", "run"},
+    {"datasets", "saved_model", "evaluation", "preparation", "results", "run"},
     {"cli", "__main__", "__init__"},
 ]
 
@@ -29,7 +29,7 @@ ROWS = [
 THIRD_PARTY = {
     "e3nn_jax": {"tensor_products", "nn", "model", "config"},
     "flax": {"graph", "nn", "model", "potential", "loss", "metrics", "training", "saved_model"},
-    "optax": {"training"},
+    "optax": {"training", "preparation"},
     "orbax": {"training.checkpoint"},
     "ase": {"data.readers", "data.writers"},
     "matscipy": {"data.neighbors"},

@@ -110,5 +110,7 @@ def test_weights_of_another_shape_are_refused_by_name(created, saved, tmp_path):
     weights["embedding.weight"] = weights["embedding.weight"][:2]
     safetensors.numpy.save_file(weights, tmp_path / "weights.safetensors")
 
-    with pytest.raises(InputError, match=r"weights\.safetensors: embedding\.weight has shape \(2, 2\), the model in model\.json needs \(3, 2\)"):
+    with pytest.raises(
+        InputError, match=r"weights\.safetensors: embedding\.weight has shape \(2, 2\), the model in model\.json needs \(3, 2\)"
+    ):
         load_model(tmp_path)

@@ -65,4 +65,6 @@ def test_the_command_without_arguments_keeps_its_promise(tmp_path):
     assert force_rmse < 60, "meV/Å"
     assert seconds < 300, "from command to end, compilation and plots included"
     assert run_dir.relative_to(tmp_path).parts[0] == "runs"
-    assert {"config.yaml", "metrics.jsonl", "results.json", "checkpoints", "model", "plots", "train.log"} <= {p.name for p in run_dir.iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "results.json", "checkpoints", "model", "plots", "train.log"} <= {
+        p.name for p in run_dir.iterdir()
+    }

@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mace-tp evaluate", description="Energy, force and stress errors of a trained model.")
     parser.add_argument("model", type=Path, help="run directory, or the folder `model` in it")
     parser.add_argument("files", nargs="+", metavar="FILE", help="extended XYZ (also .gz, .xz), rMD17 .npz, or anything that ASE reads")
-    parser.add_argument("--predictions", type=Path, metavar="OUT.extxyz", help="write MACE_energy, MACE_forces, MACE_stress beside the labels")
+    parser.add_argument(
+        "--predictions", type=Path, metavar="OUT.extxyz", help="write MACE_energy, MACE_forces, MACE_stress beside the labels"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="write the errors")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw parity plots")
     parser.add_argument("--batch-size", type=int, default=20, help="configurations per batch (default 20)")

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from mace_tp.errors import InputError
+from mace_tp.errors import InputError, TrainingError
 
 _COMMANDS = {
     "train": "train a model: mace-tp train [data.train=FILE] [key=value ...], -m for sweeps, --help for all keys",
@@ -18,7 +18,7 @@ _STARTED = "MACE_TP_STARTED"
 
 
 def main() -> None:
-    """Run one command. What the user got wrong ends in one line and exit code 2."""
+    """Run one command. What the user got wrong ends in one line and exit code 2, a training that failed in one line and 1."""
     os.environ.setdefault(_STARTED, str(time.monotonic()))
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -35,6 +35,9 @@ def main() -> None:
     except InputError as error:
         print(f"mace-tp {command}: {error}", file=sys.stderr)
         sys.exit(2)
+    except TrainingError as error:
+        print(f"mace-tp {command}: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

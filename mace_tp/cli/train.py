@@ -25,6 +25,8 @@ from mace_tp.run import make_run_dir, train
 _LOG = logging.getLogger("mace_tp")
 # With one of these the user has said what to train on; otherwise it is the data that ship.
 _CHOICES_OF_DATA = ("data=", "data.train=", "experiment=")
+# Keys whose values are paths.
+_PATHS = ("data.train", "data.valid", "data.test", "data.isolated_atoms", "run_dir")
 # Below these any key may come: the options of a tensor product. `++` tells Hydra not to look for it in the schema.
 _OPEN_KEYS = ("tensor_product.interaction", "tensor_product.product_basis")
 
@@ -56,7 +58,14 @@ def _completed(arguments: list[str]) -> list[str]:
     ours = [] if is_query or names_data else ["experiment=ethanol"]
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     others = [argument for argument in arguments if argument not in overrides]
-    return [f"++{override}" if override.startswith(_OPEN_KEYS) else override for override in overrides] + ours + others
+    return [_quoted(f"++{override}" if override.startswith(_OPEN_KEYS) else override) for override in overrides] + ours + others
+
+
+def _quoted(override: str) -> str:
+    """Quotes around the value of a path, which may hold `=`, `~` and spaces; lists, sweeps and what is quoted already stay."""
+    key, _, value = override.partition("=")
+    is_plain = key in _PATHS and value and not any(mark in value for mark in "[]{}()$,'\"")
+    return f"{key}='{value}'" if is_plain else override
 
 
 class _Jobs:
@@ -91,7 +100,11 @@ def _job(composed: DictConfig) -> None:
             (run_dir / "config.yaml").unlink()  # nothing has begun: once the mistake is mended, the run_dir can be used
         raise
     except KeyboardInterrupt:
-        _LOG.warning("interrupted; to continue from the last checkpoint add run_dir=%s trainer.resume=auto", run_dir)
+        saved = any(path.name.isdigit() for path in (run_dir / "checkpoints").iterdir())
+        _LOG.warning(
+            "interrupted; %s",
+            f"to continue from the last checkpoint add run_dir={run_dir} trainer.resume=auto" if saved else "no checkpoint yet",
+        )
         raise
     _report(results, run_dir)
 

@@ -84,7 +84,7 @@ def require_labels(configurations: Sequence[Configuration], keys: LabelKeys, nee
         if wanted and all(configuration.labels[field] is None for configuration in configurations):
             present = label_keys(path)
             likely = [name for name in _LIKELY_KEYS[field] if name in present]
-            advice = f"; set data.{field}_key={likely[0]}" if likely else ""
+            advice = f"; set data.{field}_key={likely[0]} (evaluate: --{field}-key {likely[0]})" if likely else ""
             raise InputError(f"{path}: no frame has {field} under the key {key!r}; keys there: {', '.join(present) or 'none'}{advice}")
 
 

@@ -10,7 +10,7 @@ from mace_tp.data.readers import read_configurations
 from mace_tp.errors import InputError
 
 # eV. Two energies of one isolated atom that differ by more belong to two calculations.
-_SAME_ENERGY = 1e-4
+SAME_ENERGY = 1e-4
 
 
 def split(configurations: Sequence[Configuration], valid_fraction: float, seed: int) -> tuple[list[Configuration], list[Configuration]]:
@@ -78,7 +78,7 @@ def _energies(frames: Sequence[Configuration]) -> dict[int, float]:
         if frame.energy is None:
             raise InputError(f"{frame.source}: an isolated atom without an energy; give it one under data.energy_key, or remove the frame")
         number = int(frame.atomic_numbers[0])
-        if abs(energies.setdefault(number, frame.energy) - frame.energy) > _SAME_ENERGY:
+        if abs(energies.setdefault(number, frame.energy) - frame.energy) > SAME_ENERGY:
             both = f"{energies[number]} and {frame.energy} eV"
             raise InputError(f"{frame.source}: a second isolated {symbol(number)} with another energy ({both}); keep one")
     return energies

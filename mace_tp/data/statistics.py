@@ -52,7 +52,7 @@ def compute_statistics(
 
     The scale is the root mean square over all labelled force components, and one where there are none or all vanish.
     The shift is the mean over labelled configurations of (E - sum of E0) per atom, and zero where there are none.
-    The average number of neighbors is one where no atom has any, because models divide by it.
+    The average number of neighbors is over the atoms that have any, as in ACEsuit's MACE; one where none has, because models divide by it.
 
     Args:
         configurations: the training set.
@@ -67,11 +67,11 @@ def compute_statistics(
         if configuration.energy is not None
     ]
     scale = math.sqrt(np.mean(np.concatenate(forces) ** 2)) if forces else 0.0
-    num_edges, num_nodes = sum(graph.num_edges for graph in graphs), sum(graph.num_nodes for graph in graphs)
+    num_edges, num_receivers = sum(graph.num_edges for graph in graphs), sum(len(np.unique(graph.receivers)) for graph in graphs)
     return DatasetStatistics(
         atomic_numbers=elements,
         atomic_energies=tuple(float(atomic_energies[number]) for number in elements),
-        avg_num_neighbors=num_edges / num_nodes if num_edges else 1.0,
+        avg_num_neighbors=num_edges / num_receivers if num_edges else 1.0,
         scale=scale or 1.0,
         shift=float(np.mean(shifts)) if shifts else 0.0,
     )

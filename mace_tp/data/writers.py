@@ -13,7 +13,11 @@ from mace_tp.errors import InputError
 
 
 def write_predictions(
-    path: Path, configurations: Sequence[Configuration], energies: Sequence[float], forces: Sequence[np.ndarray], stresses: Sequence[np.ndarray]
+    path: Path,
+    configurations: Sequence[Configuration],
+    energies: Sequence[float],
+    forces: Sequence[np.ndarray],
+    stresses: Sequence[np.ndarray],
 ) -> None:
     """Extended XYZ with `MACE_energy`, `MACE_forces` and, in cells with a volume, `MACE_stress` beside the labels.
 

@@ -21,7 +21,12 @@ class InteractionPlan(abc.ABC):
 
     @abc.abstractmethod
     def __call__(
-        self, weights: Sequence[jax.Array] | jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, senders: jax.Array, receivers: jax.Array
+        self,
+        weights: Sequence[jax.Array] | jax.Array,
+        node_feats: jax.Array,
+        edge_attrs: jax.Array,
+        senders: jax.Array,
+        receivers: jax.Array,
     ) -> jax.Array:
         """Sum of messages at every receiver [irreps_out.dim, nodes, channels].
 

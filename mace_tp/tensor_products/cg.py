@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mace_tp.errors import InputError
 from mace_tp.graph import EDGE_BLOCK
 from mace_tp.tensor_products.base import InteractionPlan, ProductBasisPlan, TensorProduct
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
@@ -70,7 +71,12 @@ class CGInteraction(InteractionPlan):
         return len(self.paths)
 
     def __call__(
-        self, weights: Sequence[jax.Array] | jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, senders: jax.Array, receivers: jax.Array
+        self,
+        weights: Sequence[jax.Array] | jax.Array,
+        node_feats: jax.Array,
+        edge_attrs: jax.Array,
+        senders: jax.Array,
+        receivers: jax.Array,
     ) -> jax.Array:
         num_nodes, channels = node_feats.shape[1:]
         sender_feats = node_feats.transpose(1, 0, 2)[senders].reshape(-1, EDGE_BLOCK, *node_feats.shape[::2])
@@ -108,7 +114,8 @@ class CGProductBasis(ProductBasisPlan):
     def __post_init__(self) -> None:
         for irrep in self.irreps_out:
             if not any(self.num_couplings(order, irrep.ir) for order in range(1, self.correlation + 1)):
-                raise ValueError(f"no product of up to {self.correlation} factors of {self.irreps_in} reaches {irrep.ir}")
+                factors = f"no product of up to {self.correlation} factors of {self.irreps_in} reaches {irrep.ir}"
+                raise InputError(f"model.hidden_irreps: {factors}; drop it, or raise model.l_max or model.correlation")
 
     def num_couplings(self, order: int, irrep: e3nn.Irrep) -> int:
         return symmetric_basis(self.irreps_in, irrep, order).table.shape[0]
@@ -135,7 +142,9 @@ class CGProductBasis(ProductBasisPlan):
         for order in range(self.correlation, 0, -1):
             bases = [symmetric_basis(self.irreps_in, irrep.ir, order) for irrep in self.irreps_out]
             # A monomial of the next order is one of this order, its first ν factors, times one component.
-            monomials, position = np.unique(np.concatenate([needed[:, :order], *(basis.monomials for basis in bases)]), axis=0, return_inverse=True)
+            monomials, position = np.unique(
+                np.concatenate([needed[:, :order], *(basis.monomials for basis in bases)]), axis=0, return_inverse=True
+            )
             position = np.split(position.reshape(-1), np.cumsum([len(needed), *(len(basis.monomials) for basis in bases)])[:-1])
             if orders:
                 orders[-1] = dataclasses.replace(orders[-1], prefix=position[0])

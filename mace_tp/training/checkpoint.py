@@ -20,6 +20,7 @@ class Progress:
 
     epoch: int = 0  # epochs completed
     elapsed_seconds: float = 0.0  # of all sessions so far
+    by_clock: float = 0.0  # fraction of trainer.max_minutes that the updates have used
     stage: int = 0
     best_loss: float | None = None  # of the current stage
     best_epoch: int = 0

@@ -1,7 +1,8 @@
 """Evaluation: errors over a data set, and predictions for each configuration."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -24,29 +25,29 @@ class ConfigurationPrediction:
 
 
 def evaluate(eval_step: CompiledStep, params: Params, batches: Iterable[GraphBatch]) -> ErrorSums:
-    """Sums of errors over all batches, on the device.
-
-    Raises:
-        ValueError: there is no batch.
-    """
-    total: ErrorSums | None = None
-    for batch in batches:
-        _, sums = eval_step(params, batch)
-        total = sums if total is None else add(total, sums)
-    if total is None:
-        raise ValueError("evaluate needs at least one batch")
-    return total
+    """Sums of errors over all batches, on the device. There must be a batch."""
+    return functools.reduce(add, (eval_step(params, batch)[1] for batch in batches))
 
 
-def predictions(eval_step: CompiledStep, params: Params, graphs: Sequence[Graph], batches: Iterable[GraphBatch]) -> list[ConfigurationPrediction]:
-    """Prediction of every graph, in order; the batches hold the graphs in the same order."""
-    results: list[ConfigurationPrediction] = []
-    for batch in batches:
-        host: Prediction = jax.device_get(eval_step(params, batch)[0])
-        first_node = 0
-        for i in range(int(np.sum(batch.graph_mask))):
-            num_nodes = graphs[len(results)].num_nodes
-            forces = host.forces[first_node : first_node + num_nodes]
-            results.append(ConfigurationPrediction(float(host.energy[i]), forces, host.stress[i]))
-            first_node += num_nodes
-    return results
+def evaluate_and_predict(
+    eval_step: CompiledStep, params: Params, graphs: Sequence[Graph], batches: Iterable[GraphBatch]
+) -> tuple[ErrorSums, list[ConfigurationPrediction]]:
+    """Sums of errors, and the prediction for every graph; the batches hold the graphs in their order."""
+    predicted: list[ConfigurationPrediction] = []
+
+    def collect(batch: GraphBatch) -> ErrorSums:
+        prediction, sums = eval_step(params, batch)
+        count = int(np.sum(batch.graph_mask))
+        predicted.extend(_split(jax.device_get(prediction), graphs[len(predicted) : len(predicted) + count]))
+        return sums
+
+    return functools.reduce(add, map(collect, batches)), predicted
+
+
+def _split(prediction: Prediction, graphs: Sequence[Graph]) -> Iterator[ConfigurationPrediction]:
+    """The parts of a batch's prediction, on the host."""
+    first_node = 0
+    for i, graph in enumerate(graphs):
+        forces = prediction.forces[first_node : first_node + graph.num_nodes]
+        yield ConfigurationPrediction(float(prediction.energy[i]), forces, prediction.stress[i])
+        first_node += graph.num_nodes

@@ -33,8 +33,9 @@ class Plan:
     """What a training does, as functions of its progress."""
 
     max_epochs: int
+    begun: float  # time.monotonic() when the updates began or were resumed, s
     deadline: float | None  # time.monotonic() at which to stop, s; None for never
-    started: float  # time.monotonic() at which the training began, s
+    start: float  # progress by the clock at `begun`; above zero only in a resumed training
     learning_rate: float
     schedule: Schedule
     stages: tuple[Stage, ...]  # ascending; the first starts at 0
@@ -46,7 +47,15 @@ class Plan:
         by_epochs = epochs / self.max_epochs
         if self.deadline is None:
             return by_epochs
-        return max(by_epochs, (time.monotonic() - self.started) / (self.deadline - self.started))
+        return max(by_epochs, self.by_clock())
+
+    def by_clock(self) -> float:
+        """Fraction of the time that is over; zero without a deadline. The time before the first update does not count."""
+        if self.deadline is None:
+            return 0.0
+        if self.deadline <= self.begun:
+            return 1.0
+        return self.start + (1 - self.start) * (time.monotonic() - self.begun) / (self.deadline - self.begun)
 
     def stage(self, progress: float) -> int:
         return max(i for i, stage in enumerate(self.stages) if progress >= stage.start)

@@ -68,6 +68,9 @@ class ConstantSchedule:
     def observe(self, valid_loss: float) -> None:
         """Nothing to learn from the validation loss."""
 
+    def restart(self) -> None:
+        """Nothing to forget when the loss changes."""
+
 
 @dataclasses.dataclass
 class CosineSchedule:
@@ -84,6 +87,9 @@ class CosineSchedule:
 
     def observe(self, valid_loss: float) -> None:
         """Nothing to learn from the validation loss."""
+
+    def restart(self) -> None:
+        """Nothing to forget when the loss changes."""
 
 
 @dataclasses.dataclass
@@ -108,6 +114,10 @@ class PlateauSchedule:
         self.num_bad += 1
         if self.num_bad > self.patience:
             self.scale, self.num_bad = self.scale * self.factor, 0
+
+    def restart(self) -> None:
+        """Forget the best loss, because losses of another stage cannot be compared with it."""
+        self.best, self.num_bad = math.inf, 0
 
 
 Schedule = ConstantSchedule | CosineSchedule | PlateauSchedule

@@ -49,12 +49,16 @@ class CompiledStep:
         return max((float(cost.get("flops", 0.0)) for cost in costs), default=0.0)
 
     def __call__(self, state: TrainState | Params, batch: GraphBatch, *rest: Control) -> Any:
+        return self.compile(state, batch, *rest)(state, batch, *rest)
+
+    def compile(self, state: TrainState | Params, batch: GraphBatch, *rest: Control) -> jax.stages.Compiled:
+        """The program for the shape of this batch; nothing is run."""
         shape = (batch.num_nodes, batch.num_edges, batch.num_graphs)
         if shape not in self._compiled:
             start = time.monotonic()
             self._compiled[shape] = self._jitted.lower(state, batch, *rest).compile()
             self.compile_seconds += time.monotonic() - start
-        return self._compiled[shape](state, batch, *rest)
+        return self._compiled[shape]
 
 
 def make_predict(graphdef: nnx.GraphDef, cutoff: float) -> Predict:

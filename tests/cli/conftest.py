@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
+from command import Outcome, run_command
+from toy_data import crystals, isolated_atoms, label, molecules, write
 
 import mace_tp.cli.train
-from command import Outcome, run_command
 from mace_tp.config import Config
-from toy_data import crystals, isolated_atoms, label, molecules, write
 
 # As small as a model can be that still has every part.
 TINY = (

@@ -6,12 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import ase.io
 import jax
 import numpy as np
 import pytest
 from ase.build import molecule
-
 from command import Outcome
 from toy_data import label, molecules, write
 
@@ -249,7 +247,9 @@ def test_evaluation_under_a_key_that_is_not_there(run, finished, toys):
 def test_evaluation_with_an_output_that_cannot_be_written(option, run, finished, toys, tmp_path):
     (tmp_path / "file").touch()
 
-    assert_one_line(run("evaluate", finished[0], toys / "test.xyz", option, tmp_path / "file" / "out"), f"{tmp_path}/file/out", "Not a directory")
+    assert_one_line(
+        run("evaluate", finished[0], toys / "test.xyz", option, tmp_path / "file" / "out"), f"{tmp_path}/file/out", "Not a directory"
+    )
 
 
 # Models: each spoils a copy of one

@@ -154,7 +154,10 @@ def test_help_names_the_commands_and_the_groups(run):
 
 def test_a_table_leaves_room_for_labels_that_are_missing():
     heading, units, first, second = error_table(
-        {"a": {"num_configs": 3, "energy_mae": 1.0, "energy_rmse": 2.0, "force_rmse": 3.0}, "longer name": {"num_configs": 20, "force_rmse": 4.0}}
+        {
+            "a": {"num_configs": 3, "energy_mae": 1.0, "energy_rmse": 2.0, "force_rmse": 3.0},
+            "longer name": {"num_configs": 20, "force_rmse": 4.0},
+        }
     )
 
     assert len(heading) == len(units) == len(first) == len(second)
