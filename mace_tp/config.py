@@ -5,11 +5,10 @@ Every default lives here; the YAML files state only what differs.
 
 import dataclasses
 import importlib
-import math
+import inspect
 import pkgutil
 from typing import Any
 
-import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 
@@ -123,70 +122,6 @@ class Config:
     run_dir: str = "runs/${now:%Y-%m-%d}/${now:%H-%M-%S}"
 
 
-def check_config(config: Config) -> None:
-    """Raise an InputError that names the field for every value that has the right type and cannot be used."""
-    positive = {
-        "data.batch_size": config.data.batch_size, "data.valid_batch_size": config.data.valid_batch_size, "model.cutoff": config.model.cutoff,
-        "model.num_channels": config.model.num_channels, "model.correlation": config.model.correlation,
-        "model.num_interactions": config.model.num_interactions, "model.num_bessel": config.model.num_bessel,
-        "model.readout_mlp": config.model.readout_mlp, "optimizer.learning_rate": config.optimizer.learning_rate,
-        "optimizer.max_grad_norm": config.optimizer.max_grad_norm, "trainer.max_epochs": config.trainer.max_epochs,
-        "trainer.max_minutes": math.inf if config.trainer.max_minutes is None else config.trainer.max_minutes,
-        "trainer.patience": math.inf if config.trainer.patience is None else config.trainer.patience,
-        "data.max_configurations": math.inf if config.data.max_configurations is None else config.data.max_configurations,
-        "optimizer.plateau_factor": config.optimizer.plateau_factor, "model.radial_mlp": min(config.model.radial_mlp, default=1),
-    }  # fmt: skip
-    for field, value in positive.items():
-        if not value > 0:
-            raise InputError(f"{field}={value}: must be positive")
-    not_negative = {
-        "model.l_max": config.model.l_max, "loss.energy_weight": config.loss.energy_weight, "loss.forces_weight": config.loss.forces_weight,
-        "loss.stress_weight": config.loss.stress_weight, "loss.stage_two.energy_weight": config.loss.stage_two.energy_weight,
-        "loss.stage_two.forces_weight": config.loss.stage_two.forces_weight, "loss.stage_two.stress_weight": config.loss.stage_two.stress_weight,
-        "optimizer.weight_decay": config.optimizer.weight_decay, "trainer.checkpoint_minutes": config.trainer.checkpoint_minutes,
-        "loss.stage_two.start": config.loss.stage_two.start, "optimizer.plateau_patience": config.optimizer.plateau_patience,
-        "optimizer.final_factor": config.optimizer.final_factor, "seed": config.seed,
-    }  # fmt: skip
-    for field, value in not_negative.items():
-        if not value >= 0:
-            raise InputError(f"{field}={value}: must not be negative")
-    fractions = {
-        "data.valid_fraction": config.data.valid_fraction, "optimizer.warmup": config.optimizer.warmup, "optimizer.beta1": config.optimizer.beta1,
-        "optimizer.beta2": config.optimizer.beta2, "optimizer.ema_decay": config.optimizer.ema_decay,
-    }  # fmt: skip
-    for field, value in fractions.items():
-        if not 0 <= value < 1:
-            raise InputError(f"{field}={value}: must be in [0, 1)")
-    choices = {
-        "model.first_interaction": (config.model.first_interaction, ("nonresidual", "residual")),
-        "optimizer.schedule": (config.optimizer.schedule, ("constant", "cosine", "plateau")),
-        "logger.wandb": (config.logger.wandb, ("disabled", "offline", "online")),
-        "dtype": (config.dtype, ("float32", "float64")),
-        "device": (config.device, ("auto", "cpu", "gpu")),
-        "trainer.resume": (config.trainer.resume, (None, "auto")),
-    }
-    for field, (value, valid) in choices.items():
-        if value not in valid:
-            raise InputError(f"{field}={value}: must be one of {', '.join('null' if name is None else name for name in valid)}")
-    if config.model.cutoff_power < 2:
-        raise InputError(f"model.cutoff_power={config.model.cutoff_power}: must be at least 2, or forces jump at the cutoff")
-    _check_hidden_irreps(config.model)
-
-
-def _check_hidden_irreps(architecture: Architecture) -> None:
-    field = f"model.hidden_irreps={architecture.hidden_irreps}"
-    try:
-        irreps = e3nn.Irreps(architecture.hidden_irreps)
-    except ValueError as error:
-        raise InputError(f"{field}: not irreps; valid is, for example, 0e+1o") from error
-    if any(irrep.mul != 1 for irrep in irreps) or len({irrep.ir for irrep in irreps}) != len(irreps):
-        raise InputError(
-            f"{field}: each irrep once, without multiplicity (model.num_channels multiplies them); valid is, for example, 0e+1o"
-        )
-    if not irreps or irreps[0].ir != e3nn.Irrep("0e"):
-        raise InputError(f"{field}: must begin with 0e, from which energies are read")
-
-
 def build_tensor_products(config: TensorProductConfig) -> TensorProducts:
     return TensorProducts(
         interaction=_build_tensor_product(config.interaction, "tensor_product.interaction"),
@@ -216,11 +151,8 @@ def _build_tensor_product(site: Any, field: str) -> TensorProduct:
 
 def _find_class(name: str) -> type[TensorProduct] | None:
     module = importlib.import_module(f"{tensor_products.__name__}.{name}")
-    classes = [
-        value for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, TensorProduct) and value is not TensorProduct and value.__module__ == module.__name__
-    ]  # fmt: skip
-    return classes[0] if classes else None
+    defined = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__]
+    return next((value for value in defined if issubclass(value, TensorProduct) and not inspect.isabstract(value)), None)
 
 
 def build_label_keys(config: DataConfig) -> LabelKeys:

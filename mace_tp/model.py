@@ -112,8 +112,8 @@ class MACE(nnx.Module):
 
 
 def _layer(
-    architecture: Architecture, tensor_products: TensorProducts, statistics: DatasetStatistics, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps,
-    residual: bool, dtype: jnp.dtype, rngs: nnx.Rngs,
+    architecture: Architecture, tensor_products: TensorProducts, statistics: DatasetStatistics, irreps_in: e3nn.Irreps,
+    irreps_out: e3nn.Irreps, residual: bool, dtype: jnp.dtype, rngs: nnx.Rngs,
 ) -> Layer:  # fmt: skip
     channels, num_species = architecture.num_channels, len(statistics.atomic_numbers)
     harmonics = e3nn.s2_irreps(architecture.l_max)

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mace_tp.config import Config, build_device, build_dtype, build_loss_weights, build_schedule, check_config
+from mace_tp.config import Config, build_device, build_dtype, build_loss_weights, build_schedule
+from mace_tp.config_ranges import check_config
 from mace_tp.environment import describe, peak_memory_mb
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger

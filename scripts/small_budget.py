@@ -31,9 +31,8 @@ def main() -> None:
     results = json.loads((options.out / "run" / "results.json").read_text(encoding="utf-8"))
     print(f"{seconds:.0f} s from command to end, {results['epochs']} epochs, {1000 * results['step_seconds']:.1f} ms a step")
     for name, errors in {"validation": results["valid"], "test": results["test"][str(test)]}.items():
-        print(
-            f"{name:10} force RMSE {errors['force_rmse']:.1f} meV/Å, energy RMSE {errors['energy_rmse_per_config']:.1f} meV per configuration"
-        )
+        energy = errors["energy_rmse_per_config"]
+        print(f"{name:10} force RMSE {errors['force_rmse']:.1f} meV/Å, energy RMSE {energy:.1f} meV per configuration")
 
 
 def _parser() -> argparse.ArgumentParser:

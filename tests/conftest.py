@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# tblite labels molecules of nine atoms: a second thread only waits, and for ever where the cores are busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # XLA warns of processor features that are only hints whenever it reads its compilation cache.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from mace_tp.cli import evaluate
 from mace_tp.cli.config_errors import check_keys
 from mace_tp.cli.shipped import config_directory, shipped_data
-from mace_tp.config import Config, build_schedule, build_tensor_products, check_config, tensor_product_names
+from mace_tp.config import Config, build_schedule, build_tensor_products, tensor_product_names
+from mace_tp.config_ranges import check_config
 
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in config_directory().glob("*/*.yaml"))
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -62,9 +62,9 @@ def _completed(arguments: list[str]) -> list[str]:
 
 
 def _quoted(override: str) -> str:
-    """Quotes around the value of a path, which may hold `=`, `~` and spaces; lists, sweeps and what is quoted already stay."""
+    """Quotes around the value of a path, which may hold `=`, `~` and spaces; lists, sweeps, null and what is quoted already stay."""
     key, _, value = override.partition("=")
-    is_plain = key in _PATHS and value and not any(mark in value for mark in "[]{}()$,'\"")
+    is_plain = key in _PATHS and value not in ("", "null") and not any(mark in value for mark in "[]{}()$,'\"")
     return f"{key}='{value}'" if is_plain else override
 
 

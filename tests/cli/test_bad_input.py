@@ -150,6 +150,10 @@ MISTAKES = {
     "data.batch_size=0": ["data.batch_size=0: must be positive"],
     "model.l_max=-1": ["model.l_max=-1: must not be negative"],
     "optimizer.learning_rate=nan": ["optimizer.learning_rate=nan: must be positive"],
+    "data.max_configurations=-1": ["data.max_configurations=-1: must be positive"],
+    "model.radial_mlp=[8, 0]": ["model.radial_mlp=[8, 0]: must be positive"],
+    "optimizer.plateau_factor=-1": ["optimizer.plateau_factor=-1.0: must be positive"],
+    "loss.stage_two.start=-0.5": ["loss.stage_two.start=-0.5: must not be negative"],
     "optimizer.warmup=1": ["optimizer.warmup=1.0: must be in [0, 1)"],
     "optimizer.schedule=linear": ["optimizer.schedule=linear: must be one of constant, cosine, plateau"],
     "dtype=float16": ["dtype=float16: must be one of float32, float64"],
@@ -169,6 +173,7 @@ MISTAKES = {
     # tensor products
     "tensor_product=nothere": ["tensor_product=nothere: no such configuration; valid:", "cg"],
     "tensor_product.interaction=nothere": ["tensor_product.interaction=nothere: no such tensor product; valid:", "cg"],
+    "tensor_product.interaction=3": ["tensor_product.interaction=3", "cg"],
     "tensor_product.product_basis.wings=2": ["tensor_product.product_basis.wings: cg has no such option; valid:"],
     "tensor_product.interaction={name: cg, wings: 2}": ["tensor_product.interaction.wings: cg has no such option; valid:"],
 }
@@ -204,6 +209,13 @@ def test_the_good_jobs_of_a_sweep_are_done_all_the_same(run, on_molecules, tmp_p
 
     assert_one_line(outcome, "data.batch_size=0")
     assert not (tmp_path / "0" / "results.json").exists() and (tmp_path / "1" / "results.json").exists()
+
+
+def test_a_training_that_diverges(run, on_molecules, tmp_path):
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "optimizer.learning_rate=1e30", "optimizer.schedule=constant")
+
+    assert outcome.code == 1 and outcome.err.count("\n") == 1
+    assert "diverged" in outcome.err and "lower optimizer.learning_rate" in outcome.err
 
 
 def test_an_unknown_command(run):

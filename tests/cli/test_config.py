@@ -46,7 +46,9 @@ def test_what_is_not_said_is_the_dataclasses_default(composed):
     ("override", "value"),
     [
         ("data.train=[a.xyz, b.xyz]", ["a.xyz", "b.xyz"]),
+        ("data.train=300 K = 26 meV/~a.xyz", "300 K = 26 meV/~a.xyz"),
         ("data.valid=v.xyz", "v.xyz"),
+        ("data.valid=null", None),
         ("data.valid_fraction=0.2", 0.2),
         ("data.test=[a.xyz]", ["a.xyz"]),
         ("data.batch_size=8", 8),

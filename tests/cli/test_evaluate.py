@@ -126,7 +126,9 @@ def test_files_without_labels_can_be_predicted(evaluated, run, toys, tmp_path):
 
 def test_a_new_process_keeps_float64(evaluated, toys):
     """Here float64 is on already; in a process of its own the model has to switch it on."""
-    code = f"from mace_tp.saved_model import load_model; import jax; print({{leaf.dtype for leaf in jax.tree.leaves(load_model({str(evaluated[0])!r} + '/moved').params)}})"
+    model = str(evaluated[0]) + "/moved"
+    dtypes = f"{{leaf.dtype for leaf in jax.tree.leaves(load_model({model!r}).params)}}"
+    code = f"from mace_tp.saved_model import load_model; import jax; print({dtypes})"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=Path.home())
 

@@ -77,7 +77,7 @@ def test_statistics_against_closed_forms(make_configuration):
     statistics = compute_statistics(configurations, graphs, {8: E0[8], 1: E0[1]})
 
     assert statistics.atomic_numbers == (1, 8) and statistics.atomic_energies == (-13.5, -2040.0)
-    assert statistics.avg_num_neighbors == pytest.approx((6 + 2 + 0) / 6)
+    assert statistics.avg_num_neighbors == pytest.approx((6 + 2 + 0) / 5)  # the bare atom does not count
     assert statistics.scale == pytest.approx(1.0)  # (1 + 4 + 4) / 9
     assert statistics.shift == pytest.approx((-3.0 - 2.0) / 2)
 

@@ -1,0 +1,72 @@
+"""Values of the configuration that have the right type and cannot be used."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import e3nn_jax as e3nn
+
+from mace_tp.config import Config
+from mace_tp.errors import InputError
+
+_POSITIVE = (
+    "data.batch_size", "data.valid_batch_size", "data.max_configurations", "model.cutoff", "model.num_channels", "model.correlation",
+    "model.num_interactions", "model.radial_mlp", "model.num_bessel", "model.readout_mlp", "optimizer.learning_rate",
+    "optimizer.max_grad_norm", "optimizer.plateau_factor", "trainer.max_epochs", "trainer.max_minutes", "trainer.patience",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "model.l_max", "loss.energy_weight", "loss.forces_weight", "loss.stress_weight", "loss.stage_two.start", "loss.stage_two.energy_weight",
+    "loss.stage_two.forces_weight", "loss.stage_two.stress_weight", "optimizer.weight_decay", "optimizer.plateau_patience",
+    "optimizer.final_factor", "trainer.checkpoint_minutes", "seed",
+)  # fmt: skip
+_FRACTIONS = ("data.valid_fraction", "optimizer.warmup", "optimizer.beta1", "optimizer.beta2", "optimizer.ema_decay")
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "model.first_interaction": ("nonresidual", "residual"),
+    "optimizer.schedule": ("constant", "cosine", "plateau"),
+    "logger.wandb": ("disabled", "offline", "online"),
+    "dtype": ("float32", "float64"),
+    "device": ("auto", "cpu", "gpu"),
+    "trainer.resume": (None, "auto"),
+}
+
+
+def check_config(config: Config) -> None:
+    """Raise an InputError that names the first field which is out of range, and what would be valid."""
+    values = _flat(dataclasses.asdict(config))
+    _require(values, _POSITIVE, lambda value: value > 0, "must be positive")
+    _require(values, _NOT_NEGATIVE, lambda value: value >= 0, "must not be negative")
+    _require(values, _FRACTIONS, lambda value: 0 <= value < 1, "must be in [0, 1)")
+    _require(values, ("model.cutoff_power",), lambda value: value >= 2, "must be at least 2, or forces jump at the cutoff")
+    for field, valid in _CHOICES.items():
+        names = ", ".join("null" if name is None else name for name in valid)
+        if values[field] not in valid:
+            raise InputError(f"{field}={values[field]}: must be one of {names}")
+    _check_hidden_irreps(config.model.hidden_irreps)
+
+
+def _require(values: dict[str, Any], fields: tuple[str, ...], is_valid: Callable[[float], bool], text: str) -> None:
+    """Check numbers and lists of numbers; None, which means absent, is always valid."""
+    for field in fields:
+        numbers = values[field] if isinstance(values[field], list) else [values[field]]
+        if not all(number is None or is_valid(number) for number in numbers):
+            raise InputError(f"{field}={values[field]}: {text}")
+
+
+def _check_hidden_irreps(hidden_irreps: str) -> None:
+    field = f"model.hidden_irreps={hidden_irreps}"
+    try:
+        irreps = e3nn.Irreps(hidden_irreps)
+    except ValueError as error:
+        raise InputError(f"{field}: not irreps; valid is, for example, 0e+1o") from error
+    if any(irrep.mul != 1 for irrep in irreps) or len({irrep.ir for irrep in irreps}) != len(irreps):
+        raise InputError(f"{field}: each irrep once and without multiplicity, which model.num_channels gives; valid is, for example, 0e+1o")
+    if not irreps or irreps[0].ir != e3nn.Irrep("0e"):
+        raise InputError(f"{field}: must begin with 0e, from which energies are read")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields by their full names, such as `loss.stage_two.start`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
