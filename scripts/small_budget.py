@@ -18,7 +18,7 @@ import numpy as np
 
 
 def main() -> None:
-    options = _parser().parse_args()
+    options = _parser().parse_intermixed_args()
     options.out.mkdir(parents=True, exist_ok=True)
     train, test = _split(options)
     overrides = [f"data.train={train}", f"data.test={test}", f"seed={options.seed}", f"run_dir={options.out / 'run'}"]

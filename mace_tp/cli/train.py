@@ -18,7 +18,7 @@ from mace_tp.cli.main import command_started
 from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.config import Config
-from mace_tp.errors import InputError
+from mace_tp.errors import InputError, TrainingError
 from mace_tp.loggers import setup_logging
 from mace_tp.run import make_run_dir, train
 
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
             raise
         raise InputError(f"run_dir: {error.filename} cannot be made or written ({error.strerror})") from error
     if jobs.errors:
-        raise InputError("; ".join(map(str, jobs.errors)))
+        raise type(jobs.errors[0])("; ".join(map(str, jobs.errors)))
 
 
 def _completed(arguments: list[str]) -> list[str]:
@@ -69,17 +69,17 @@ def _quoted(override: str) -> str:
 
 
 class _Jobs:
-    """What Hydra calls for each job. Errors of input are kept for later: Hydra would print lines of its own about them."""
+    """What Hydra calls for each job. Errors are kept until all are done: about one that left a job Hydra would print lines of its own."""
 
     def __init__(self) -> None:
         self.num_begun = 0
-        self.errors: list[InputError] = []
+        self.errors: list[InputError | TrainingError] = []
 
     def run(self, composed: DictConfig) -> None:
         self.num_begun += 1
         try:
             _job(composed)
-        except InputError as error:
+        except (InputError, TrainingError) as error:
             self.errors.append(error)
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere
             self.errors.append(InputError(one_line(error)))

@@ -173,7 +173,6 @@ MISTAKES = {
     # tensor products
     "tensor_product=nothere": ["tensor_product=nothere: no such configuration; valid:", "cg"],
     "tensor_product.interaction=nothere": ["tensor_product.interaction=nothere: no such tensor product; valid:", "cg"],
-    "tensor_product.interaction=3": ["tensor_product.interaction=3", "cg"],
     "tensor_product.product_basis.wings=2": ["tensor_product.product_basis.wings: cg has no such option; valid:"],
     "tensor_product.interaction={name: cg, wings: 2}": ["tensor_product.interaction.wings: cg has no such option; valid:"],
 }
