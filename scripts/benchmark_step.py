@@ -9,11 +9,14 @@ import argparse
 import itertools
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
 
 import numpy as np
+
+_HEADER = "channels  block  huge  step ms     min     max  ratio  faults compile s  edges  slots"
 
 
 def main() -> None:
@@ -21,21 +24,23 @@ def main() -> None:
     if options.worker:
         print(json.dumps(_measure(options)))
         return
-    settings = list(itertools.product(options.channels, options.edge_block))
-    results: dict[tuple[int, int], list[dict]] = {setting: [] for setting in settings}
+    settings = list(itertools.product(options.channels, options.edge_block, options.huge_pages))
+    results: dict[tuple[int, int, int], list[dict]] = {setting: [] for setting in settings}
     for _ in range(options.rounds):
         for setting in settings:
             results[setting].append(_run_worker(options, *setting))
     print(json.dumps(next(iter(results.values()))[0]["environment"]))
     first = np.median([run["step_ms"] for run in results[settings[0]]])
-    print(f"{'channels':>8} {'block':>6} {'step ms':>8} {'min':>8} {'max':>8} {'ratio':>6} {'compile s':>9} {'edges':>6} {'slots':>6}")
-    for (channels, block), runs in results.items():
+    print(_HEADER)
+    for (channels, block, huge), runs in results.items():
         steps = [run["step_ms"] for run in runs]
-        compile_seconds = np.median([run["compile_seconds"] for run in runs])
-        print(
-            f"{channels:8d} {block:6d} {np.median(steps):8.1f} {min(steps):8.1f} {max(steps):8.1f} {np.median(steps) / first:6.2f}"
-            f" {compile_seconds:9.1f} {runs[0]['edges']:6d} {runs[0]['slots']:6d}"
+        median, (compile_seconds, faults) = (
+            np.median(steps),
+            (np.median([run[name] for run in runs]) for name in ("compile_seconds", "faults")),
         )
+        times = f"{median:8.1f} {min(steps):7.1f} {max(steps):7.1f} {median / first:6.2f}"
+        counts = f"{faults:7.0f} {compile_seconds:9.1f} {runs[0]['edges']:6d} {runs[0]['slots']:6d}"
+        print(f"{channels:8d} {block:6d} {huge:5d} {times} {counts}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", help="a file of configurations with energies and forces")
     parser.add_argument("--channels", type=int, nargs="+", default=[32])
     parser.add_argument("--edge-block", type=int, nargs="+", default=[8])
+    parser.add_argument("--huge-pages", type=int, nargs="+", choices=(0, 1), default=[1], help="glibc.malloc.hugetlb")
     parser.add_argument("--hidden-irreps", default="0e+1o")
     parser.add_argument("--batch-size", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40, help="timed steps per process, after five that are not")
@@ -51,10 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_worker(options: argparse.Namespace, channels: int, block: int) -> dict:
+def _run_worker(options: argparse.Namespace, channels: int, block: int, huge: int) -> dict:
     command = [sys.executable, __file__, options.data, "--worker", "--channels", str(channels), "--edge-block", str(block)]
     command += ["--hidden-irreps", options.hidden_irreps, "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
-    environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | {"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={huge}", "TF_CPP_MIN_LOG_LEVEL": "3"}
     output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
@@ -88,14 +94,16 @@ def _measure(options: argparse.Namespace) -> dict:
     step = make_train_step(make_predict(model.graphdef, architecture.cutoff), optimizer)
     control = jax.tree.map(np.float32, Control(learning_rate=0.01, weights=build_loss_weights(config.loss), ema_decay=0.99))
     state = initial_state(model.params, optimizer)
-    seconds = []
+    seconds, faults = [], []
     for _ in range(options.steps + 5):
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
         start = time.perf_counter()
         state, loss = step(state, batch, control)
         jax.block_until_ready(loss)
         seconds.append(time.perf_counter() - start)
     return {
         "step_ms": 1000 * float(np.median(seconds[5:])),
+        "faults": float(np.median(np.diff(faults[5:]))),
         "compile_seconds": step.compile_seconds,
         "edges": int(batch.edge_mask.sum()),
         "slots": batch.num_edges,

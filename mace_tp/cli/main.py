@@ -55,7 +55,7 @@ def _use_huge_pages() -> None:
     """Start the process anew with huge pages for malloc, where glibc and Linux offer them on demand.
 
     XLA's buffers on a CPU come from malloc, a hundred megabytes and more anew for every step. In pages of 4 kB that is
-    35,000 page faults a step, in huge pages 340. glibc reads its tunables once, at the start of a process.
+    34,000 page faults a step, in huge pages 190 (scripts/benchmark_step.py). glibc reads its tunables once, at the start of a process.
     (To keep the memory on one heap ends the faults altogether, but that heap's lock then makes a step half as slow again.)
     """
     offered = Path("/sys/kernel/mm/transparent_hugepage/enabled")
