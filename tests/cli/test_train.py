@@ -103,6 +103,15 @@ def test_results_have_every_key(finished, toys):
     assert found["flops_per_step"] > 0 and found["step_seconds"] > 0 and found["total_seconds"] > found["compile_seconds"]
 
 
+def test_times_in_the_results_are_those_of_the_epochs(finished):
+    lines, found = metrics(finished[0]), results(finished[0])
+    steady = [line for line in lines[1:] if "step_seconds" in line]
+
+    assert found["compile_seconds"] == pytest.approx(sum(line["compile_seconds"] for line in lines))
+    assert found["epoch_seconds"] == pytest.approx(np.median([line["epoch_seconds"] for line in steady]))
+    assert found["step_seconds"] == pytest.approx(np.median([line["step_seconds"] for line in steady]))
+
+
 def test_validation_errors_are_those_of_the_best_epoch(finished):
     best = metrics(finished[0])[results(finished[0])["best_epoch"] - 1]
 
