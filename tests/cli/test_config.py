@@ -21,6 +21,13 @@ def test_without_arguments_it_trains_on_the_data_that_ship(composed):
     assert 0 < config.trainer.max_minutes < 5
 
 
+def test_the_configuration_is_kept_with_every_value_in_place(composed, tmp_path):
+    composed()
+
+    [kept] = tmp_path.rglob("config.yaml")
+    assert "${" not in kept.read_text() and shipped_data("ethanol/train_300K.xyz.xz") in kept.read_text()
+
+
 def test_a_file_of_the_users_takes_the_place_of_the_data_that_ship(composed):
     config = composed("data.train=mine.xyz")
 

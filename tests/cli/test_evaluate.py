@@ -15,6 +15,7 @@ from mace_tp.data.batching import Bucket, pad_batch
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.graphs import build_graphs
 from mace_tp.data.readers import read_configurations
+from mace_tp.evaluation import short_names
 from mace_tp.graph import sum_over_graphs
 from mace_tp.saved_model import load_model
 from mace_tp.training.step import make_predict
@@ -85,6 +86,12 @@ def test_plots_are_drawn_for_each_file(evaluated):
     names = {path.name for path in (evaluated[0] / "plots").iterdir()}
 
     assert names == {f"parity_{quantity}_{name}.png" for quantity in ("energy", "forces") for name in ("test", "valid")}
+
+
+def test_plots_of_files_of_one_name_do_not_replace_each_other():
+    paths = ["a/md.300K.xyz", "a/md.600K.xyz.gz", "b/md.300K.xyz", "b/valid.npz"]
+
+    assert list(short_names(paths).values()) == ["md.300K", "md.600K", "md.300K_2", "valid"]
 
 
 def test_crystals_get_a_stress(finished, run, toys, tmp_path, make_crystal):
