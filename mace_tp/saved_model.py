@@ -1,5 +1,6 @@
 """A trained model on disk: weights as safetensors and everything else as JSON; nothing in it can execute code."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -13,10 +14,11 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from mace_tp.config import Config, TensorProductConfig, build_dtype, build_tensor_products
+from mace_tp.config import Config, TensorProductConfig, build_dtype, build_tensor_products, tensor_product_names
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 from mace_tp.model import MACE, Architecture, TensorProducts
+from mace_tp.tensor_products.base import UnreachableIrrep
 from mace_tp.training.state import Params
 
 _FORMAT = 1
@@ -41,15 +43,33 @@ class Model:
 def create_model(
     architecture: Architecture, tensor_product: TensorProductConfig, statistics: DatasetStatistics, dtype: jnp.dtype, seed: int
 ) -> Model:
-    """A model with random parameters; the initialization runs as one compiled function, which is the same for every seed."""
+    """A model with random parameters; the initialization runs as one compiled function, which is the same for every seed.
+
+    Raises:
+        InputError: the tensor product does not reach the hidden irreps; the message names those that do.
+    """
     products = build_tensor_products(tensor_product)
 
     def initialize(key: jax.Array) -> Params:
         return nnx.split(MACE(architecture, products, statistics, dtype=dtype, rngs=nnx.Rngs(params=key)), nnx.Param)[1]
 
-    graphdef, _ = _structure(architecture, products, statistics, dtype)
+    try:
+        graphdef, _ = _structure(architecture, products, statistics, dtype)
+    except UnreachableIrrep as error:
+        able = _able_products(architecture, statistics, dtype)
+        raise InputError(f"{error}; tensor products that can: {', '.join(able) or 'none'}") from error
     params = jax.jit(initialize)(jax.random.key(seed))
     return Model(graphdef, params, architecture, tensor_product, statistics)
+
+
+def _able_products(architecture: Architecture, statistics: DatasetStatistics, dtype: jnp.dtype) -> list[str]:
+    """Names of the tensor products that can make a model of this shape."""
+    able = []
+    for name in tensor_product_names():
+        with contextlib.suppress(InputError):
+            _structure(architecture, build_tensor_products(TensorProductConfig(name, name)), statistics, dtype)
+            able.append(name)
+    return able
 
 
 def _structure(

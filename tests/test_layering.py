@@ -33,18 +33,20 @@ THIRD_PARTY = {
     "orbax": {"training.checkpoint"},
     "ase": {"data.readers", "data.writers"},
     "matscipy": {"data.neighbors"},
-    "scipy": {"data.neighbors", "data.validation"},
+    "scipy": {"data.neighbors", "data.validation", "tensor_products.sphere"},
     "safetensors": {"saved_model"},
     "matplotlib": {"plots"},
     "rich": {"loggers"},
     "wandb": {"wandb_logger"},
+    "cuequivariance": {"tensor_products.cuequivariance"},
+    "cuequivariance_jax": {"tensor_products.cuequivariance"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
     "yaml": {"cli"},
 }
 ANYWHERE = {"jax", "numpy"}
-# Imported inside a function only: it is slow to load, and off by default.
-LAZY = {"wandb"}
+# Imported inside a function only: slow to load, and off by default.
+LAZY = {"wandb", "cuequivariance", "cuequivariance_jax"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,19 +4,39 @@ A tensor product is a frozen dataclass of options. It plans once, when the model
 and no parameters, and maps plain arrays to plain arrays. Features are [components, nodes, channels]: components (the rows
 of the irreps, in e3nn's order) lead, so that channel mixing is a matrix product and one component of all nodes is
 contiguous. Where irreps carry a multiplicity, the copies of one irrep follow each other: [copy, m].
+
+Every plan says what function it computes: `coefficients` are the Clebsch-Gordan coordinates that its weights amount to.
 """
 
 import abc
+import dataclasses
 from collections.abc import Sequence
 
 import e3nn_jax as e3nn
 import jax
+import numpy as np
+
+from mace_tp.errors import InputError
+from mace_tp.tensor_products.symmetric_basis import Coupling, symmetric_couplings
+
+
+class UnreachableIrrep(InputError):
+    """Hidden irreps that a tensor product cannot make or cannot use; another product may."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """One coupling of a node's irrep and a harmonic to an irrep of the message."""
+
+    node: e3nn.Irrep
+    edge: e3nn.Irrep
+    out: e3nn.Irrep
 
 
 class InteractionPlan(abc.ABC):
     """gather → product → scatter: sums, over the edges that a node receives, the product of sender features and harmonics."""
 
-    irreps_out: e3nn.Irreps  # with one copy of an irrep for every path that reaches it, sorted
+    irreps_out: e3nn.Irreps  # copies of one irrep follow each other, sorted
     num_weights: int  # per edge and channel
 
     @abc.abstractmethod
@@ -38,11 +58,52 @@ class InteractionPlan(abc.ABC):
             receivers: [edges], int; in blocks of EDGE_BLOCK equal entries, ascending.
         """
 
+    @abc.abstractmethod
+    def paths(self) -> tuple[Path, ...]:
+        """The couplings that take part, sorted by output, then node, then edge irrep."""
+
+    @abc.abstractmethod
+    def coefficients(self, weights: np.ndarray) -> np.ndarray:
+        """Clebsch-Gordan coordinates of the weights: what `cg` would need as weights to compute the same.
+
+        Args:
+            weights: [num_weights, ...], float64.
+
+        Returns:
+            For every copy of an irrep in `irreps_out` and every path [copies, paths, ...] the weight of the path in that copy.
+        """
+
+    @abc.abstractmethod
+    def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
+        """Floating-point operations of one evaluation; a multiplication and an addition are two."""
+
+    @abc.abstractmethod
+    def bytes(self, num_edges: int, num_nodes: int, channels: int, itemsize: int = 4) -> int:
+        """Bytes of the arrays that one evaluation reads and writes, of its intermediate arrays once each way."""
+
+    def dof(self) -> int:
+        """Dimension of the family of products that an edge and channel can reach, the linear layers around it included.
+
+        Those layers give one factor for each irrep of the nodes and one for each copy of the output ("expressivity" in Xie et al.
+        2025). It is the rank of the map from weights and factors to path coefficients, at a random point.
+        """
+        paths, copies = self.paths(), [irrep.ir for irrep in self.irreps_out for _ in range(irrep.mul)]
+        nodes = sorted({path.node for path in paths})
+        sizes = [self.num_weights, len(copies), len(nodes)]
+
+        def reached(parameters: np.ndarray) -> np.ndarray:
+            weights, after, before = np.split(parameters, np.cumsum(sizes)[:-1])
+            return after @ self.coefficients(weights) * before[[nodes.index(path.node) for path in paths]]
+
+        return rank_of_map(reached, sum(sizes))
+
 
 class ProductBasisPlan(abc.ABC):
     """Symmetric powers of a node's features, up to the correlation order, with element-dependent weights."""
 
+    irreps_in: e3nn.Irreps
     irreps_out: e3nn.Irreps
+    correlation: int
     num_weights: int  # per element and channel
     weight_scales: tuple[float, ...]  # standard deviation of each weight at initialisation
 
@@ -56,14 +117,93 @@ class ProductBasisPlan(abc.ABC):
             species: element index of each node [nodes], int.
         """
 
+    @abc.abstractmethod
+    def coefficients(self, weights: np.ndarray) -> np.ndarray:
+        """Clebsch-Gordan coordinates of the weights: what `cg` would need as weights to compute the same.
+
+        Args:
+            weights: [num_weights, ...], float64.
+
+        Returns:
+            Coordinates [couplings, ...] in the reduced symmetric basis, in the order of `symmetric_couplings`.
+        """
+
+    def paths(self) -> tuple[Coupling, ...]:
+        """The couplings of the reduced symmetric basis that take part, by order, output irrep and index."""
+        coordinates = self.coefficients(_generic_point(self.num_weights))
+        named = zip(symmetric_couplings(self.irreps_in, self.irreps_out, self.correlation), coordinates, strict=True)
+        return tuple(coupling for coupling, coordinate in named if abs(coordinate) > 1e-10)
+
+    @abc.abstractmethod
+    def reached(self) -> Sequence[e3nn.Irrep]:
+        """Irreps of the output that are not zero for all weights."""
+
+    @abc.abstractmethod
+    def flops(self, num_nodes: int, channels: int) -> int:
+        """Floating-point operations of one evaluation; a multiplication and an addition are two."""
+
+    @abc.abstractmethod
+    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
+        """Bytes of the arrays that one evaluation reads and writes, of its intermediate arrays once each way."""
+
+    def dof(self) -> int:
+        """Dimension of the family of maps that an element and channel can reach.
+
+        The linear layer before it gives one factor for each irrep of the features; see `InteractionPlan.dof`.
+        """
+        couplings = symmetric_couplings(self.irreps_in, self.irreps_out, self.correlation)
+        irreps = [irrep.ir for irrep in self.irreps_in]
+
+        def reached(parameters: np.ndarray) -> np.ndarray:
+            weights, before = parameters[: self.num_weights], parameters[self.num_weights :]
+            return self.coefficients(weights) * [
+                np.prod(before[[irreps.index(factor) for factor in coupling.factors]]) for coupling in couplings
+            ]
+
+        return rank_of_map(reached, self.num_weights + len(irreps))
+
 
 class TensorProduct(abc.ABC):
-    """One way to multiply equivariant features. Subclasses are frozen dataclasses whose fields are the options."""
+    """One way to multiply equivariant features. Subclasses are frozen dataclasses whose fields are the options.
+
+    An option carries in its metadata `examples`, values other than the default, with which the shared tests run, too.
+    """
 
     @abc.abstractmethod
     def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> InteractionPlan:
-        """Plan for node features (multiplicity one) times harmonics; outputs other than `irreps_keep` are dropped."""
+        """Plan for node features (multiplicity one) times harmonics; outputs other than `irreps_keep` are dropped.
+
+        Raises:
+            UnreachableIrrep: the product couples an irrep of the nodes to nothing that is kept.
+        """
 
     @abc.abstractmethod
     def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> ProductBasisPlan:
-        """Plan for all orders 1 .. correlation of `irreps_in` (multiplicity one) that reach `irreps_out`."""
+        """Plan for all orders 1 .. correlation of `irreps_in` (multiplicity one) that reach `irreps_out`.
+
+        Raises:
+            UnreachableIrrep: no order reaches an irrep of `irreps_out`.
+        """
+
+
+def require_reached(name: str, plan: ProductBasisPlan) -> None:
+    """Raise UnreachableIrrep for the first irrep of the output that no order of the plan reaches."""
+    reached = plan.reached()
+    for irrep in plan.irreps_out:
+        if irrep.ir not in reached:
+            reason = f"no product of up to {plan.correlation} factors of {plan.irreps_in} reaches {irrep.ir} with {name}"
+            raise UnreachableIrrep(f"model.hidden_irreps: {reason}; drop it, or raise model.l_max or model.correlation")
+
+
+def rank_of_map(function, num_parameters: int) -> int:
+    """Rank of the Jacobian of a polynomial map [parameters] → [values] at a random point, by central differences."""
+    # The error of the differences is about 1e-9.
+    point = _generic_point(num_parameters)
+    steps = 1e-4 * np.eye(num_parameters)
+    jacobian = np.stack([(function(point + step) - function(point - step)) / 2e-4 for step in steps])
+    return int(np.linalg.matrix_rank(jacobian, tol=1e-6 * max(np.abs(jacobian).max(initial=0), 1e-300)))
+
+
+def _generic_point(num_parameters: int) -> np.ndarray:
+    """Parameters of order one and away from zero, so that nothing vanishes by accident."""
+    return np.random.default_rng(0).uniform(0.5, 1.5, num_parameters)

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.errors import InputError
 from mace_tp.graph import EDGE_BLOCK
-from mace_tp.tensor_products.base import InteractionPlan, ProductBasisPlan, TensorProduct
+from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, require_reached
+from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks, rows_of, sum_outer_products
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
 from mace_tp.tensor_products.table_map import table_map
 
@@ -24,51 +24,46 @@ class CG(TensorProduct):
         return CGInteraction(irreps_node, irreps_edge, irreps_keep)
 
     def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> "CGProductBasis":
-        return CGProductBasis(irreps_in, irreps_out, correlation)
-
-
-@dataclasses.dataclass(frozen=True)
-class Path:
-    """One coupling node ⊗ edge → out, with the first component of each factor."""
-
-    node: e3nn.Irrep
-    edge: e3nn.Irrep
-    out: e3nn.Irrep
-    node_start: int
-    edge_start: int
+        plan = CGProductBasis(irreps_in, irreps_out, correlation)
+        require_reached("cg", plan)
+        return plan
 
 
 @dataclasses.dataclass(frozen=True)
 class CGInteraction(InteractionPlan):
-    """m_i = Σ_j w_path(r_ij) sqrt(2l3+1) C[l1, l2, l3] h_j[l1] Y_ij[l2] for every path, each channel by itself.
-
-    The sum over a block of edges comes before the coupling: per path and block, Y^T (w h) is one small matrix product over
-    the edges, and the coupling then runs over nodes, of which there are many times fewer than edges.
-    """
+    """m_i = Σ_j w_path(r_ij) sqrt(2l3+1) C[l1, l2, l3] h_j[l1] Y_ij[l2] for every path, each channel by itself."""
 
     irreps_node: e3nn.Irreps
     irreps_edge: e3nn.Irreps
     irreps_keep: e3nn.Irreps
+    only: tuple[Path, ...] | None = None  # the paths that take part; None for all
 
     @functools.cached_property
-    def paths(self) -> tuple[Path, ...]:
-        """Paths sorted by output irrep, then by node and edge irrep: ACEsuit's order."""
+    def _paths(self) -> tuple[Path, ...]:
         paths = [
-            Path(node.ir, edge.ir, out, node_slice.start, edge_slice.start)
-            for node, node_slice in zip(self.irreps_node, self.irreps_node.slices())
-            for edge, edge_slice in zip(self.irreps_edge, self.irreps_edge.slices())
+            Path(node.ir, edge.ir, out)
+            for node in self.irreps_node
+            for edge in self.irreps_edge
             for out in node.ir * edge.ir
-            if out in self.irreps_keep
+            if out in self.irreps_keep and (self.only is None or Path(node.ir, edge.ir, out) in self.only)
         ]
         return tuple(sorted(paths, key=lambda path: (path.out.l, path.out.p)))
 
+    def paths(self) -> tuple[Path, ...]:
+        """Sorted by output irrep, then by node and edge irrep: ACEsuit's order."""
+        return self._paths
+
     @property
     def irreps_out(self) -> e3nn.Irreps:
-        return e3nn.Irreps([(1, path.out) for path in self.paths]).simplify()
+        return e3nn.Irreps([(1, path.out) for path in self._paths]).simplify()
 
     @property
     def num_weights(self) -> int:
-        return len(self.paths)
+        return len(self._paths)
+
+    def coefficients(self, weights: np.ndarray) -> np.ndarray:
+        """One copy of the output for every path."""
+        return np.eye(len(weights)).reshape(len(weights), len(weights), *[1] * (weights.ndim - 1)) * weights
 
     def __call__(
         self,
@@ -78,20 +73,27 @@ class CGInteraction(InteractionPlan):
         senders: jax.Array,
         receivers: jax.Array,
     ) -> jax.Array:
-        num_nodes, channels = node_feats.shape[1:]
-        sender_feats = node_feats.transpose(1, 0, 2)[senders].reshape(-1, EDGE_BLOCK, *node_feats.shape[::2])
-        harmonics = edge_attrs.reshape(-1, EDGE_BLOCK, edge_attrs.shape[-1])
-        block_receivers = receivers[::EDGE_BLOCK]
+        sender_feats, harmonics = gather_blocks(node_feats, senders), in_blocks(edge_attrs)
+        node_rows, edge_rows = rows_of(self.irreps_node), rows_of(self.irreps_edge)
         outputs = []
-        for weight, path in zip(weights, self.paths, strict=True):
-            feats = sender_feats[:, :, path.node_start : path.node_start + path.node.dim]
-            weighted = feats * weight.reshape(-1, EDGE_BLOCK, 1, channels)
-            y = harmonics[:, :, path.edge_start : path.edge_start + path.edge.dim]
-            summed = jnp.einsum("bej,bex->bjx", y, weighted.reshape(*weighted.shape[:2], -1))
-            summed = jax.ops.segment_sum(summed.reshape(summed.shape[0], -1), block_receivers, num_nodes, indices_are_sorted=True)
-            summed = summed.reshape(num_nodes, path.edge.dim, path.node.dim, channels)
+        for weight, path in zip(weights, self._paths, strict=True):
+            weighted = sender_feats[:, :, node_rows[path.node]] * in_blocks(weight)[:, :, None]
+            summed = sum_outer_products(harmonics[:, :, edge_rows[path.edge]], weighted, receivers, node_feats.shape[1])
             outputs.append(jnp.einsum("ijm,njik->mnk", _coupling(path).astype(summed.dtype), summed))
         return jnp.concatenate(outputs)
+
+    def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
+        outer = sum(path.node.dim * (1 + 2 * path.edge.dim) for path in self._paths)
+        coupling = sum(2 * path.node.dim * path.edge.dim * path.out.dim for path in self._paths)
+        return (num_edges * outer + num_nodes * coupling) * channels
+
+    def bytes(self, num_edges: int, num_nodes: int, channels: int, itemsize: int = 4) -> int:
+        # Gathered features are written once and read for every path; outer products per block, and per node.
+        feats = self.irreps_node.dim + sum(1 + path.node.dim for path in self._paths)
+        outer = sum(path.node.dim * path.edge.dim for path in self._paths)
+        per_edge = feats * channels + self.irreps_edge.dim + 2
+        per_node = (2 * outer + self.irreps_out.dim + self.irreps_node.dim) * channels
+        return itemsize * (num_edges * per_edge + num_edges // EDGE_BLOCK * 2 * outer * channels + num_nodes * per_node)
 
 
 def _coupling(path: Path) -> np.ndarray:
@@ -111,11 +113,9 @@ class CGProductBasis(ProductBasisPlan):
     irreps_out: e3nn.Irreps
     correlation: int
 
-    def __post_init__(self) -> None:
-        for irrep in self.irreps_out:
-            if not any(self.num_couplings(order, irrep.ir) for order in range(1, self.correlation + 1)):
-                factors = f"no product of up to {self.correlation} factors of {self.irreps_in} reaches {irrep.ir}"
-                raise InputError(f"model.hidden_irreps: {factors}; drop it, or raise model.l_max or model.correlation")
+    def reached(self) -> list[e3nn.Irrep]:
+        orders = range(1, self.correlation + 1)
+        return [irrep.ir for irrep in self.irreps_out if any(self.num_couplings(order, irrep.ir) for order in orders)]
 
     def num_couplings(self, order: int, irrep: e3nn.Irrep) -> int:
         return symmetric_basis(self.irreps_in, irrep, order).table.shape[0]
@@ -123,6 +123,10 @@ class CGProductBasis(ProductBasisPlan):
     @property
     def num_weights(self) -> int:
         return len(self.weight_scales)
+
+    def coefficients(self, weights: np.ndarray) -> np.ndarray:
+        """The weights are the coordinates."""
+        return weights
 
     @functools.cached_property
     def weight_scales(self) -> tuple[float, ...]:
@@ -170,6 +174,18 @@ class CGProductBasis(ProductBasisPlan):
                 outputs[i] += jnp.sum(couplings * node_weights[weight : weight + count, None], axis=0)
                 row, weight = row + count * dim, weight + count
         return jnp.concatenate(outputs)
+
+    def flops(self, num_nodes: int, channels: int) -> int:
+        monomials = sum(len(order.last) for order in self.orders[1:])
+        tables = sum(2 * order.table.size for order in self.orders)
+        weighted = sum(2 * len(order.table) for order in self.orders)
+        return num_nodes * channels * (monomials + tables + weighted)
+
+    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
+        # Monomials are written, read by the table, and read as prefixes of the next order; coupled rows are written and read.
+        intermediate = sum(3 * len(order.last) + 2 * len(order.table) for order in self.orders)
+        per_node = self.irreps_in.dim + intermediate + self.num_weights + self.irreps_out.dim
+        return itemsize * num_nodes * channels * per_node
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -28,6 +28,15 @@ class SymmetricBasis:
     num_trees: int  # couplings before the reduction: one for each tree of each ordered tuple of irreps
 
 
+@dataclasses.dataclass(frozen=True)
+class Coupling:
+    """One vector of the reduced symmetric basis (`symmetric_basis.py`): the irreps of ν factors, coupled to one irrep."""
+
+    factors: tuple[e3nn.Irrep, ...]
+    out: e3nn.Irrep
+    index: int  # among the independent couplings of these factors
+
+
 @functools.cache
 def symmetric_basis(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, order: int) -> SymmetricBasis:
     """Basis of the O(3)-equivariant maps from the symmetric power of order `order` of `irreps_in` to `irrep_out`.
@@ -43,8 +52,8 @@ def symmetric_basis(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, order: int) -
     irreps = [mul_ir.ir for mul_ir in irreps_in]
     if any(mul_ir.mul != 1 for mul_ir in irreps_in):
         raise ValueError(f"irreps_in must have multiplicity one, got {irreps_in}")
-    index = {monomial: i for i, monomial in enumerate(itertools.combinations_with_replacement(range(irreps_in.dim), order))}
-    norm = np.sqrt([1 / _multiplicity(monomial) for monomial in index])
+    index = _monomial_index(irreps_in.dim, order)
+    norm = np.sqrt([1 / multiplicity(monomial) for monomial in index])
     kept: list[np.ndarray] = []
     factors: list[tuple[int, ...]] = []
     num_trees = 0
@@ -53,7 +62,7 @@ def symmetric_basis(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, order: int) -
             continue
         block: list[np.ndarray] = []
         trees = _coupling_trees([irreps[i].l for i in multiset], irrep_out.l)
-        num_trees += len(trees) * _multiplicity(multiset)
+        num_trees += len(trees) * multiplicity(multiset)
         for tensor in trees:
             vector = _as_polynomials(tensor, [irreps_in.slices()[i].start for i in multiset], index) * norm
             for other in block:
@@ -66,11 +75,39 @@ def symmetric_basis(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, order: int) -
     table = np.stack(kept) / norm if kept else np.zeros((0, irrep_out.dim, len(index)))
     table[np.abs(table) < 1e-12] = 0
     used = np.flatnonzero(np.any(table != 0, axis=(0, 1)))
-    monomials = np.array(list(index), dtype=np.int32).reshape(-1, order)[used]
+    monomials = all_monomials(irreps_in.dim, order)[used]
     return SymmetricBasis(monomials=monomials, table=table[:, :, used], factors=tuple(factors), num_trees=num_trees)
 
 
-def _multiplicity(monomial: tuple[int, ...]) -> int:
+@functools.cache
+def symmetric_couplings(irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> tuple[Coupling, ...]:
+    """Names of all basis vectors of the orders 1 .. correlation, by order, output irrep and index: the order of `cg`'s weights."""
+    couplings: list[Coupling] = []
+    for order in range(1, correlation + 1):
+        for irrep in irreps_out:
+            factors = symmetric_basis(irreps_in, irrep.ir, order).factors
+            names = [tuple(irreps_in[i].ir for i in positions) for positions in factors]
+            couplings += [Coupling(name, irrep.ir, names[:i].count(name)) for i, name in enumerate(names)]
+    return tuple(couplings)
+
+
+@functools.cache
+def _monomial_index(dim: int, order: int) -> dict[tuple[int, ...], int]:
+    return {monomial: i for i, monomial in enumerate(itertools.combinations_with_replacement(range(dim), order))}
+
+
+def all_monomials(dim: int, order: int) -> np.ndarray:
+    """Ascending component indices of every monomial [monomials, order] in `dim` components."""
+    return np.array(list(_monomial_index(dim, order)), dtype=np.int32).reshape(-1, order)
+
+
+def monomial_positions(dim: int, order: int, monomials: np.ndarray) -> np.ndarray:
+    """Where monomials [..., order] of ascending indices stand among `all_monomials`."""
+    index = _monomial_index(dim, order)
+    return np.array([index[tuple(monomial)] for monomial in monomials.tolist()], dtype=np.int64)
+
+
+def multiplicity(monomial: tuple[int, ...]) -> int:
     """Number of distinct orderings of the indices of a monomial."""
     counts = np.unique(monomial, return_counts=True)[1]
     return math.factorial(len(monomial)) // math.prod(math.factorial(int(count)) for count in counts)

@@ -10,6 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 from mace_tp.tensor_products.cg import CG
+from mace_tp.tensor_products.edge_sums import rows_of
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 L_MAX = [0, 1, 2, 3]
@@ -24,9 +25,10 @@ def _hidden(l_max: int) -> e3nn.Irreps:
 def _direct_interaction(plan, edges) -> np.ndarray:
     """Σ over real edges, path by path, with e3nn's coupling tensors."""
     message = []
-    for path, weight in zip(plan.paths, edges.weights, strict=True):
-        node = edges.node_feats[path.node_start : path.node_start + path.node.dim][:, edges.senders]
-        edge = edges.edge_attrs[:, path.edge_start : path.edge_start + path.edge.dim]
+    node_rows, edge_rows = rows_of(plan.irreps_node), rows_of(plan.irreps_edge)
+    for path, weight in zip(plan.paths(), edges.weights, strict=True):
+        node = edges.node_feats[node_rows[path.node]][:, edges.senders]
+        edge = edges.edge_attrs[:, edge_rows[path.edge]]
         coupling = np.sqrt(2 * path.out.l + 1) * np.array(e3nn.clebsch_gordan(path.node.l, path.edge.l, path.out.l))
         value = np.einsum("ijk,iec,ej,ec->kec", coupling, node, edge, weight)
         summed = np.zeros((path.out.dim, *edges.node_feats.shape[1:]))
@@ -48,7 +50,7 @@ def test_interaction_is_the_sum_over_edges(make_edges, l_max, node_irreps):
 
 def test_paths_of_the_second_layer_are_those_of_mace_torch():
     plan = CG().interaction(e3nn.Irreps("0e+1o"), e3nn.s2_irreps(3), e3nn.s2_irreps(3))
-    paths = [(path.node.l, path.edge.l, path.out.l) for path in plan.paths]
+    paths = [(path.node.l, path.edge.l, path.out.l) for path in plan.paths()]
     assert paths == [(0, 0, 0), (1, 1, 0), (0, 1, 1), (1, 0, 1), (1, 2, 1), (0, 2, 2), (1, 1, 2), (1, 3, 2), (0, 3, 3), (1, 2, 3)]
     assert plan.irreps_out == e3nn.Irreps("2x0e+3x1o+3x2e+2x3o")
 

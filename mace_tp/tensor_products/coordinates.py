@@ -1,0 +1,72 @@
+"""Clebsch-Gordan coordinates of products of products, by the algebra of couplings alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import e3nn_jax as e3nn
+import numpy as np
+
+from mace_tp.tensor_products.base import ProductBasisPlan
+from mace_tp.tensor_products.symmetric_basis import all_monomials, clebsch_gordan, monomial_positions, multiplicity, symmetric_basis
+
+# Factor relative to C[l1, l2, l3] with which a product couples two irreps to a third; zero where it does not.
+CouplingLaw = Callable[[e3nn.Irrep, e3nn.Irrep, e3nn.Irrep], float]
+
+
+def chain_coordinates(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, steps: Sequence[tuple[e3nn.Irreps, CouplingLaw]]) -> np.ndarray:
+    """Coordinates in the reduced symmetric basis [couplings] of ((x · x) · x) ... → irrep_out.
+
+    Args:
+        irreps_in: irreps of x, of multiplicity one.
+        irrep_out: irrep that the last product is projected on.
+        steps: for each multiplication, the irreps of x that take part as the right factor and the law of the product. Between
+            two steps all irreps are kept.
+    """
+    chain = {irrep.ir: np.eye(irreps_in.dim)[rows] for irrep, rows in zip(irreps_in, irreps_in.slices())}
+    for order, (factor, law) in enumerate(steps, start=1):
+        is_last = order == len(steps)
+        chain = _multiplied(chain, irreps_in, factor, law, order, irrep_out if is_last else None)
+    basis = symmetric_basis(irreps_in, irrep_out, len(steps) + 1)
+    polynomials = chain.get(irrep_out)
+    if polynomials is None:
+        return np.zeros(len(basis.table))
+    used = monomial_positions(irreps_in.dim, len(steps) + 1, basis.monomials)
+    norm = np.array([1 / multiplicity(monomial) for monomial in basis.monomials.tolist()])
+    return np.einsum("emi,mi,i->e", basis.table, polynomials[:, used], norm) / irrep_out.dim
+
+
+def in_order(plan: ProductBasisPlan, terms: Mapping[tuple[int, e3nn.Irrep], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Coordinates of all couplings [couplings, *shape] from those of the orders and output irreps that a plan has; the others are zero."""
+    blocks = []
+    for order in range(1, plan.correlation + 1):
+        for irrep in plan.irreps_out:
+            num_couplings = len(symmetric_basis(plan.irreps_in, irrep.ir, order).table)
+            blocks.append(terms.get((order, irrep.ir), np.zeros((num_couplings, *shape))))
+    return np.concatenate(blocks)
+
+
+def _multiplied(
+    chain: dict[e3nn.Irrep, np.ndarray], irreps_in: e3nn.Irreps, factor: e3nn.Irreps, law: CouplingLaw, order: int, only: e3nn.Irrep | None
+) -> dict[e3nn.Irrep, np.ndarray]:  # fmt: skip
+    """Polynomials [components, monomials of order + 1] of each irrep in the product of the chain with x."""
+    rows = {irrep.ir: rows.start for irrep, rows in zip(irreps_in, irreps_in.slices())}
+    targets = _monomial_products(irreps_in.dim, order)
+    products: dict[e3nn.Irrep, np.ndarray] = {}
+    for left, polynomials in chain.items():
+        for right in factor:
+            for out in left * right.ir:
+                strength = law(left, right.ir, out) if only is None or out == only else 0.0
+                if strength == 0:
+                    continue
+                total = products.setdefault(out, np.zeros((out.dim, targets.max() + 1)))
+                coupling = strength * clebsch_gordan(left.l, right.ir.l, out.l)
+                for j in range(right.ir.dim):
+                    # Different monomials times one component are different monomials.
+                    total[:, targets[:, rows[right.ir] + j]] += coupling[:, j].T @ polynomials
+    return products
+
+
+def _monomial_products(dim: int, order: int) -> np.ndarray:
+    """Position of monomial times component [monomials of the order, dim] among the monomials of the next order."""
+    monomials = all_monomials(dim, order)
+    products = np.concatenate([np.repeat(monomials, dim, axis=0), np.tile(np.arange(dim), len(monomials))[:, None]], axis=1)
+    return monomial_positions(dim, order + 1, np.sort(products, axis=1)).reshape(len(monomials), dim)

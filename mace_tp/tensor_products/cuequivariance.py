@@ -1,0 +1,178 @@
+"""The same function as `cg`, of the same weights, as segmented polynomials of NVIDIA's cuEquivariance.
+
+A segmented polynomial is a sum of terms: a coefficient times one segment of each operand. Here a segment is one component, with
+all its channels; they are the single uniform mode u that the kernels of `method="uniform_1d"` take. A kernel gathers, multiplies
+and scatters without intermediate arrays. Without a GPU the library's `method="naive"` computes the same, slowly.
+
+Source: https://docs.nvidia.com/cuda/cuequivariance (version 0.13).
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.interpreters import partial_eval
+
+from mace_tp.errors import InputError
+from mace_tp.tensor_products.base import TensorProduct, require_reached
+from mace_tp.tensor_products.cg import CGInteraction, CGProductBasis
+from mace_tp.tensor_products.edge_sums import rows_of
+from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
+
+
+@dataclasses.dataclass(frozen=True)
+class Cuequivariance(TensorProduct):
+    """Clebsch-Gordan through cuEquivariance; InputError where that is not installed."""
+
+    def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> CGInteraction:
+        _library()
+        return CuequivarianceInteraction(irreps_node, irreps_edge, irreps_keep)
+
+    def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> CGProductBasis:
+        _library()
+        plan = CuequivarianceProductBasis(irreps_in, irreps_out, correlation)
+        require_reached("cuequivariance", plan)
+        return plan
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Terms:
+    """Terms with the same operands: coefficient times a segment of every factor, added to a segment of the output."""
+
+    operands: tuple[int, ...]  # of the polynomial, its output last; one that is repeated is raised to a power
+    segments: np.ndarray  # [terms, operands], int
+    coefficients: np.ndarray  # [terms], float64
+
+    @property
+    def flops(self) -> int:
+        """Multiplications of coefficient and factors, and one addition: as many for each term as it has operands."""
+        return self.segments.size
+
+
+@dataclasses.dataclass(frozen=True)
+class CuequivarianceInteraction(CGInteraction):
+    """`CGInteraction`, evaluated edge by edge as Σ coefficient · weight · node component · harmonic."""
+
+    @functools.cached_property
+    def terms(self) -> Terms:
+        """Segments: weight, node component, harmonic, output component."""
+        node_rows, edge_rows = rows_of(self.irreps_node), rows_of(self.irreps_edge)
+        segments, coefficients, row = [], [], 0
+        for weight, path in enumerate(self.paths()):
+            table = np.sqrt(path.out.dim) * clebsch_gordan(path.node.l, path.edge.l, path.out.l)[None]
+            segments.append(np.argwhere(table) + [weight, node_rows[path.node].start, edge_rows[path.edge].start, row])
+            coefficients.append(table[np.nonzero(table)])
+            row += path.out.dim
+        return Terms((0, 1, 2, 3), np.concatenate(segments), np.concatenate(coefficients))
+
+    def __call__(
+        self,
+        weights: Sequence[jax.Array] | jax.Array,
+        node_feats: jax.Array,
+        edge_attrs: jax.Array,
+        senders: jax.Array,
+        receivers: jax.Array,
+    ) -> jax.Array:
+        _, num_nodes, channels = node_feats.shape
+        sizes = self.num_weights, self.irreps_node.dim, self.irreps_edge.dim, self.irreps_out.dim
+        polynomial = _polynomial([self.terms], sizes, [(channels,), (channels,), (), (channels,)])
+        inputs = [_by_entry(jnp.stack(weights)), _by_entry(node_feats), jnp.asarray(edge_attrs)]
+        output = _evaluate(polynomial, inputs, [None, senders, None, receivers], num_nodes)
+        return output.reshape(num_nodes, -1, channels).swapaxes(0, 1)
+
+    def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
+        return num_edges * channels * self.terms.flops
+
+    def bytes(self, num_edges: int, num_nodes: int, channels: int, itemsize: int = 4) -> int:
+        # Every edge reads its sender's features; products and sums stay in the kernel.
+        per_edge = (self.num_weights + self.irreps_node.dim) * channels + self.irreps_edge.dim + 2
+        return itemsize * (num_edges * per_edge + num_nodes * channels * self.irreps_out.dim)
+
+
+@dataclasses.dataclass(frozen=True)
+class CuequivarianceProductBasis(CGProductBasis):
+    """`CGProductBasis`, evaluated as Σ coefficient · weight · monomial, with the monomial's factors one by one."""
+
+    @functools.cached_property
+    def terms(self) -> tuple[Terms, ...]:
+        """For every order, segments: weight, components of the node's features, output component."""
+        orders, weight = [], 0
+        for order in range(1, self.correlation + 1):
+            segments, coefficients = [], []
+            for irrep, rows in zip(self.irreps_out, self.irreps_out.slices(), strict=True):
+                basis = symmetric_basis(self.irreps_in, irrep.ir, order)
+                coupling, m, monomial = np.nonzero(basis.table)
+                segments.append(np.column_stack([weight + coupling, basis.monomials[monomial], rows.start + m]))
+                coefficients.append(basis.table[coupling, m, monomial])
+                weight += len(basis.table)
+            orders.append(Terms((0, *[1] * order, 2), np.concatenate(segments), np.concatenate(coefficients)))
+        return tuple(orders)
+
+    def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
+        _, num_nodes, channels = node_feats.shape
+        polynomial = _polynomial(self.terms, (self.num_weights, self.irreps_in.dim, self.irreps_out.dim), [(channels,)] * 3)
+        output = _evaluate(polynomial, [_by_entry(weights), _by_entry(node_feats)], [species, None, None], num_nodes)
+        return output.reshape(num_nodes, -1, channels).swapaxes(0, 1)
+
+    def flops(self, num_nodes: int, channels: int) -> int:
+        return num_nodes * channels * sum(terms.flops for terms in self.terms)
+
+    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
+        return itemsize * num_nodes * channels * (self.num_weights + self.irreps_in.dim + self.irreps_out.dim)
+
+
+def _by_entry(array: jax.Array) -> jax.Array:
+    """[components, entries, channels] → the library's [entries, components · channels]."""
+    return jnp.swapaxes(array, 0, 1).reshape(array.shape[1], -1)
+
+
+def _polynomial(parts: Sequence[Terms], sizes: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> Any:
+    """The library's polynomial; for each operand, the output last, the number of its segments and their shape: (channels,) or ()."""
+    cue, _ = _library()
+    operands = [cue.SegmentedOperand([shape] * size) for size, shape in zip(sizes, shapes, strict=True)]
+    operations = []
+    for terms in parts:
+        factors = [(operands[i], "u" * len(shapes[i])) for i in terms.operands]
+        paths = map(cue.segmented_polynomials.Path, terms.segments, terms.coefficients)
+        operations.append((terms.operands, cue.SegmentedTensorProduct(factors, paths=list(paths))))
+    return cue.SegmentedPolynomial(operands[:-1], operands[-1:], operations)
+
+
+def _evaluate(polynomial: Any, inputs: list[jax.Array], indices: list[jax.Array | None], num_nodes: int) -> jax.Array:
+    """Value [nodes, components · channels] of a polynomial with one output.
+
+    Args:
+        polynomial: from `_polynomial`.
+        inputs: [entries, segments · channels] each.
+        indices: for each input the entries that are gathered, then those of the output that are scattered to; None for all in order.
+        num_nodes: entries of the output.
+    """
+    _, cuex = _library()
+    # On a GPU the kernels come from cuequivariance-ops-jax-cu12 or -cu13; the library says so where they are missing.
+    method = "uniform_1d" if jax.default_backend() == "gpu" else "naive"
+    output = jax.ShapeDtypeStruct((num_nodes, polynomial.outputs[0].size), inputs[0].dtype)
+    return cuex.segmented_polynomial(polynomial, inputs, [output], indices, method=method)[0]
+
+
+def _library() -> tuple[ModuleType, ModuleType]:
+    """`cuequivariance` and `cuequivariance_jax`, imported late: they are optional, and slow to load."""
+    try:
+        import cuequivariance
+        import cuequivariance_jax
+    except ModuleNotFoundError as error:
+        install = "pip install 'mace-tp[cuequivariance]'"
+        raise InputError(f"tensor_product=cuequivariance: the package is not installed; {install}") from error
+    from cuequivariance_jax.segmented_polynomials.segmented_polynomial import segmented_polynomial_p
+
+    # jax 0.12 hands a rule of dead code elimination the live inputs, too; that of cuequivariance-jax 0.13 does not take them.
+    rule = partial_eval.dce_rules[segmented_polynomial_p]
+    if jax.__version_info__ >= (0, 12) and len(inspect.signature(rule).parameters) == 2:
+        partial_eval.dce_rules[segmented_polynomial_p] = lambda used, _, equation: rule(used, equation)
+    return cuequivariance, cuequivariance_jax

@@ -1,0 +1,182 @@
+"""Matrix (fused) tensor product: features as square matrices, multiplied as matrices.
+
+M_l = sqrt(2l+1) C[s, s, l] for l = 0 .. 2s are an orthonormal basis of the (2s+1) × (2s+1) matrices, and rotations act on them as
+on irreps. The product has couplings of even and odd degree sum, in proportion to a 6j symbol.
+
+Source: Unke & Maennel 2024 (E3x, "fused tensor products"), who keep even and odd parity apart, as is done here.
+"""
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mace_tp.errors import InputError
+from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
+from mace_tp.tensor_products.coordinates import chain_coordinates, in_order
+from mace_tp.tensor_products.couplings import matrix_coupling
+from mace_tp.tensor_products.degree_weighted import DegreeWeighted
+from mace_tp.tensor_products.fixed_product import FixedProduct
+from mace_tp.tensor_products.pointwise import is_natural, parity_mask, start_scale
+from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
+from mace_tp.tensor_products.table_map import table_map
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix(FixedProduct):
+    """Matrix tensor product, with weights per degree."""
+
+    # s: matrices of side 2s+1, which hold irreps up to l = 2s; None, the default, takes the smallest that holds all.
+    degree: int | None = dataclasses.field(default=None, metadata={"examples": (2,)})
+
+    name: ClassVar[str] = "matrix"
+
+    def coupling(self, irrep_1: e3nn.Irrep, irrep_2: e3nn.Irrep, irrep_out: e3nn.Irrep) -> float:
+        return matrix_law(self.degree, irrep_1, irrep_2, irrep_out)
+
+    def table(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_out: e3nn.Irreps) -> np.ndarray:
+        first, second, out = (matrices(irreps, self.degree) for irreps in (irreps_1, irreps_2, irreps_out))
+        return np.einsum("iab,jbc,mac->ijm", first, second, out, optimize=True) * parity_mask(irreps_1, irreps_2, irreps_out)
+
+    def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> DegreeWeighted:
+        degree = self._holding(irreps_node + irreps_edge + irreps_keep)
+        return DegreeWeighted(dataclasses.replace(self, degree=degree), irreps_node, irreps_edge, irreps_keep)
+
+    def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> "MatrixPowers":
+        plan = MatrixPowers(self._holding(irreps_in + irreps_out), irreps_in, irreps_out, correlation)
+        require_reached(self.name, plan)
+        return plan
+
+    def _holding(self, irreps: e3nn.Irreps) -> int:
+        """The degree to use for all of these irreps."""
+        highest = max(irrep.ir.l for irrep in irreps)
+        smallest = -(-highest // 2)
+        if self.degree is not None and (type(self.degree) is not int or self.degree < smallest):
+            reason = f"irreps go up to l = {highest}, which needs a degree of at least {smallest}"
+            raise InputError(f"tensor_product: degree {self.degree} of matrix is too small: {reason}")
+        return smallest if self.degree is None else self.degree
+
+
+def matrices(irreps: e3nn.Irreps, degree: int) -> np.ndarray:
+    """M_l,m for the components of irreps [components, 2s+1, 2s+1], each of Frobenius norm one."""
+    return np.concatenate([np.sqrt(irrep.ir.dim) * clebsch_gordan(degree, degree, irrep.ir.l).transpose(2, 0, 1) for irrep in irreps])
+
+
+def matrix_law(degree: int, left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
+    """Coupling of the matrix product; parities multiply."""
+    return matrix_coupling(degree, left.l, right.l, out.l) if out.p == left.p * right.p else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MatrixPowers(ProductBasisPlan):
+    """B_l = Σ_ν W[Z, ν, l] tr(X^ν M_lᵀ) with X = Σ_l M_l A_l.
+
+    Even degrees have symmetric and even matrices, odd degrees antisymmetric and odd ones, so that in a power of X the parity of
+    the factors and the symmetry of the matrix go together: one matrix serves both parities, and pseudo-tensors vanish.
+    Weights are ordered by order ν, then output irrep.
+    """
+
+    degree: int
+    irreps_in: e3nn.Irreps
+    irreps_out: e3nn.Irreps
+    correlation: int
+
+    def __post_init__(self) -> None:
+        if not all(irrep.mul == 1 and is_natural(irrep.ir) for irrep in self.irreps_in):
+            raise ValueError(f"irreps_in must be harmonics, each of multiplicity one, got {self.irreps_in}")
+
+    @functools.cached_property
+    def _embedding(self) -> np.ndarray:
+        """Features → matrices [(2s+1)², components]."""
+        return np.ascontiguousarray(matrices(self.irreps_in, self.degree).reshape(self.irreps_in.dim, -1).T)
+
+    @functools.cached_property
+    def _projections(self) -> dict[e3nn.Irrep, np.ndarray]:
+        """Matrices → components [components, (2s+1)²]."""
+        natural = [irrep.ir for irrep in self.irreps_out if is_natural(irrep.ir)]
+        return {irrep: matrices(e3nn.Irreps([irrep]), self.degree).reshape(irrep.dim, -1) for irrep in natural}
+
+    @functools.cached_property
+    def _norms(self) -> dict[tuple[int, e3nn.Irrep], float]:
+        """For every order and output irrep that do not vanish: what gives them unit variance for features of unit variance."""
+        side = 2 * self.degree + 1
+        matrix = (self._embedding @ np.random.default_rng(0).normal(size=(self.irreps_in.dim, 2000))).T.reshape(-1, side, side)
+        power, norms = matrix, {}
+        for order in range(1, self.correlation + 1):
+            for irrep, projection in self._projections.items():
+                deviation = (power.reshape(-1, side**2) @ projection.T).std()
+                if deviation > 1e-8:
+                    norms[order, irrep] = 1 / deviation
+            power = power @ matrix
+        return norms
+
+    @property
+    def num_weights(self) -> int:
+        return len(self._norms)
+
+    @property
+    def weight_scales(self) -> tuple[float, ...]:
+        return tuple(start_scale(order) for order, _ in self._norms)
+
+    def reached(self) -> list[e3nn.Irrep]:
+        return list(dict.fromkeys(irrep for _, irrep in self._norms))
+
+    def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
+        side = 2 * self.degree + 1
+        node_weights = iter(weights[:, species])
+        outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
+        matrix = table_map(self._embedding)(node_feats).reshape(side, side, *node_feats.shape[1:])
+        power = matrix
+        for order in range(1, self.correlation + 1):
+            for irrep, projection in self._projections.items():
+                if (order, irrep) in self._norms:
+                    coupled = table_map(self._norms[order, irrep] * projection)(power.reshape(side**2, *node_feats.shape[1:]))
+                    outputs[irrep] += next(node_weights) * coupled
+            if order < self.correlation:
+                power = _multiply(power, matrix)
+        return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
+
+    def coefficients(self, weights: np.ndarray) -> np.ndarray:
+        law = functools.partial(matrix_law, self.degree)
+        terms = {}
+        for ((order, irrep), norm), weight in zip(self._norms.items(), np.asarray(weights), strict=True):
+            unit = chain_coordinates(self.irreps_in, irrep, [(self.irreps_in, law)] * (order - 1))
+            terms[order, irrep] = norm * unit.reshape(-1, *[1] * weight.ndim) * weight
+        return in_order(self, terms, weights.shape[1:])
+
+    def flops(self, num_nodes: int, channels: int) -> int:
+        side = 2 * self.degree + 1
+        projections = sum(2 * irrep.dim * (side**2 + 1) for _, irrep in self._norms)
+        return num_nodes * channels * (2 * self._embedding.size + 2 * side**3 * (self.correlation - 1) + projections)
+
+    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
+        # Each power is written, and read for the projections and for the next power.
+        powers = 3 * (2 * self.degree + 1) ** 2 * self.correlation
+        per_node = self.irreps_in.dim + powers + sum(2 * irrep.dim for _, irrep in self._norms) + self.num_weights + self.irreps_out.dim
+        return itemsize * num_nodes * channels * per_node
+
+
+@jax.custom_vjp
+def _multiply(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Product of small matrices [side, side, nodes, channels], one row after the other.
+
+    As a matrix product, as one broadcast sum over all entries, or without the derivative given below, XLA makes a second derivative
+    of it that takes two to ten times as long on a CPU. Reverse mode only.
+    """
+    return jnp.stack([jnp.sum(row[:, None] * second, axis=0) for row in first])
+
+
+def _multiply_forward(first: jax.Array, second: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _multiply(first, second), (first, second)
+
+
+def _multiply_backward(factors: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    first, second = factors
+    return _multiply(cotangent, second.swapaxes(0, 1)), _multiply(first.swapaxes(0, 1), cotangent)
+
+
+_multiply.defvjp(_multiply_forward, _multiply_backward)

@@ -1,0 +1,62 @@
+"""A product basis that is the sum of others, each with weights of its own."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import e3nn_jax as e3nn
+import jax
+import numpy as np
+
+from mace_tp.tensor_products.base import ProductBasisPlan
+
+
+@dataclasses.dataclass(frozen=True)
+class SumOfPlans(ProductBasisPlan):
+    """Plans with the same irreps and correlation, added up. Weights follow each other, plan by plan."""
+
+    plans: tuple[ProductBasisPlan, ...]
+
+    @property
+    def irreps_in(self) -> e3nn.Irreps:
+        return self.plans[0].irreps_in
+
+    @property
+    def irreps_out(self) -> e3nn.Irreps:
+        return self.plans[0].irreps_out
+
+    @property
+    def correlation(self) -> int:
+        return max(plan.correlation for plan in self.plans)
+
+    @property
+    def num_weights(self) -> int:
+        return sum(plan.num_weights for plan in self.plans)
+
+    @property
+    def weight_scales(self) -> tuple[float, ...]:
+        return sum((plan.weight_scales for plan in self.plans), ())
+
+    def reached(self) -> list[e3nn.Irrep]:
+        return [irrep for plan in self.plans for irrep in plan.reached()]
+
+    def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
+        parts = zip(self.plans, self._split(weights), strict=True)
+        return functools.reduce(jax.numpy.add, [plan(part, node_feats, species) for plan, part in parts])
+
+    def coefficients(self, weights: np.ndarray) -> np.ndarray:
+        parts = [plan.coefficients(part) for plan, part in zip(self.plans, self._split(weights), strict=True)]
+        total = np.zeros((max(map(len, parts)), *weights.shape[1:]))
+        for part in parts:  # couplings are sorted by order, so that those of a plan of lower correlation come first
+            total[: len(part)] += part
+        return total
+
+    def _split(self, weights: jax.Array | np.ndarray) -> Sequence[jax.Array | np.ndarray]:
+        ends = np.cumsum([plan.num_weights for plan in self.plans])
+        return [weights[end - plan.num_weights : end] for plan, end in zip(self.plans, ends)]
+
+    def flops(self, num_nodes: int, channels: int) -> int:
+        return sum(plan.flops(num_nodes, channels) for plan in self.plans)
+
+    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
+        return sum(plan.bytes(num_nodes, channels, itemsize) for plan in self.plans)

@@ -1,0 +1,258 @@
+"""Product basis by pointwise powers: features as a function at sample points, multiplied there, and projected back.
+
+Between the multiplications nothing returns to coefficients. `spherical_grid` samples the sphere, `gaunt` the torus of its Fourier
+series; the map is the same.
+"""
+
+import abc
+import dataclasses
+import functools
+import math
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mace_tp.errors import InputError
+from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
+from mace_tp.tensor_products.coordinates import chain_coordinates, in_order
+from mace_tp.tensor_products.couplings import gaunt_coupling
+from mace_tp.tensor_products.fixed_product import FixedProduct
+from mace_tp.tensor_products.symmetric_basis import symmetric_basis
+from mace_tp.tensor_products.table_map import table_map
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Samples:
+    """Tables between coefficients of harmonics of degree 0, 1, 2, ... and samples of the function that they make up."""
+
+    values: np.ndarray  # [points, (l_in+1)²], float64: harmonics at the points
+    projection: np.ndarray  # [(l_out+1)², points], float64: ⟨f Y_lm⟩ over the sphere from samples of f
+
+
+class Sampler(abc.ABC):
+    """Chooses sample points. Hashable, as plans hold one."""
+
+    @abc.abstractmethod
+    def samples(self, l_in: int, l_out: int, order: int) -> Samples:
+        """Tables for which the projection on degrees ≤ l_out of products of `order` functions of degree ≤ l_in is exact."""
+
+
+def is_natural(irrep: e3nn.Irrep) -> bool:
+    """Parity (-1)^l: what a function on the sphere is made of."""
+    return irrep.p == (-1) ** irrep.l
+
+
+def gaunt_law(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
+    """Coupling of the pointwise product; parities multiply."""
+    return gaunt_coupling(left.l, right.l, out.l) if out.p == left.p * right.p else 0.0
+
+
+def rows_of_harmonics(irreps: e3nn.Irreps) -> np.ndarray:
+    """Where the components of irreps lie among the harmonics of degree 0, 1, 2, ..."""
+    return np.concatenate([np.arange(irrep.ir.l**2, (irrep.ir.l + 1) ** 2) for irrep in irreps] or [np.zeros(0, int)])
+
+
+@dataclasses.dataclass(frozen=True)
+class PointwiseProduct(FixedProduct):
+    """Gaunt tensor product: functions on the sphere, multiplied point by point. A subclass says where."""
+
+    # Number of products with degree weights of their own that are added up.
+    rank: int = dataclasses.field(default=1, metadata={"examples": (2,)})
+
+    def __post_init__(self) -> None:
+        if type(self.rank) is not int or self.rank < 1:
+            raise InputError(f"tensor_product: rank of {self.name} must be a whole number of at least 1, got {self.rank!r}")
+
+    @property
+    @abc.abstractmethod
+    def sampler(self) -> Sampler:
+        """Where the functions are sampled."""
+
+    @property
+    def num_terms(self) -> int:
+        return self.rank
+
+    def coupling(self, irrep_1: e3nn.Irrep, irrep_2: e3nn.Irrep, irrep_out: e3nn.Irrep) -> float:
+        return gaunt_law(irrep_1, irrep_2, irrep_out)
+
+    def table(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_out: e3nn.Irreps) -> np.ndarray:
+        l_in, l_out = (max(irrep.ir.l for irrep in irreps) for irreps in (irreps_1 + irreps_2, irreps_out))
+        samples = self.sampler.samples(l_in, l_out, order=2)
+        factors = [samples.values[:, rows_of_harmonics(irreps)] for irreps in (irreps_1, irreps_2)]
+        table = np.einsum("pi,pj,mp->ijm", *factors, samples.projection[rows_of_harmonics(irreps_out)], optimize=True)
+        return table * parity_mask(irreps_1, irreps_2, irreps_out)
+
+    def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> ProductBasisPlan:
+        plan = PointwisePowers(self.sampler, irreps_in, irreps_out, correlation, self.rank)
+        require_reached(self.name, plan)
+        return plan
+
+
+def parity_mask(irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_out: e3nn.Irreps) -> np.ndarray:
+    """Where the parities of two components and of a component of their product agree [i, j, m]."""
+    first, second, out = (
+        np.repeat([irrep.ir.p for irrep in irreps], [irrep.ir.dim for irrep in irreps]) for irreps in (irreps_1, irreps_2, irreps_out)
+    )
+    return first[:, None, None] * second[:, None] == out
+
+
+def start_scale(order: int) -> float:
+    """Standard deviation 1/ν! of the weights at the start, much as `cg`'s; what they multiply is scaled to unit variance."""
+    return 1 / math.factorial(order)
+
+
+@dataclasses.dataclass(frozen=True)
+class PointwisePowers(ProductBasisPlan):
+    """B_l = Σ_ν Σ_r W[Z, ν, l, r] P_l(A_r^ν), A_r(p) = Σ_l v[Z, r, l] A_l · Y_l(p); with rank one v is left out (it is one).
+
+    Weights are ordered: v by r and l (where the rank is above one), then W by order ν, output irrep, r. The first order is the
+    features themselves, so it has one weight for each output irrep.
+
+    Source: Luo et al. 2024 (Gaunt tensor products), and for pointwise products on a grid Xie et al. 2025.
+    """
+
+    sampler: Sampler
+    irreps_in: e3nn.Irreps
+    irreps_out: e3nn.Irreps
+    correlation: int
+    rank: int = 1
+    first_order: int = 1  # lower orders are left to another plan
+
+    def __post_init__(self) -> None:
+        if not all(irrep.mul == 1 and is_natural(irrep.ir) for irrep in self.irreps_in):
+            raise ValueError(f"irreps_in must be harmonics, each of multiplicity one, got {self.irreps_in}")
+
+    def reached(self) -> list[e3nn.Irrep]:
+        return list(dict.fromkeys(irrep for _, irrep in self._terms))
+
+    @functools.cached_property
+    def _terms(self) -> tuple[tuple[int, e3nn.Irrep], ...]:
+        """Orders and output irreps that have weights."""
+        orders = range(self.first_order, self.correlation + 1)
+        return tuple((order, irrep.ir) for order in orders for irrep in self.irreps_out if self._couples(order, irrep.ir))
+
+    def _couples(self, order: int, irrep: e3nn.Irrep) -> bool:
+        """Whether factors of some degrees reach the output: at each multiplication the sum of the degrees is even."""
+        degrees = {factor.ir.l for factor in self.irreps_in}
+        reach = degrees
+        for _ in range(order - 1):
+            reach = {l for left in reach for right in degrees for l in range(abs(left - right), left + right + 1, 2)}
+        return is_natural(irrep) and irrep.l in reach
+
+    @functools.cached_property
+    def _higher(self) -> tuple[int, ...]:
+        """Orders that are multiplied at sample points."""
+        return tuple(sorted({order for order, _ in self._terms if order > 1}))
+
+    @functools.cached_property
+    def _samples(self) -> Samples:
+        """Tables of the irreps in use: values at the points [points, components], projections [components, points]."""
+        outs = e3nn.Irreps([(1, irrep) for irrep in self.reached()])
+        samples = self.sampler.samples(max(irrep.ir.l for irrep in self.irreps_in), max(out.ir.l for out in outs), self.correlation)
+        return Samples(
+            np.ascontiguousarray(samples.values[:, rows_of_harmonics(self.irreps_in)]),
+            np.ascontiguousarray(samples.projection[rows_of_harmonics(outs)]),
+        )
+
+    @property
+    def _num_factors(self) -> int:
+        return self.rank * len(self.irreps_in) if self.rank > 1 else 0
+
+    @property
+    def num_weights(self) -> int:
+        return len(self.weight_scales)
+
+    @functools.cached_property
+    def weight_scales(self) -> tuple[float, ...]:
+        return tuple([1.0] * self._num_factors + [start_scale(order) for order, _ in self._terms for _ in range(self._count(order))])
+
+    @functools.cached_property
+    def _norms(self) -> np.ndarray:
+        """For each weight what gives the function beside it unit variance, for features of unit variance (a sample of 2,000)."""
+        feats = np.random.default_rng(0).normal(size=(self.irreps_in.dim, 2000))
+        norms = [1.0] * self._num_factors
+        for order, irrep in self._terms:
+            powers = 1.0 if order == 1 else (self._samples.projection[self._rows[irrep]] @ (self._samples.values @ feats) ** order).std()
+            norms += [1 / (powers * math.sqrt(self._count(order)))] * self._count(order)
+        return np.array(norms)
+
+    @functools.cached_property
+    def _rows(self) -> dict[e3nn.Irrep, slice]:
+        """Rows of each reached irrep in the projection."""
+        irreps = self.reached()
+        ends = np.cumsum([irrep.dim for irrep in irreps]).tolist()
+        return {irrep: slice(end - irrep.dim, end) for irrep, end in zip(irreps, ends)}
+
+    def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
+        node_weights = (weights * self._norms.astype(weights.dtype)[:, None, None])[:, species]
+        outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
+        inputs = {irrep.ir: node_feats[rows] for irrep, rows in zip(self.irreps_in, self.irreps_in.slices())}
+        projections = self._projected_powers(node_weights, node_feats)
+        weight = self._num_factors
+        for order, irrep in self._terms:
+            terms = [inputs[irrep]] if order == 1 else [projected[order][self._rows[irrep]] for projected in projections]
+            for term in terms:
+                outputs[irrep] += node_weights[weight] * term
+                weight += 1
+        return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
+
+    def _projected_powers(self, node_weights: jax.Array, node_feats: jax.Array) -> list[dict[int, jax.Array]]:
+        """For each r the projections [components, nodes, channels] of every order above one."""
+        if not self._higher:
+            return []
+        to_points, project = table_map(self._samples.values), table_map(self._samples.projection)
+        projections = []
+        for r in range(self.rank):
+            values = to_points(self._weighted(node_weights, node_feats, r))
+            power, projected = values, {}
+            for order in range(2, self._higher[-1] + 1):
+                power = power * values
+                if order in self._higher:
+                    projected[order] = project(power)
+            projections.append(projected)
+        return projections
+
+    def _weighted(self, node_weights: jax.Array, node_feats: jax.Array, r: int) -> jax.Array:
+        """Features times v[r]."""
+        if self.rank == 1:
+            return node_feats
+        first = r * len(self.irreps_in)
+        factors = [node_weights[first + i] for i, irrep in enumerate(self.irreps_in) for _ in range(irrep.ir.dim)]
+        return node_feats * jnp.stack(factors)
+
+    def coefficients(self, weights: np.ndarray) -> np.ndarray:
+        weights = np.asarray(weights) * self._norms.reshape(-1, *[1] * (weights.ndim - 1))
+        factors = weights[: self._num_factors].reshape(-1, len(self.irreps_in), *weights.shape[1:])
+        terms, weight = {}, self._num_factors
+        for order, irrep in self._terms:
+            unit = chain_coordinates(self.irreps_in, irrep, [(self.irreps_in, gaunt_law)] * (order - 1))
+            count = self._count(order)
+            strengths = weights[weight : weight + count][:, None]
+            if count > 1:
+                positions = symmetric_basis(self.irreps_in, irrep, order).factors
+                strengths = strengths * np.stack([factors[:, list(position)].prod(axis=1) for position in positions], axis=1)
+            terms[order, irrep] = (unit.reshape(-1, *[1] * (weights.ndim - 1)) * strengths).sum(axis=0)
+            weight += count
+        return in_order(self, terms, weights.shape[1:])
+
+    def _count(self, order: int) -> int:
+        """Weights of one order and output irrep."""
+        return 1 if order == 1 else self.rank
+
+    def flops(self, num_nodes: int, channels: int) -> int:
+        points = len(self._samples.values) if self._higher else 0
+        powers = max(self._higher, default=1) - 1
+        tables = 2 * points * (self.irreps_in.dim + len(self._higher) * len(self._samples.projection)) if points else 0
+        weighted = sum(2 * irrep.dim * self._count(order) for order, irrep in self._terms)
+        scaled = self.rank * self.irreps_in.dim if self.rank > 1 else 0
+        return num_nodes * channels * (self.rank * (tables + points * powers) + weighted + scaled)
+
+    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
+        # Values and powers at the points are written, and read for the next power and for the projection.
+        points = len(self._samples.values) if self._higher else 0
+        powers = max(self._higher, default=1)
+        projected = 2 * len(self._higher) * len(self._samples.projection) if self._higher else 0
+        per_node = self.irreps_in.dim + self.num_weights + self.irreps_out.dim + self.rank * (3 * points * powers + projected)
+        return itemsize * num_nodes * channels * per_node

@@ -1,0 +1,163 @@
+"""Spherical grid with a second product, the bracket r·(∇A × ∇B), which has the couplings of odd degree sum.
+
+The pointwise product of two functions on the sphere couples degrees of even sum only. The bracket of two functions couples those
+of odd sum: from harmonics it makes pseudo-tensors (1e, 2o, ...), and from pseudo-tensors and harmonics again tensors.
+"""
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
+from mace_tp.tensor_products.coordinates import chain_coordinates, in_order
+from mace_tp.tensor_products.couplings import bracket_coupling
+from mace_tp.tensor_products.fixed_product import FixedProduct
+from mace_tp.tensor_products.parts import SumOfPlans
+from mace_tp.tensor_products.pointwise import PointwisePowers, gaunt_law, is_natural, parity_mask, rows_of_harmonics, start_scale
+from mace_tp.tensor_products.sphere import harmonics, quadrature, rotational_derivatives
+from mace_tp.tensor_products.spherical_grid import SphereSampler
+from mace_tp.tensor_products.table_map import table_map
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorGrid(FixedProduct):
+    """Pointwise product and bracket on the sphere: all couplings of `cg`, with weights per degree."""
+
+    name: ClassVar[str] = "vector_grid"
+
+    def coupling(self, irrep_1: e3nn.Irrep, irrep_2: e3nn.Irrep, irrep_out: e3nn.Irrep) -> float:
+        return gaunt_law(irrep_1, irrep_2, irrep_out) + bracket_law(irrep_1, irrep_2, irrep_out)
+
+    def table(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_out: e3nn.Irreps) -> np.ndarray:
+        rows_1, rows_2, rows_out = (rows_of_harmonics(irreps) for irreps in (irreps_1, irreps_2, irreps_out))
+        l_1, l_2, l_out = (max(irrep.ir.l for irrep in irreps) for irreps in (irreps_1, irreps_2, irreps_out))
+        rule = quadrature(l_1 + l_2 + l_out)
+        values, derivatives = harmonics(rule.points, max(l_1, l_2)), rotational_derivatives(rule.points, max(l_1, l_2))
+        first, second = ([along[:, rows] for along in derivatives] for rows in (rows_1, rows_2))
+        products = np.einsum("pi,pj->pij", values[:, rows_1], values[:, rows_2])
+        products += np.einsum("pi,pj->pij", first[0], second[1]) - np.einsum("pi,pj->pij", first[1], second[0])
+        projection = (harmonics(rule.points, l_out).T * rule.weights)[rows_out]
+        return np.einsum("mp,pij->ijm", projection, products, optimize=True) * parity_mask(irreps_1, irreps_2, irreps_out)
+
+    def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> ProductBasisPlan:
+        powers = PointwisePowers(SphereSampler(), irreps_in, irreps_out, correlation)
+        brackets = BracketPowers(irreps_in, irreps_out, correlation)
+        plan = SumOfPlans((powers, brackets) if brackets.num_weights else (powers,))
+        require_reached(self.name, plan)
+        return plan
+
+
+def bracket_law(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
+    """Coupling of the bracket; parities multiply."""
+    return bracket_coupling(left.l, right.l, out.l) if out.p == left.p * right.p else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class BracketPowers(ProductBasisPlan):
+    """B_l = Σ_ν Σ_l' W[Z, ν, l, l'] P_l(A^(ν-2) {A, A_l'}) for pseudo-tensors l, A_l' being the part of A of degree l'.
+
+    A function's bracket with itself vanishes, so the second factor has weights of its own for its degrees. Scalars have no
+    gradient, and the lowest other degree is left out because the brackets with all degrees add up to {A, A} = 0.
+    Weights are ordered by order ν, output irrep, l'.
+    """
+
+    irreps_in: e3nn.Irreps
+    irreps_out: e3nn.Irreps
+    correlation: int
+
+    @functools.cached_property
+    def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Values and two tangential derivatives at the points of an exact rule [points, components]."""
+        l_in, rows = max(irrep.ir.l for irrep in self.irreps_in), rows_of_harmonics(self.irreps_in)
+        points = self._rule.points
+        return tuple(table[:, rows] for table in (harmonics(points, l_in), *rotational_derivatives(points, l_in)))
+
+    @functools.cached_property
+    def _rule(self):
+        l_in, l_out = (max(irrep.ir.l for irrep in irreps) for irreps in (self.irreps_in, self.irreps_out))
+        return quadrature(self.correlation * l_in + l_out)
+
+    @functools.cached_property
+    def _projections(self) -> dict[e3nn.Irrep, np.ndarray]:
+        """For every pseudo-tensor that is asked for [components, points]."""
+        pseudo = [irrep.ir for irrep in self.irreps_out if not is_natural(irrep.ir)]
+        tables = {irrep: harmonics(self._rule.points, irrep.l)[:, irrep.l**2 :].T * self._rule.weights for irrep in pseudo}
+        return {irrep: np.ascontiguousarray(table) for irrep, table in tables.items()}
+
+    @functools.cached_property
+    def _norms(self) -> dict[tuple[int, e3nn.Irrep, int], float]:
+        """For every order, output and position of l' in irreps_in: what gives it unit variance for features of unit variance.
+
+        Those that vanish are left out; there are more reasons for that than the rules of addition (a bracket has no mean).
+        """
+        feats = np.random.default_rng(0).normal(size=(self.irreps_in.dim, 2000))
+        values, first, second = (table @ feats for table in self._tables)
+        deviations = {}
+        for l_prime in self._second_factors:
+            rows = self.irreps_in.slices()[l_prime]
+            bracket = first * (self._tables[2][:, rows] @ feats[rows]) - second * (self._tables[1][:, rows] @ feats[rows])
+            for order in range(2, self.correlation + 1):
+                for irrep, projection in self._projections.items():
+                    deviations[order, irrep, l_prime] = (projection @ (values ** (order - 2) * bracket)).std()
+        return {term: 1 / deviations[term] for term in sorted(deviations) if deviations[term] > 1e-8}
+
+    @property
+    def _second_factors(self) -> list[int]:
+        """Positions of l' in irreps_in."""
+        return [i for i, irrep in enumerate(self.irreps_in) if irrep.ir.l > 0][1:]
+
+    @property
+    def num_weights(self) -> int:
+        return len(self._norms)
+
+    @property
+    def weight_scales(self) -> tuple[float, ...]:
+        return tuple(start_scale(order) for order, _, _ in self._norms)
+
+    def reached(self) -> list[e3nn.Irrep]:
+        return list(dict.fromkeys(irrep for _, irrep, _ in self._norms))
+
+    def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
+        node_weights = weights[:, species]
+        values, first, second = (table_map(table)(node_feats) for table in self._tables)
+        outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
+        for l_prime in self._second_factors:
+            rows = self.irreps_in.slices()[l_prime]
+            other_first, other_second = (table_map(table[:, rows])(node_feats[rows]) for table in self._tables[1:])
+            power = first * other_second - second * other_first
+            for order in range(2, self.correlation + 1):
+                for irrep, projection in self._projections.items():
+                    if (order, irrep, l_prime) in self._norms:
+                        weight = node_weights[list(self._norms).index((order, irrep, l_prime))]
+                        outputs[irrep] += weight * table_map(self._norms[order, irrep, l_prime] * projection)(power)
+                power = power * values
+        return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
+
+    def coefficients(self, weights: np.ndarray) -> np.ndarray:
+        terms: dict[tuple[int, e3nn.Irrep], np.ndarray] = {}
+        for ((order, irrep, l_prime), norm), weight in zip(self._norms.items(), np.asarray(weights), strict=True):
+            second_factor = e3nn.Irreps([self.irreps_in[l_prime]])
+            steps = [(second_factor, bracket_law)] + [(self.irreps_in, gaunt_law)] * (order - 2)
+            unit = chain_coordinates(self.irreps_in, irrep, steps)
+            terms[order, irrep] = terms.get((order, irrep), 0.0) + norm * unit.reshape(-1, *[1] * weight.ndim) * weight
+        return in_order(self, terms, weights.shape[1:])
+
+    def flops(self, num_nodes: int, channels: int) -> int:
+        points = len(self._rule.points)
+        tables = 6 * points * self.irreps_in.dim
+        brackets = sum(4 * points * self.irreps_in[i].ir.dim + (3 + self.correlation - 2) * points for i in self._second_factors)
+        projections = sum(2 * irrep.dim * (points + 1) for _, irrep, _ in self._norms)
+        return num_nodes * channels * (tables + brackets + projections)
+
+    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
+        # Three sampled functions, and for each l' two more and its powers, written once and read once or, the powers, twice.
+        points = len(self._rule.points)
+        sampled = points * (6 + len(self._second_factors) * (4 + 3 * (self.correlation - 1)))
+        projected = sum(2 * irrep.dim for _, irrep, _ in self._norms)
+        per_node = self.irreps_in.dim + sampled + projected + self.num_weights + self.irreps_out.dim
+        return itemsize * num_nodes * channels * per_node

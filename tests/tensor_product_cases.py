@@ -1,0 +1,33 @@
+"""Every tensor product that has a YAML file, with its defaults and with every example of every option: what shared tests run over."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import pytest
+import yaml
+
+from mace_tp.config import TensorProductConfig, build_tensor_products
+from mace_tp.model import TensorProducts
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs" / "tensor_product"
+
+
+def build(case: dict[str, Any]) -> TensorProducts:
+    """The tensor products of a YAML file, as its content."""
+    return build_tensor_products(TensorProductConfig(**case))
+
+
+def _cases() -> list[Any]:
+    cases = []
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        default = yaml.safe_load(path.read_text(encoding="utf-8"))
+        cases.append(pytest.param(default, id=path.stem))
+        for option in dataclasses.fields(build(default).interaction):
+            for value in option.metadata["examples"]:
+                case = {site: {**options, option.name: value} for site, options in default.items()}
+                cases.append(pytest.param(case, id=f"{path.stem}-{option.name}={value}"))
+    return cases
+
+
+CASES = _cases()
