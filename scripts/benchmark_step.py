@@ -3,6 +3,7 @@
 Each setting runs in a process of its own, in turn (A B C A B C ...), so that a machine whose speed drifts favors none.
 
     python scripts/benchmark_step.py train.xyz --channels 32 64 --edge-block 4 8 16
+    python scripts/benchmark_step.py train.xyz --tensor-products cg/cg cg/gaunt cg/spherical_grid
 """
 
 import argparse
@@ -16,7 +17,7 @@ import time
 
 import numpy as np
 
-_HEADER = "channels  block  huge  step ms     min     max  ratio  faults compile s  edges  slots"
+_HEADER = f"{'interaction/product basis':30} channels  block  huge  step ms     min     max  ratio  faults compile s  edges  slots"
 
 
 def main() -> None:
@@ -24,15 +25,15 @@ def main() -> None:
     if options.worker:
         print(json.dumps(_measure(options)))
         return
-    settings = list(itertools.product(options.channels, options.edge_block, options.huge_pages))
-    results: dict[tuple[int, int, int], list[dict]] = {setting: [] for setting in settings}
+    settings = list(itertools.product(options.tensor_products, options.channels, options.edge_block, options.huge_pages))
+    results: dict[tuple[str, int, int, int], list[dict]] = {setting: [] for setting in settings}
     for _ in range(options.rounds):
         for setting in settings:
             results[setting].append(_run_worker(options, *setting))
     print(json.dumps(next(iter(results.values()))[0]["environment"]))
     first = np.median([run["step_ms"] for run in results[settings[0]]])
     print(_HEADER)
-    for (channels, block, huge), runs in results.items():
+    for (product, channels, block, huge), runs in results.items():
         steps = [run["step_ms"] for run in runs]
         median, (compile_seconds, faults) = (
             np.median(steps),
@@ -40,12 +41,13 @@ def main() -> None:
         )
         times = f"{median:8.1f} {min(steps):7.1f} {max(steps):7.1f} {median / first:6.2f}"
         counts = f"{faults:7.0f} {compile_seconds:9.1f} {runs[0]['edges']:6d} {runs[0]['slots']:6d}"
-        print(f"{channels:8d} {block:6d} {huge:5d} {times} {counts}")
+        print(f"{product:30} {channels:8d} {block:6d} {huge:5d} {times} {counts}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="a file of configurations with energies and forces")
+    parser.add_argument("--tensor-products", nargs="+", default=["cg"], help="NAME for both sites, or INTERACTION/PRODUCT_BASIS")
     parser.add_argument("--channels", type=int, nargs="+", default=[32])
     parser.add_argument("--edge-block", type=int, nargs="+", default=[8])
     parser.add_argument("--huge-pages", type=int, nargs="+", choices=(0, 1), default=[1], help="glibc.malloc.hugetlb")
@@ -57,8 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_worker(options: argparse.Namespace, channels: int, block: int, huge: int) -> dict:
-    command = [sys.executable, __file__, options.data, "--worker", "--channels", str(channels), "--edge-block", str(block)]
+def _run_worker(options: argparse.Namespace, product: str, channels: int, block: int, huge: int) -> dict:
+    command = [sys.executable, __file__, options.data, "--worker", "--tensor-products", product]
+    command += ["--channels", str(channels), "--edge-block", str(block)]
     command += ["--hidden-irreps", options.hidden_irreps, "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
     environment = os.environ | {"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={huge}", "TF_CPP_MIN_LOG_LEVEL": "3"}
     output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
@@ -87,7 +90,9 @@ def _measure(options: argparse.Namespace) -> dict:
     config = Config(data=DataConfig(train=options.data, atomic_energies="least_squares", max_configurations=50), model=architecture)
     datasets = load_datasets(config)
     dtype = np.dtype(np.float32)
-    model = create_model(architecture, TensorProductConfig(), datasets.statistics, dtype, seed=0)
+    interaction, _, product_basis = options.tensor_products[0].partition("/")
+    tensor_product = TensorProductConfig(interaction, product_basis or interaction)
+    model = create_model(architecture, tensor_product, datasets.statistics, dtype, seed=0)
     buckets = choose_buckets(datasets.train, options.batch_size)
     batch = next(BatchLoader(datasets.train, options.batch_size, buckets, dtype).epoch(0))
     optimizer = make_optimizer(amsgrad=True, beta1=0.9, beta2=0.999, weight_decay=5e-7, max_grad_norm=10.0)

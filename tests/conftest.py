@@ -38,6 +38,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 STATISTICS = DatasetStatistics(atomic_numbers=(1, 6, 8), atomic_energies=(-1.25, 2.5, -0.75), avg_num_neighbors=0.5, scale=0.8, shift=-0.2)
 ARCHITECTURE = Architecture(cutoff=4.0, l_max=2, num_channels=4, radial_mlp=[8, 8], num_bessel=4, readout_mlp=4)
+CG = TensorProductConfig()
 BUCKET = Bucket(nodes=12, edges=256, graphs=4)
 
 
@@ -96,9 +97,11 @@ def make_model() -> Callable[..., tuple[nnx.GraphDef, Params]]:
     """Builds a float64 model with random parameters as (graphdef, parameters), by default a small one."""
 
     def make(
-        architecture: Architecture = ARCHITECTURE, statistics: DatasetStatistics = STATISTICS, tensor_product: str = "cg"
+        architecture: Architecture = ARCHITECTURE,
+        statistics: DatasetStatistics = STATISTICS,
+        tensor_product: TensorProductConfig = CG,
     ) -> tuple[nnx.GraphDef, Params]:
-        products = build_tensor_products(TensorProductConfig(tensor_product, tensor_product))
+        products = build_tensor_products(tensor_product)
         model = nnx.eval_shape(lambda: MACE(architecture, products, statistics, dtype=np.dtype(np.float64), rngs=nnx.Rngs(0)))
         graphdef, shapes = nnx.split(model, nnx.Param)
         # All of order one, so that every order of the product basis weighs in; and numpy has nothing to compile.

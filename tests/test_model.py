@@ -1,4 +1,4 @@
-"""Laws of energies, forces and stress that hold for any parameters, and the number of parameters."""
+"""Laws of energies, forces and stress that hold for any parameters and every tensor product, and the number of parameters."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,13 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+from tensor_product_cases import CASES
 
+from mace_tp.config import TensorProductConfig
 from mace_tp.data.buckets import Bucket
 from mace_tp.data.configuration import Configuration
 from mace_tp.graph import GraphBatch
 from mace_tp.model import Architecture
 from mace_tp.potential import Prediction
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
+from mace_tp.training.state import Params
 from mace_tp.training.step import make_predict
 
 # Å; the error of a central difference is about its square times a third derivative.
@@ -35,6 +39,19 @@ def _assert_close(actual: Prediction, desired: Prediction, tolerance: float) -> 
     for name in ("energy", "forces", "stress"):
         scale = np.abs(getattr(desired, name)).max()
         np.testing.assert_allclose(getattr(actual, name), getattr(desired, name), atol=tolerance * scale, rtol=0, err_msg=name)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def model(request, make_model) -> tuple[nnx.GraphDef, Params]:
+    """The small model with each tensor product and each of its options."""
+    return make_model(tensor_product=TensorProductConfig(**request.param))
+
+
+@pytest.fixture(scope="module")
+def potential(model, architecture) -> Callable[[GraphBatch], Prediction]:
+    graphdef, params = model
+    predict = jax.jit(make_predict(graphdef, architecture.cutoff))
+    return lambda batch: predict(params, batch)
 
 
 def test_prediction_is_not_trivial(batch, potential):

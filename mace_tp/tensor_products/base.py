@@ -82,10 +82,11 @@ class InteractionPlan(abc.ABC):
         """Bytes of the arrays that one evaluation reads and writes, of its intermediate arrays once each way."""
 
     def dof(self) -> int:
-        """Dimension of the family of products that an edge and channel can reach, the linear layers around it included.
+        """Dimension of the family of products that a channel can reach, the linear layers around it included.
 
         Those layers give one factor for each irrep of the nodes and one for each copy of the output ("expressivity" in Xie et al.
-        2025). It is the rank of the map from weights and factors to path coefficients, at a random point.
+        2025); they are the same for all edges, so that no more than `num_weights` of the dimensions depend on the distance. It is the
+        rank of the map from weights and factors to path coefficients, at a random point.
         """
         paths, copies = self.paths(), [irrep.ir for irrep in self.irreps_out for _ in range(irrep.mul)]
         nodes = sorted({path.node for path in paths})
@@ -174,7 +175,7 @@ class TensorProduct(abc.ABC):
         """Plan for node features (multiplicity one) times harmonics; outputs other than `irreps_keep` are dropped.
 
         Raises:
-            UnreachableIrrep: the product couples an irrep of the nodes to nothing that is kept.
+            UnreachableIrrep: a product that lacks couplings of `cg` couples an irrep of the nodes to nothing that is kept.
         """
 
     @abc.abstractmethod

@@ -36,7 +36,6 @@ class CGInteraction(InteractionPlan):
     irreps_node: e3nn.Irreps
     irreps_edge: e3nn.Irreps
     irreps_keep: e3nn.Irreps
-    only: tuple[Path, ...] | None = None  # the paths that take part; None for all
 
     @functools.cached_property
     def _paths(self) -> tuple[Path, ...]:
@@ -45,7 +44,7 @@ class CGInteraction(InteractionPlan):
             for node in self.irreps_node
             for edge in self.irreps_edge
             for out in node.ir * edge.ir
-            if out in self.irreps_keep and (self.only is None or Path(node.ir, edge.ir, out) in self.only)
+            if out in self.irreps_keep
         ]
         return tuple(sorted(paths, key=lambda path: (path.out.l, path.out.p)))
 

@@ -1,5 +1,7 @@
 """Clebsch-Gordan coordinates of products of products, by the algebra of couplings alone."""
 
+import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import e3nn_jax as e3nn
@@ -12,8 +14,8 @@ from mace_tp.tensor_products.symmetric_basis import all_monomials, clebsch_gorda
 CouplingLaw = Callable[[e3nn.Irrep, e3nn.Irrep, e3nn.Irrep], float]
 
 
-def chain_coordinates(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, steps: Sequence[tuple[e3nn.Irreps, CouplingLaw]]) -> np.ndarray:
-    """Coordinates in the reduced symmetric basis [couplings] of ((x · x) · x) ... → irrep_out.
+def chain_polynomials(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, steps: Sequence[tuple[e3nn.Irreps, CouplingLaw]]) -> np.ndarray:
+    """((x · x) · x) ... → irrep_out as polynomials [components, monomials] in the components of x.
 
     Args:
         irreps_in: irreps of x, of multiplicity one.
@@ -25,13 +27,29 @@ def chain_coordinates(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, steps: Sequ
     for order, (factor, law) in enumerate(steps, start=1):
         is_last = order == len(steps)
         chain = _multiplied(chain, irreps_in, factor, law, order, irrep_out if is_last else None)
-    basis = symmetric_basis(irreps_in, irrep_out, len(steps) + 1)
-    polynomials = chain.get(irrep_out)
-    if polynomials is None:
-        return np.zeros(len(basis.table))
-    used = monomial_positions(irreps_in.dim, len(steps) + 1, basis.monomials)
-    norm = np.array([1 / multiplicity(monomial) for monomial in basis.monomials.tolist()])
-    return np.einsum("emi,mi,i->e", basis.table, polynomials[:, used], norm) / irrep_out.dim
+    return chain.get(irrep_out, np.zeros((irrep_out.dim, len(all_monomials(irreps_in.dim, len(steps) + 1)))))
+
+
+def size(polynomials: np.ndarray, dim: int, order: int) -> float:
+    """Root of the mean over components of Σ coefficient² / multiplicity: one for a vector of the reduced symmetric basis."""
+    weights = np.array([1 / multiplicity(monomial) for monomial in all_monomials(dim, order).tolist()])
+    return float(np.sqrt((polynomials**2 @ weights).mean()))
+
+
+def coordinates(polynomials: np.ndarray, irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, order: int) -> np.ndarray:
+    """Coordinates [couplings] of equivariant polynomials in the reduced symmetric basis."""
+    basis = symmetric_basis(irreps_in, irrep_out, order)
+    used = monomial_positions(irreps_in.dim, order, basis.monomials)
+    weights = np.array([1 / multiplicity(monomial) for monomial in basis.monomials.tolist()])
+    return np.einsum("emi,mi,i->e", basis.table, polynomials[:, used], weights) / irrep_out.dim
+
+
+def start_scale(order: int) -> float:
+    """Standard deviation, at the start, of a weight beside a vector of size one: ν!^(-3/2), much as `cg`'s.
+
+    For features of unit variance such a vector is of order sqrt(ν!), so that an order contributes 1/ν!.
+    """
+    return math.factorial(order) ** -1.5
 
 
 def in_order(plan: ProductBasisPlan, terms: Mapping[tuple[int, e3nn.Irrep], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
@@ -65,6 +83,7 @@ def _multiplied(
     return products
 
 
+@functools.cache
 def _monomial_products(dim: int, order: int) -> np.ndarray:
     """Position of monomial times component [monomials of the order, dim] among the monomials of the next order."""
     monomials = all_monomials(dim, order)

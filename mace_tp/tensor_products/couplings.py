@@ -49,7 +49,7 @@ def _entry(l1: int, l2: int, l3: int, m: tuple[int, int, int]) -> float:
 
 @functools.cache
 def _six_j(l1: int, l2: int, l3: int, s: int) -> float:
-    """Wigner's {l1 l2 l3; s s s}, by Racah's sum in exact integers."""
+    """Wigner's {l1 l2 l3; s s s}, by Racah's sum."""
     if not abs(l1 - l2) <= l3 <= l1 + l2 or max(l1, l2, l3) > 2 * s:
         return 0.0
     triads = [(l1, l2, l3), (l1, s, s), (l2, s, s), (l3, s, s)]

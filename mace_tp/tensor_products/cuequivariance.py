@@ -156,7 +156,9 @@ def _evaluate(polynomial: Any, inputs: list[jax.Array], indices: list[jax.Array 
     """
     _, cuex = _library()
     # On a GPU the kernels come from cuequivariance-ops-jax-cu12 or -cu13; the library says so where they are missing.
-    method = "uniform_1d" if jax.default_backend() == "gpu" else "naive"
+    device = jax.config.jax_default_device
+    platform = device.platform if isinstance(device, jax.Device) else jax.default_backend()
+    method = "uniform_1d" if platform == "gpu" else "naive"
     output = jax.ShapeDtypeStruct((num_nodes, polynomial.outputs[0].size), inputs[0].dtype)
     return cuex.segmented_polynomial(polynomial, inputs, [output], indices, method=method)[0]
 

@@ -17,11 +17,10 @@ import numpy as np
 
 from mace_tp.errors import InputError
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
-from mace_tp.tensor_products.coordinates import chain_coordinates, in_order
+from mace_tp.tensor_products.coordinates import chain_polynomials, coordinates, in_order, size, start_scale
 from mace_tp.tensor_products.couplings import matrix_coupling
-from mace_tp.tensor_products.degree_weighted import DegreeWeighted
-from mace_tp.tensor_products.fixed_product import FixedProduct
-from mace_tp.tensor_products.pointwise import is_natural, parity_mask, start_scale
+from mace_tp.tensor_products.fixed_product import DegreeWeighted, FixedProduct
+from mace_tp.tensor_products.irreps import parity_mask, require_harmonics
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
 from mace_tp.tensor_products.table_map import table_map
 
@@ -34,6 +33,10 @@ class Matrix(FixedProduct):
     degree: int | None = dataclasses.field(default=None, metadata={"examples": (2,)})
 
     name: ClassVar[str] = "matrix"
+
+    def __post_init__(self) -> None:
+        if self.degree is not None and (type(self.degree) is not int or self.degree < 0):
+            raise InputError(f"tensor_product: degree of matrix must be a whole number of at least 0, or null, got {self.degree!r}")
 
     def coupling(self, irrep_1: e3nn.Irrep, irrep_2: e3nn.Irrep, irrep_out: e3nn.Irrep) -> float:
         return matrix_law(self.degree, irrep_1, irrep_2, irrep_out)
@@ -55,7 +58,7 @@ class Matrix(FixedProduct):
         """The degree to use for all of these irreps."""
         highest = max(irrep.ir.l for irrep in irreps)
         smallest = -(-highest // 2)
-        if self.degree is not None and (type(self.degree) is not int or self.degree < smallest):
+        if self.degree is not None and self.degree < smallest:
             reason = f"irreps go up to l = {highest}, which needs a degree of at least {smallest}"
             raise InputError(f"tensor_product: degree {self.degree} of matrix is too small: {reason}")
         return smallest if self.degree is None else self.degree
@@ -86,8 +89,7 @@ class MatrixPowers(ProductBasisPlan):
     correlation: int
 
     def __post_init__(self) -> None:
-        if not all(irrep.mul == 1 and is_natural(irrep.ir) for irrep in self.irreps_in):
-            raise ValueError(f"irreps_in must be harmonics, each of multiplicity one, got {self.irreps_in}")
+        require_harmonics(self.irreps_in)
 
     @functools.cached_property
     def _embedding(self) -> np.ndarray:
@@ -95,24 +97,30 @@ class MatrixPowers(ProductBasisPlan):
         return np.ascontiguousarray(matrices(self.irreps_in, self.degree).reshape(self.irreps_in.dim, -1).T)
 
     @functools.cached_property
-    def _projections(self) -> dict[e3nn.Irrep, np.ndarray]:
-        """Matrices → components [components, (2s+1)²]."""
-        natural = [irrep.ir for irrep in self.irreps_out if is_natural(irrep.ir)]
-        return {irrep: matrices(e3nn.Irreps([irrep]), self.degree).reshape(irrep.dim, -1) for irrep in natural}
+    def _terms(self) -> dict[tuple[int, e3nn.Irrep], np.ndarray]:
+        """For every order and output irrep that does not vanish its polynomials [components, monomials], before normalization."""
+        steps = [(self.irreps_in, functools.partial(matrix_law, self.degree))] * (self.correlation - 1)
+        terms = {}
+        for order in range(1, self.correlation + 1):
+            for irrep in self.irreps_out:
+                polynomials = chain_polynomials(self.irreps_in, irrep.ir, steps[: order - 1])
+                if np.abs(polynomials).max() > 1e-8:
+                    terms[order, irrep.ir] = polynomials
+        return terms
 
     @functools.cached_property
     def _norms(self) -> dict[tuple[int, e3nn.Irrep], float]:
-        """For every order and output irrep that do not vanish: what gives them unit variance for features of unit variance."""
+        """What makes a term of size one in the symmetric basis, as `cg`'s couplings are."""
+        return {(order, irrep): 1 / size(p, self.irreps_in.dim, order) for (order, irrep), p in self._terms.items()}
+
+    @functools.cached_property
+    def _projections(self) -> dict[int, np.ndarray]:
+        """For every order, matrices → normalized components of the irreps that it reaches [components, (2s+1)²]."""
         side = 2 * self.degree + 1
-        matrix = (self._embedding @ np.random.default_rng(0).normal(size=(self.irreps_in.dim, 2000))).T.reshape(-1, side, side)
-        power, norms = matrix, {}
-        for order in range(1, self.correlation + 1):
-            for irrep, projection in self._projections.items():
-                deviation = (power.reshape(-1, side**2) @ projection.T).std()
-                if deviation > 1e-8:
-                    norms[order, irrep] = 1 / deviation
-            power = power @ matrix
-        return norms
+        rows: dict[int, list[np.ndarray]] = {}
+        for (order, irrep), norm in self._norms.items():
+            rows.setdefault(order, []).append(norm * matrices(e3nn.Irreps([irrep]), self.degree).reshape(-1, side**2))
+        return {order: np.concatenate(blocks) for order, blocks in rows.items()}
 
     @property
     def num_weights(self) -> int:
@@ -132,20 +140,29 @@ class MatrixPowers(ProductBasisPlan):
         matrix = table_map(self._embedding)(node_feats).reshape(side, side, *node_feats.shape[1:])
         power = matrix
         for order in range(1, self.correlation + 1):
-            for irrep, projection in self._projections.items():
-                if (order, irrep) in self._norms:
-                    coupled = table_map(self._norms[order, irrep] * projection)(power.reshape(side**2, *node_feats.shape[1:]))
-                    outputs[irrep] += next(node_weights) * coupled
+            if order in self._projections:
+                coupled = table_map(self._projections[order])(power.reshape(side**2, *node_feats.shape[1:]))
+                start = 0
+                for irrep in [irrep for reached_order, irrep in self._norms if reached_order == order]:
+                    outputs[irrep] += next(node_weights) * coupled[start : start + irrep.dim]
+                    start += irrep.dim
             if order < self.correlation:
                 power = _multiply(power, matrix)
         return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
 
+    @functools.cached_property
+    def _units(self) -> dict[tuple[int, e3nn.Irrep], np.ndarray]:
+        """Coordinates of every term, normalized."""
+        return {
+            (order, irrep): self._norms[order, irrep] * coordinates(polynomials, self.irreps_in, irrep, order)
+            for (order, irrep), polynomials in self._terms.items()
+        }
+
     def coefficients(self, weights: np.ndarray) -> np.ndarray:
-        law = functools.partial(matrix_law, self.degree)
-        terms = {}
-        for ((order, irrep), norm), weight in zip(self._norms.items(), np.asarray(weights), strict=True):
-            unit = chain_coordinates(self.irreps_in, irrep, [(self.irreps_in, law)] * (order - 1))
-            terms[order, irrep] = norm * unit.reshape(-1, *[1] * weight.ndim) * weight
+        terms = {
+            term: unit.reshape(-1, *[1] * (weights.ndim - 1)) * weight
+            for (term, unit), weight in zip(self._units.items(), np.asarray(weights), strict=True)
+        }
         return in_order(self, terms, weights.shape[1:])
 
     def flops(self, num_nodes: int, channels: int) -> int:

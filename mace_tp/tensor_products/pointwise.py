@@ -7,7 +7,6 @@ series; the map is the same.
 import abc
 import dataclasses
 import functools
-import math
 
 import e3nn_jax as e3nn
 import jax
@@ -16,9 +15,10 @@ import numpy as np
 
 from mace_tp.errors import InputError
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
-from mace_tp.tensor_products.coordinates import chain_coordinates, in_order
+from mace_tp.tensor_products.coordinates import chain_polynomials, coordinates, in_order, start_scale
 from mace_tp.tensor_products.couplings import gaunt_coupling
 from mace_tp.tensor_products.fixed_product import FixedProduct
+from mace_tp.tensor_products.irreps import is_natural, parity_mask, require_harmonics, rows_of_harmonics
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.table_map import table_map
 
@@ -39,19 +39,9 @@ class Sampler(abc.ABC):
         """Tables for which the projection on degrees ≤ l_out of products of `order` functions of degree ≤ l_in is exact."""
 
 
-def is_natural(irrep: e3nn.Irrep) -> bool:
-    """Parity (-1)^l: what a function on the sphere is made of."""
-    return irrep.p == (-1) ** irrep.l
-
-
 def gaunt_law(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
     """Coupling of the pointwise product; parities multiply."""
     return gaunt_coupling(left.l, right.l, out.l) if out.p == left.p * right.p else 0.0
-
-
-def rows_of_harmonics(irreps: e3nn.Irreps) -> np.ndarray:
-    """Where the components of irreps lie among the harmonics of degree 0, 1, 2, ..."""
-    return np.concatenate([np.arange(irrep.ir.l**2, (irrep.ir.l + 1) ** 2) for irrep in irreps] or [np.zeros(0, int)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,19 +80,6 @@ class PointwiseProduct(FixedProduct):
         return plan
 
 
-def parity_mask(irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_out: e3nn.Irreps) -> np.ndarray:
-    """Where the parities of two components and of a component of their product agree [i, j, m]."""
-    first, second, out = (
-        np.repeat([irrep.ir.p for irrep in irreps], [irrep.ir.dim for irrep in irreps]) for irreps in (irreps_1, irreps_2, irreps_out)
-    )
-    return first[:, None, None] * second[:, None] == out
-
-
-def start_scale(order: int) -> float:
-    """Standard deviation 1/ν! of the weights at the start, much as `cg`'s; what they multiply is scaled to unit variance."""
-    return 1 / math.factorial(order)
-
-
 @dataclasses.dataclass(frozen=True)
 class PointwisePowers(ProductBasisPlan):
     """B_l = Σ_ν Σ_r W[Z, ν, l, r] P_l(A_r^ν), A_r(p) = Σ_l v[Z, r, l] A_l · Y_l(p); with rank one v is left out (it is one).
@@ -121,8 +98,7 @@ class PointwisePowers(ProductBasisPlan):
     first_order: int = 1  # lower orders are left to another plan
 
     def __post_init__(self) -> None:
-        if not all(irrep.mul == 1 and is_natural(irrep.ir) for irrep in self.irreps_in):
-            raise ValueError(f"irreps_in must be harmonics, each of multiplicity one, got {self.irreps_in}")
+        require_harmonics(self.irreps_in)
 
     def reached(self) -> list[e3nn.Irrep]:
         return list(dict.fromkeys(irrep for _, irrep in self._terms))
@@ -170,12 +146,16 @@ class PointwisePowers(ProductBasisPlan):
 
     @functools.cached_property
     def _norms(self) -> np.ndarray:
-        """For each weight what gives the function beside it unit variance, for features of unit variance (a sample of 2,000)."""
-        feats = np.random.default_rng(0).normal(size=(self.irreps_in.dim, 2000))
+        """For each weight what makes the function beside it of size one in the symmetric basis, as `cg`'s couplings are.
+
+        P_l(A^ν) has the squared size ½ ∫ P_l(t) K(t)^ν dt with K(t) = Σ_l' (2l'+1) P_l'(t), the harmonics' reproducing kernel.
+        """
+        nodes, node_weights = np.polynomial.legendre.leggauss(self.correlation * max(irrep.ir.l for irrep in self.irreps_in) + 1)
+        kernel = sum(irrep.ir.dim * _legendre(irrep.ir.l, nodes) for irrep in self.irreps_in)
         norms = [1.0] * self._num_factors
         for order, irrep in self._terms:
-            powers = 1.0 if order == 1 else (self._samples.projection[self._rows[irrep]] @ (self._samples.values @ feats) ** order).std()
-            norms += [1 / (powers * math.sqrt(self._count(order)))] * self._count(order)
+            squared_size = node_weights @ (_legendre(irrep.l, nodes) * kernel**order) / 2
+            norms += [(squared_size * self._count(order)) ** -0.5] * self._count(order)
         return np.array(norms)
 
     @functools.cached_property
@@ -222,12 +202,21 @@ class PointwisePowers(ProductBasisPlan):
         factors = [node_weights[first + i] for i, irrep in enumerate(self.irreps_in) for _ in range(irrep.ir.dim)]
         return node_feats * jnp.stack(factors)
 
+    @functools.cached_property
+    def _units(self) -> dict[tuple[int, e3nn.Irrep], np.ndarray]:
+        """Coordinates of P_l(A^ν)."""
+        steps = [(self.irreps_in, gaunt_law)] * (self.correlation - 1)
+        return {
+            (order, irrep): coordinates(chain_polynomials(self.irreps_in, irrep, steps[: order - 1]), self.irreps_in, irrep, order)
+            for order, irrep in self._terms
+        }
+
     def coefficients(self, weights: np.ndarray) -> np.ndarray:
         weights = np.asarray(weights) * self._norms.reshape(-1, *[1] * (weights.ndim - 1))
         factors = weights[: self._num_factors].reshape(-1, len(self.irreps_in), *weights.shape[1:])
         terms, weight = {}, self._num_factors
         for order, irrep in self._terms:
-            unit = chain_coordinates(self.irreps_in, irrep, [(self.irreps_in, gaunt_law)] * (order - 1))
+            unit = self._units[order, irrep]
             count = self._count(order)
             strengths = weights[weight : weight + count][:, None]
             if count > 1:
@@ -256,3 +245,7 @@ class PointwisePowers(ProductBasisPlan):
         projected = 2 * len(self._higher) * len(self._samples.projection) if self._higher else 0
         per_node = self.irreps_in.dim + self.num_weights + self.irreps_out.dim + self.rank * (3 * points * powers + projected)
         return itemsize * num_nodes * channels * per_node
+
+
+def _legendre(degree: int, nodes: np.ndarray) -> np.ndarray:
+    return np.polynomial.legendre.Legendre.basis(degree)(nodes)

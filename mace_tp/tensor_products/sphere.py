@@ -12,7 +12,7 @@ import scipy.integrate
 
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
 
-# Degrees of Lebedev's rules with positive weights that are worth having; 13, 25 and 27 have negative ones.
+# Degrees of Lebedev's rules with positive weights, as far as is needed; 13, 25 and 27 have negative ones.
 _LEBEDEV_DEGREES = (3, 5, 7, 9, 11, 15, 17, 19, 21, 23, 29, 31, 35, 41)
 
 
@@ -26,7 +26,7 @@ class Quadrature:
 
 @functools.cache
 def quadrature(degree: int) -> Quadrature:
-    """The rule of fewest points, Lebedev's or a product grid, that is exact for all polynomials up to `degree`.
+    """Of Lebedev's rules and the product grid the one of fewest points, with positive weights, that is exact up to `degree`.
 
     The transforms are dense, so that only the number of points counts (`scripts/benchmark_transforms.py`).
     """

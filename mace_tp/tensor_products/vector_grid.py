@@ -14,19 +14,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
-from mace_tp.tensor_products.coordinates import chain_coordinates, in_order
+from mace_tp.tensor_products.coordinates import chain_polynomials, coordinates, in_order, size, start_scale
 from mace_tp.tensor_products.couplings import bracket_coupling
 from mace_tp.tensor_products.fixed_product import FixedProduct
+from mace_tp.tensor_products.irreps import is_natural, parity_mask, rows_of_harmonics
 from mace_tp.tensor_products.parts import SumOfPlans
-from mace_tp.tensor_products.pointwise import PointwisePowers, gaunt_law, is_natural, parity_mask, rows_of_harmonics, start_scale
-from mace_tp.tensor_products.sphere import harmonics, quadrature, rotational_derivatives
+from mace_tp.tensor_products.pointwise import PointwisePowers, gaunt_law
+from mace_tp.tensor_products.sphere import Quadrature, harmonics, quadrature, rotational_derivatives
 from mace_tp.tensor_products.spherical_grid import SphereSampler
 from mace_tp.tensor_products.table_map import table_map
 
 
 @dataclasses.dataclass(frozen=True)
 class VectorGrid(FixedProduct):
-    """Pointwise product and bracket on the sphere: all couplings of `cg`, with weights per degree."""
+    """Pointwise product and bracket on the sphere, with weights per degree.
+
+    In the interaction it has all couplings of `cg`. In the product basis a bracket makes pseudo-tensors; where the model has none it
+    is `spherical_grid` (products of two brackets, which would be tensors again, are not taken).
+    """
 
     name: ClassVar[str] = "vector_grid"
 
@@ -78,7 +83,7 @@ class BracketPowers(ProductBasisPlan):
         return tuple(table[:, rows] for table in (harmonics(points, l_in), *rotational_derivatives(points, l_in)))
 
     @functools.cached_property
-    def _rule(self):
+    def _rule(self) -> Quadrature:
         l_in, l_out = (max(irrep.ir.l for irrep in irreps) for irreps in (self.irreps_in, self.irreps_out))
         return quadrature(self.correlation * l_in + l_out)
 
@@ -90,21 +95,25 @@ class BracketPowers(ProductBasisPlan):
         return {irrep: np.ascontiguousarray(table) for irrep, table in tables.items()}
 
     @functools.cached_property
-    def _norms(self) -> dict[tuple[int, e3nn.Irrep, int], float]:
-        """For every order, output and position of l' in irreps_in: what gives it unit variance for features of unit variance.
+    def _terms(self) -> dict[tuple[int, e3nn.Irrep, int], np.ndarray]:
+        """Polynomials [components, monomials] for every order, output and position of l' in irreps_in, before normalization.
 
         Those that vanish are left out; there are more reasons for that than the rules of addition (a bracket has no mean).
         """
-        feats = np.random.default_rng(0).normal(size=(self.irreps_in.dim, 2000))
-        values, first, second = (table @ feats for table in self._tables)
-        deviations = {}
-        for l_prime in self._second_factors:
-            rows = self.irreps_in.slices()[l_prime]
-            bracket = first * (self._tables[2][:, rows] @ feats[rows]) - second * (self._tables[1][:, rows] @ feats[rows])
-            for order in range(2, self.correlation + 1):
-                for irrep, projection in self._projections.items():
-                    deviations[order, irrep, l_prime] = (projection @ (values ** (order - 2) * bracket)).std()
-        return {term: 1 / deviations[term] for term in sorted(deviations) if deviations[term] > 1e-8}
+        terms = {}
+        for order in range(2, self.correlation + 1):
+            for irrep in self._projections:
+                for l_prime in self._second_factors:
+                    steps = [(e3nn.Irreps([self.irreps_in[l_prime]]), bracket_law)] + [(self.irreps_in, gaunt_law)] * (order - 2)
+                    polynomials = chain_polynomials(self.irreps_in, irrep, steps)
+                    if np.abs(polynomials).max() > 1e-8:
+                        terms[order, irrep, l_prime] = polynomials
+        return terms
+
+    @functools.cached_property
+    def _norms(self) -> dict[tuple[int, e3nn.Irrep, int], float]:
+        """What makes a term of size one in the symmetric basis, as `cg`'s couplings are."""
+        return {term: 1 / size(polynomials, self.irreps_in.dim, term[0]) for term, polynomials in self._terms.items()}
 
     @property
     def _second_factors(self) -> list[int]:
@@ -125,26 +134,34 @@ class BracketPowers(ProductBasisPlan):
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
         node_weights = weights[:, species]
         values, first, second = (table_map(table)(node_feats) for table in self._tables)
+        powers = {l_prime: self._bracket(first, second, node_feats, l_prime) for l_prime in self._second_factors}
         outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
-        for l_prime in self._second_factors:
-            rows = self.irreps_in.slices()[l_prime]
-            other_first, other_second = (table_map(table[:, rows])(node_feats[rows]) for table in self._tables[1:])
-            power = first * other_second - second * other_first
-            for order in range(2, self.correlation + 1):
-                for irrep, projection in self._projections.items():
-                    if (order, irrep, l_prime) in self._norms:
-                        weight = node_weights[list(self._norms).index((order, irrep, l_prime))]
-                        outputs[irrep] += weight * table_map(self._norms[order, irrep, l_prime] * projection)(power)
-                power = power * values
+        reached_order = 2
+        for weight, ((order, irrep, l_prime), norm) in zip(node_weights, self._norms.items(), strict=True):
+            while reached_order < order:
+                powers = {position: power * values for position, power in powers.items()}
+                reached_order += 1
+            outputs[irrep] += weight * table_map(norm * self._projections[irrep])(powers[l_prime])
         return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
+
+    def _bracket(self, first: jax.Array, second: jax.Array, node_feats: jax.Array, l_prime: int) -> jax.Array:
+        """{A, A_l'} at the points [points, nodes, channels]."""
+        rows = self.irreps_in.slices()[l_prime]
+        other_first, other_second = (table_map(table[:, rows])(node_feats[rows]) for table in self._tables[1:])
+        return first * other_second - second * other_first
+
+    @functools.cached_property
+    def _units(self) -> dict[tuple[int, e3nn.Irrep, int], np.ndarray]:
+        """Coordinates of every term, normalized."""
+        return {
+            (order, irrep, l_prime): self._norms[order, irrep, l_prime] * coordinates(polynomials, self.irreps_in, irrep, order)
+            for (order, irrep, l_prime), polynomials in self._terms.items()
+        }
 
     def coefficients(self, weights: np.ndarray) -> np.ndarray:
         terms: dict[tuple[int, e3nn.Irrep], np.ndarray] = {}
-        for ((order, irrep, l_prime), norm), weight in zip(self._norms.items(), np.asarray(weights), strict=True):
-            second_factor = e3nn.Irreps([self.irreps_in[l_prime]])
-            steps = [(second_factor, bracket_law)] + [(self.irreps_in, gaunt_law)] * (order - 2)
-            unit = chain_coordinates(self.irreps_in, irrep, steps)
-            terms[order, irrep] = terms.get((order, irrep), 0.0) + norm * unit.reshape(-1, *[1] * weight.ndim) * weight
+        for ((order, irrep, _), unit), weight in zip(self._units.items(), np.asarray(weights), strict=True):
+            terms[order, irrep] = terms.get((order, irrep), 0.0) + unit.reshape(-1, *[1] * weight.ndim) * weight
         return in_order(self, terms, weights.shape[1:])
 
     def flops(self, num_nodes: int, channels: int) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mace_tp.config import TensorProductConfig
 from mace_tp.data.buckets import Bucket
 from mace_tp.graph import GraphBatch
 from mace_tp.loss import LossWeights, weighted_loss
@@ -91,6 +92,22 @@ def test_loss_falls(train_step, state, batch):
     losses = np.array(losses)
     assert losses[-1] < 0.5 * losses[0]
     assert state.step == 30
+
+
+@pytest.mark.parametrize("options", [{}, {"rank": 2}], ids=["rank 1", "rank 2"])
+def test_trainings_with_gaunt_and_spherical_grid_are_the_same(make_model, architecture, batch, options):
+    """Two ways to compute one map: twenty steps from the same parameters follow the same losses."""
+    losses = {}
+    for name in ("gaunt", "spherical_grid"):
+        product = TensorProductConfig({"name": name, **options}, {"name": name, **options})
+        graphdef, params = make_model(dataclasses.replace(architecture, radial_mlp=[8]), tensor_product=product)
+        step = make_train_step(make_predict(graphdef, architecture.cutoff), OPTIMIZER)
+        state, losses[name] = initial_state(params, OPTIMIZER), []
+        for _ in range(20):
+            state, loss = step(state, batch, _control())
+            losses[name].append(loss)
+    assert losses["gaunt"][-1] < 0.5 * losses["gaunt"][0]
+    np.testing.assert_allclose(losses["gaunt"], losses["spherical_grid"], rtol=1e-8)
 
 
 def test_loss_is_that_before_the_update(train_step, state, batch, predict):
