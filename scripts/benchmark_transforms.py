@@ -1,16 +1,18 @@
-"""Times the ways to compute one product basis: grids and transforms of the sphere, Fourier forms of the Gaunt product, other products.
+"""Times the ways to compute one site of the model: grids and transforms of the sphere, Fourier forms of the Gaunt product, other products.
 
 All compute the same size (l_max, correlation, hidden irreps, nodes, channels): the value, its gradient, and what a training step needs,
 the gradient of a projection of that gradient. Forms are timed in turn (A B C A B C ...) in one process, compilation apart. Forms that are
 the same map are compared before they are timed.
 
     python scripts/benchmark_transforms.py --l-max 3 --hidden-irreps 0e+1o
+    python scripts/benchmark_transforms.py --site interaction
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import e3nn_jax as e3nn
 import jax
@@ -19,12 +21,19 @@ import numpy as np
 
 from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.environment import describe
+from mace_tp.graph import EDGE_BLOCK
+from mace_tp.tensor_products.base import InteractionPlan
+from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks
+from mace_tp.tensor_products.fixed_product import DegreeWeighted
 from mace_tp.tensor_products.gaunt import TorusSampler, _fourier_projection
-from mace_tp.tensor_products.pointwise import PointwisePowers, Sampler, Samples, rows_of_harmonics
-from mace_tp.tensor_products.sphere import from_angles, harmonics, product_grid
+from mace_tp.tensor_products.irreps import rows_of_harmonics
+from mace_tp.tensor_products.pointwise import PointwisePowers, Sampler, Samples
+from mace_tp.tensor_products.sphere import from_angles, harmonics, product_grid, quadrature
 from mace_tp.tensor_products.spherical_grid import SphereSampler
 
-Form = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Form = Callable[..., jax.Array]
+# Forms that are one map, others, and the arguments of a form: weights, features, and what is not differentiated.
+Case = tuple[dict[str, Form], dict[str, Form], Callable[[Form], tuple]]
 
 
 class ProductGridSampler(Sampler):
@@ -87,56 +96,78 @@ class Separable:
 
 
 class Fourier:
-    """Gaunt product in coefficients of the Fourier series: convolution by FFT of the whole torus, or term by term.
+    """Gaunt product in coefficients of the Fourier series (Luo et al. 2024).
 
-    As published (Luo et al. 2024) every multiplication goes back to harmonics if `returns`.
+    `fft` samples the whole torus by an inverse FFT, multiplies there and transforms every power by an FFT of real samples; `published`
+    goes back to harmonics after every multiplication, with complex FFTs, as the code published with the method does; `direct` adds up
+    the convolution of coefficients term by term.
     """
 
-    def __init__(
-        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int, convolution: str, returns: bool = False
-    ) -> None:  # fmt: skip
+    def __init__(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int, convolution: str) -> None:
         self.plan = PointwisePowers(TorusSampler(), irreps_in, irreps_out, correlation)
-        self.l_in, self.rows_out, self.convolution, self.returns = irreps_in[-1].ir.l, rows_of_harmonics(irreps_out), convolution, returns
+        self.l_in, self.l_out = irreps_in[-1].ir.l, max(irrep.ir.l for irrep in irreps_out)
+        self.rows_out = rows_of_harmonics(irreps_out)
+        self.powers = {"fft": self._powers_by_fft, "published": self._powers_as_published, "direct": self._powers_directly}[convolution]
 
     @staticmethod
     def _series(l_max: int) -> np.ndarray:
-        """Y_lm → Fourier coefficients [u, v, lm]."""
+        """Y_lm → Fourier coefficients [u, v, lm], from -l_max."""
         size = 2 * l_max + 1
         angles = 2 * np.pi * np.arange(size) / size
         values = harmonics(from_angles(angles[:, None], angles[None, :]).reshape(-1, 3), l_max).reshape(size, size, -1)
         transform = np.exp(-1j * np.outer(np.arange(-l_max, l_max + 1), angles)) / size
         return np.einsum("ua,vb,abl->uvl", transform, transform, values)
 
-    def _project(self, series: jax.Array, l_out: int, dtype: jnp.dtype) -> jax.Array:
-        u = series.shape[0] // 2
-        table = _fourier_projection(u, l_out).reshape(-1, 2 * u + 1, 2 * l_out + 1)
-        middle = series[:, u - l_out : u + l_out + 1] if l_out <= u else jnp.pad(series, ((0, 0), (l_out - u,) * 2, (0, 0), (0, 0)))
-        return jnp.einsum("luv,uvnk->lnk", jnp.asarray(table, middle.dtype), middle).real.astype(dtype)
+    def _to_series(self, feats: jax.Array, l_max: int) -> jax.Array:
+        kind = jnp.result_type(feats.dtype, jnp.complex64)
+        return jnp.einsum("uvl,lnk->uvnk", jnp.asarray(self._series(l_max), kind), feats)
 
-    def _convolve(self, first: jax.Array, second: jax.Array) -> jax.Array:
-        size = first.shape[0] + second.shape[0] - 1
-        if self.convolution == "fft":
-            spectra = [jnp.fft.fft2(factor, (size, size), axes=(0, 1)) for factor in (first, second)]
-            return jnp.fft.ifft2(spectra[0] * spectra[1], axes=(0, 1))
-        total = 0.0
-        for u, v in np.ndindex(second.shape[:2]):
-            padding = ((u, second.shape[0] - 1 - u), (v, second.shape[1] - 1 - v), (0, 0), (0, 0))
-            total = total + jnp.pad(first * second[u, v], padding)
-        return total
+    def _project(self, series: jax.Array, l_out: int) -> jax.Array:
+        """Coefficients [u, v, nodes, channels] from -U to U → harmonics up to l_out."""
+        u, v = series.shape[0] // 2, series.shape[1] // 2
+        table = jnp.asarray(_fourier_projection(u, l_out).reshape(-1, 2 * u + 1, 2 * l_out + 1), series.dtype)
+        reach = min(l_out, v)
+        return jnp.einsum("luv,uvnk->lnk", table[:, :, l_out - reach : l_out + reach + 1], series[:, v - reach : v + reach + 1]).real
+
+    def _powers_by_fft(self, feats: jax.Array, order: int) -> list[jax.Array]:
+        bandwidth = order * self.l_in
+        num_theta, num_phi = 2 * bandwidth + 1, bandwidth + self.l_out + 1
+        half = self._to_series(feats, self.l_in)[:, self.l_in :]  # v ≥ 0; the samples are real
+        padded = jnp.zeros((num_theta, num_phi // 2 + 1, *feats.shape[1:]), half.dtype)
+        padded = padded.at[: self.l_in + 1, : self.l_in + 1].set(half[self.l_in :]).at[-self.l_in :, : self.l_in + 1].set(half[: self.l_in])
+        values = jnp.fft.irfft2(padded, (num_theta, num_phi), axes=(0, 1)) * (num_theta * num_phi)
+        power, projected = values, []
+        table = jnp.asarray(_fourier_projection(bandwidth, self.l_out).reshape(-1, num_theta, 2 * self.l_out + 1), half.dtype)
+        table = jnp.roll(table, bandwidth + 1, axis=1)[:, :, self.l_out :].at[:, :, 1:].multiply(2)  # v < 0 is the conjugate
+        for _ in range(order - 1):
+            power = power * values
+            spectrum = jnp.fft.rfft2(power, axes=(0, 1))[:, : self.l_out + 1] / (num_theta * num_phi)
+            projected.append(jnp.einsum("luv,uvnk->lnk", table, spectrum).real[self.rows_out])
+        return projected
+
+    def _powers_as_published(self, feats: jax.Array, order: int) -> list[jax.Array]:
+        first, power, projected = self._to_series(feats, self.l_in), self._to_series(feats, self.l_in), []
+        for nu in range(2, order + 1):
+            size = 2 * nu * self.l_in + 1
+            product = jnp.prod(jnp.stack([jnp.fft.fft2(factor, (size, size), axes=(0, 1)) for factor in (power, first)]), axis=0)
+            coefficients = self._project(jnp.fft.ifft2(product, axes=(0, 1)), nu * self.l_in)
+            projected.append(coefficients[self.rows_out])
+            power = self._to_series(coefficients, nu * self.l_in)
+        return projected
+
+    def _powers_directly(self, feats: jax.Array, order: int) -> list[jax.Array]:
+        first = power = self._to_series(feats, self.l_in)
+        projected = []
+        for _ in range(order - 1):
+            total = jnp.zeros((power.shape[0] + 2 * self.l_in, power.shape[1] + 2 * self.l_in, *feats.shape[1:]), first.dtype)
+            for u, v in np.ndindex(first.shape[:2]):
+                total = total.at[u : u + power.shape[0], v : v + power.shape[1]].add(power * first[u, v])
+            power = total
+            projected.append(self._project(power, self.l_out)[self.rows_out])
+        return projected
 
     def __call__(self, weights: jax.Array, feats: jax.Array, species: jax.Array) -> jax.Array:
-        kind = jnp.result_type(feats.dtype, jnp.complex64)
-        l_out = int(np.sqrt(self.rows_out.max()))
-        series = jnp.einsum("uvl,lnk->uvnk", jnp.asarray(self._series(self.l_in), kind), feats)
-        power, projected = series, []
-        for order in range(2, self.plan.correlation + 1):
-            power = self._convolve(power, series)
-            projected.append(self._project(power, l_out, feats.dtype)[self.rows_out])
-            if self.returns and order < self.plan.correlation:
-                l_max = order * self.l_in
-                coefficients = self._project(power, l_max, feats.dtype)
-                power = jnp.einsum("uvl,lnk->uvnk", jnp.asarray(self._series(l_max), kind), coefficients)
-        return _weighted(self.plan, weights, feats, species, projected)
+        return _weighted(self.plan, weights, feats, species, self.powers(feats, self.plan.correlation))
 
 
 def _weighted(plan: PointwisePowers, weights: jax.Array, feats: jax.Array, species: jax.Array, projected: list[jax.Array]) -> jax.Array:
@@ -148,45 +179,101 @@ def _weighted(plan: PointwisePowers, weights: jax.Array, feats: jax.Array, speci
     return sum(jnp.repeat(weight, repeats, axis=0) * power for weight, power in zip(per_order, [first, *projected]))
 
 
+class EdgesOnTheSphere:
+    """The interaction of `spherical_grid` with the products on the sphere, edge by edge; nodes are transformed once, and back once."""
+
+    def __init__(self, plan: DegreeWeighted) -> None:
+        self.plan = plan
+        outputs = e3nn.Irreps([(1, irrep) for irrep in plan._outputs])
+        l_1, l_2, l_3 = (irreps[-1].ir.l for irreps in (plan.irreps_node, plan.irreps_edge, outputs))
+        rule = quadrature(l_1 + l_2 + l_3)
+        self.values, self.filters = harmonics(rule.points, l_1), harmonics(rule.points, l_2)
+        scales = np.concatenate([np.full(irrep.dim, plan._scales[irrep]) for irrep in plan._outputs])
+        self.projection = (harmonics(rule.points, l_3).T * rule.weights) * scales[:, None]
+
+    def __call__(
+        self, weights: list[jax.Array], feats: jax.Array, edge_attrs: jax.Array, senders: jax.Array, receivers: jax.Array
+    ) -> jax.Array:
+        dtype, num_factors = feats.dtype, len(self.plan.irreps_node) - 1
+        factors = [jnp.ones(()), *(in_blocks(weight)[:, :, None] for weight in weights[:num_factors])]
+        signal, edge_filter = 0.0, 0.0
+        for irrep, rows, factor in zip(self.plan.irreps_node, self.plan.irreps_node.slices(), factors):
+            at_nodes = jnp.einsum("pl,lnk->pnk", self.values[:, irrep.ir.l**2 : (irrep.ir.l + 1) ** 2].astype(dtype), feats[rows])
+            signal += factor * gather_blocks(at_nodes, senders)
+        for irrep, rows, weight in zip(self.plan.irreps_edge, self.plan.irreps_edge.slices(), weights[num_factors:]):
+            at_edges = edge_attrs[:, rows] @ self.filters[:, irrep.ir.l**2 : (irrep.ir.l + 1) ** 2].T.astype(dtype)
+            edge_filter += in_blocks(at_edges)[..., None] * in_blocks(weight)[:, :, None]
+        summed = jax.ops.segment_sum((signal * edge_filter).sum(1), receivers[::EDGE_BLOCK], feats.shape[1], indices_are_sorted=True)
+        return jnp.einsum("mp,npk->mnk", self.projection.astype(dtype), summed)
+
+
 def main() -> None:
     options = _parser().parse_args()
-    irreps_in, irreps_out = e3nn.s2_irreps(options.l_max), e3nn.Irreps(options.hidden_irreps)
-    rng = np.random.default_rng(0)
-    shape = irreps_in, irreps_out, options.correlation
-    pointwise: dict[str, Form] = {
-        "sphere: smallest rule, dense (spherical_grid)": PointwisePowers(SphereSampler(), *shape),
-        "sphere: product grid, dense": PointwisePowers(ProductGridSampler(), *shape),
-        "sphere: product grid, separable": Separable(*shape),
-        "torus: half of it, dense (gaunt)": PointwisePowers(TorusSampler(), *shape),
-        "Fourier: FFT": Fourier(*shape, "fft"),
-        "Fourier: FFT, back to harmonics each time": Fourier(*shape, "fft", returns=True),
-        "Fourier: direct convolution": Fourier(*shape, "direct"),
-    }
-    others = {name: build_tensor_products(TensorProductConfig(name, name)).product_basis.product_basis(*shape) for name in options.products}
-    num_weights = {name: next(iter(pointwise.values())).num_weights for name in pointwise} | {n: p.num_weights for n, p in others.items()}
-    forms = pointwise | others
-    feats = jnp.asarray(rng.normal(size=(irreps_in.dim, options.nodes, options.channels)), jnp.float32)
-    species = jnp.asarray(rng.integers(0, 4, options.nodes))
-    weights = {name: jnp.asarray(rng.normal(size=(n, 4, options.channels)), jnp.float32) for name, n in num_weights.items()}
-    _check_equality({name: pointwise[name] for name in pointwise}, next(iter(weights.values())), feats, species)
+    sizes = e3nn.s2_irreps(options.l_max), e3nn.Irreps(options.hidden_irreps)
+    make = {"interaction": _interactions, "product_basis": _product_bases}[options.site]
+    same, others, arguments = make(options, *sizes)
+    _check_equality(same, arguments)
+    forms = same | others
     print(json.dumps(describe(jax.devices()[0], "float32")))
-    seconds = {name: {kind: [] for kind in ("value", "gradient", "second")} for name in forms}
-    compiled = {name: _compile(form, weights[name], feats, species) for name, form in forms.items()}
-    for _ in range(options.rounds):
+    seconds = {name: {kind: [] for kind in ("value", "gradient", "training")} for name in forms}
+    compiled = {name: _compile(form, *arguments(form)) for name, form in forms.items()}
+    for _ in range(options.rounds + 1):
         for name, functions in compiled.items():
             for kind, function in functions.items():
                 start = time.perf_counter()
-                jax.block_until_ready(function(weights[name], feats))
+                jax.block_until_ready(function(*arguments(forms[name])[:2]))
                 seconds[name][kind].append(time.perf_counter() - start)
     print(f"{'ms, median of ' + str(options.rounds):48} {'value':>8} {'gradient':>8} {'training':>8}   ratio")
-    first = np.median(seconds[next(iter(forms))]["second"])
-    for name, kinds in seconds.items():
-        medians = [1000 * np.median(values[1:]) for values in kinds.values()]
-        print(f"{name:48} {medians[0]:8.2f} {medians[1]:8.2f} {medians[2]:8.2f} {medians[2] / first / 1000:7.1f}")
+    medians = {name: [1000 * np.median(values[1:]) for values in kinds.values()] for name, kinds in seconds.items()}
+    for name, (value, gradient, training) in medians.items():
+        print(f"{name:48} {value:8.2f} {gradient:8.2f} {training:8.2f} {training / next(iter(medians.values()))[2]:7.1f}")
+
+
+def _product_bases(options: argparse.Namespace, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps) -> Case:
+    shape = irreps_in, irreps_out, options.correlation
+    grid = PointwisePowers(SphereSampler(), *shape)
+    same = {
+        "sphere: smallest rule, dense (spherical_grid)": grid,
+        "sphere: product grid, dense": PointwisePowers(ProductGridSampler(), *shape),
+        "sphere: product grid, separable": Separable(*shape),
+        "torus: half of it, dense (gaunt)": PointwisePowers(TorusSampler(), *shape),
+        "Fourier: FFTs of real samples": Fourier(*shape, "fft"),
+        "Fourier: FFTs as published": Fourier(*shape, "published"),
+        "Fourier: direct convolution": Fourier(*shape, "direct"),
+    }
+    others = {name: build_tensor_products(TensorProductConfig(name, name)).product_basis.product_basis(*shape) for name in options.products}
+    rng = np.random.default_rng(0)
+    feats = jnp.asarray(rng.normal(size=(irreps_in.dim, options.nodes, options.channels)), jnp.float32)
+    species = jnp.asarray(rng.integers(0, 4, options.nodes))
+    weights = {
+        form: jnp.asarray(rng.normal(size=(plan.num_weights, 4, options.channels)), jnp.float32)
+        for form, plan in [(form, grid) for form in same.values()] + [(plan, plan) for plan in others.values()]
+    }
+    weights |= dict.fromkeys(same.values(), weights[grid])
+    return same, others, lambda form: (weights[form], feats, species)
+
+
+def _interactions(options: argparse.Namespace, harmonic_irreps: e3nn.Irreps, irreps_node: e3nn.Irreps) -> Case:
+    def plan(name: str) -> InteractionPlan:
+        products = build_tensor_products(TensorProductConfig(name, name))
+        return products.interaction.interaction(irreps_node, harmonic_irreps, harmonic_irreps)
+
+    grid = plan("spherical_grid")
+    same = {"sum over edges first (spherical_grid)": grid, "edge by edge on the sphere": EdgesOnTheSphere(grid)}
+    others = {name: plan(name) for name in options.products}
+    rng = np.random.default_rng(0)
+    receivers = np.repeat(np.arange(options.nodes), 3 * EDGE_BLOCK)
+    harmonic_values = jnp.asarray(rng.normal(size=(len(receivers), harmonic_irreps.dim)), jnp.float32)
+    feats = jnp.asarray(rng.normal(size=(irreps_node.dim, options.nodes, options.channels)), jnp.float32)
+    graph = harmonic_values, jnp.asarray(rng.integers(0, options.nodes, len(receivers))), jnp.asarray(receivers)
+    count = {form: grid.num_weights for form in same.values()} | {form: form.num_weights for form in others.values()}
+    most = [jnp.asarray(rng.normal(size=(len(receivers), options.channels)), jnp.float32) for _ in range(max(count.values()))]
+    return same, others, lambda form: (most[: count[form]], feats, *graph)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--site", choices=("product_basis", "interaction"), default="product_basis")
     parser.add_argument("--l-max", type=int, default=3)
     parser.add_argument("--correlation", type=int, default=3)
     parser.add_argument("--hidden-irreps", default="0e+1o")
@@ -197,8 +284,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_equality(forms: dict[str, Form], weights: jax.Array, feats: jax.Array, species: jax.Array) -> None:
-    values = {name: np.asarray(jax.jit(form.__call__)(weights, feats, species)) for name, form in forms.items()}
+def _check_equality(forms: dict[str, Form], arguments: Callable[[Form], tuple]) -> None:
+    values = {name: np.asarray(jax.jit(form.__call__)(*arguments(form))) for name, form in forms.items()}
     reference = next(iter(values.values()))
     for name, value in values.items():
         error = np.abs(value - reference).max() / np.abs(reference).max()
@@ -206,17 +293,18 @@ def _check_equality(forms: dict[str, Form], weights: jax.Array, feats: jax.Array
             raise SystemExit(f"{name} is another map: it differs by {error:.1e}")
 
 
-def _compile(form: Form, weights: jax.Array, feats: jax.Array, species: jax.Array) -> dict[str, Callable]:
+def _compile(form: Form, weights: Any, feats: jax.Array, *rest: jax.Array) -> dict[str, Callable]:
     """Value, gradient, and gradient of a projection of the gradient, with respect to weights and features."""
-    probe = jnp.asarray(np.random.default_rng(1).normal(size=jax.eval_shape(form, weights, feats, species).shape), feats.dtype)
+    shape = jax.eval_shape(lambda w, f: form(w, f, *rest), weights, feats).shape
+    probe = jnp.asarray(np.random.default_rng(1).normal(size=shape), feats.dtype)
 
-    def projected(weights: jax.Array, feats: jax.Array) -> jax.Array:
-        return jnp.sum(probe * form(weights, feats, species))
+    def projected(weights: Any, feats: jax.Array) -> jax.Array:
+        return jnp.sum(probe * form(weights, feats, *rest))
 
-    def slope(weights: jax.Array, feats: jax.Array) -> jax.Array:
+    def slope(weights: Any, feats: jax.Array) -> jax.Array:
         return jnp.sum(jax.grad(projected, 1)(weights, feats) * feats[::-1]) + projected(weights, feats)
 
-    functions = {"value": lambda w, f: form(w, f, species), "gradient": jax.grad(projected, 1), "second": jax.grad(slope, (0, 1))}
+    functions = {"value": lambda w, f: form(w, f, *rest), "gradient": jax.grad(projected, 1), "training": jax.grad(slope, (0, 1))}
     return {kind: jax.jit(function) for kind, function in functions.items()}
 
 

@@ -96,8 +96,7 @@ SMALL = [(l_max, correlation) for l_max in (1, 2, 3) for correlation in (1, 2, 3
 @pytest.mark.parametrize("l_max, correlation", [*SMALL, pytest.param(3, 4, marks=pytest.mark.slow)])
 def test_product_basis_is_cg_with_its_coordinates(products, l_max, correlation):
     harmonics = e3nn.s2_irreps(l_max)
-    # Vectors at the highest order are a matter of size only; they are there at l_max 2.
-    hidden = e3nn.Irreps("0e" if (l_max, correlation) == (3, 4) else "0e+1o" if l_max * correlation == 1 else "0e+1o+2e")
+    hidden = e3nn.Irreps("0e+1o" if (l_max, correlation) in [(1, 1), (3, 4)] else "0e+1o+2e")
     plan = products.product_basis.product_basis(harmonics, hidden, correlation)
     reference = CG().product_basis(harmonics, hidden, correlation)
     rng = np.random.default_rng(0)
@@ -109,6 +108,14 @@ def test_product_basis_is_cg_with_its_coordinates(products, l_max, correlation):
         _derivatives(lambda feats: plan(weights, feats, SPECIES), (feats,)),
         _derivatives(lambda feats: reference(coordinates, feats, SPECIES), (feats,)),
     )
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "rank" not in case.id])
+def test_every_weight_belongs_to_a_vector_of_size_one(case):
+    """As `cg`'s do, so that all products start and train at the same scale. With a rank above one the weights multiply each other."""
+    plan = build(case.values[0]).product_basis.product_basis(e3nn.s2_irreps(3), e3nn.Irreps("0e+1o"), 3)
+    vectors = plan.coefficients(np.eye(plan.num_weights))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), 1, rtol=1e-12)
 
 
 @pytest.mark.parametrize("hidden", ["0e+1o+1e", "0e+2o"])

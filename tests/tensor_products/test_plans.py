@@ -165,6 +165,29 @@ def test_plans_keep_the_dtype(interaction, product_basis, edges, nodes, dtype):
     assert message.dtype == dtype
 
 
+def test_second_derivatives_in_float32_are_those_of_float64(interaction, product_basis, edges, nodes):
+    def of_the_basis(weights: jax.Array, feats: jax.Array) -> list[jax.Array]:
+        def value(weights: jax.Array, feats: jax.Array) -> jax.Array:
+            return jnp.sum(jnp.sin(product_basis(weights, feats, SPECIES)))
+
+        return jax.grad(lambda *arguments: jnp.sum(jax.grad(value, 1)(*arguments) ** 2), (0, 1))(weights, feats)
+
+    def of_the_interaction(weights: jax.Array, feats: jax.Array) -> list[jax.Array]:
+        harmonics = jnp.asarray(edges.edge_attrs, feats.dtype)
+
+        def message(weights: jax.Array, feats: jax.Array) -> jax.Array:
+            return jnp.sum(jnp.sin(interaction(list(weights), feats, harmonics, edges.senders, edges.receivers)))
+
+        return jax.grad(lambda *arguments: jnp.sum(jax.grad(message, 1)(*arguments) ** 2), (0, 1))(weights, feats)
+
+    for function, arguments in ((of_the_basis, nodes), (of_the_interaction, (np.stack(edges.weights), edges.node_feats))):
+        double = jax.jit(function)(*arguments)
+        single = jax.jit(function)(*(np.asarray(argument, np.float32) for argument in arguments))
+        for here, there in zip(single, double, strict=True):
+            assert here.dtype == np.float32
+            np.testing.assert_allclose(here, there, rtol=0, atol=1e-4 * np.abs(there).max())
+
+
 def test_equal_plans_hash_equally(tensor_products):
     for plan in (
         lambda: tensor_products.interaction.interaction(HIDDEN, HARMONICS, HARMONICS),
@@ -195,19 +218,21 @@ def test_plans_say_what_they_have(interaction, product_basis):
     assert {path.out for path in product_basis.paths()} == set(product_basis.reached()) == {irrep.ir for irrep in HIDDEN}
 
 
-def test_counted_operations_are_those_that_xla_counts(interaction, product_basis):
+def test_counted_operations_and_bytes_are_those_that_xla_counts(interaction, product_basis):
     # XLA counts what it makes of the program: a fused product may be computed twice, an addition of zero not at all.
     num_nodes, num_edges, channels = 64, 64 * EDGE_BLOCK, 16
     weights, feats = jnp.ones((product_basis.num_weights, 3, channels)), jnp.ones((HARMONICS.dim, num_nodes, channels))
     species = jnp.zeros(num_nodes, jnp.int32)
-    counted = jax.jit(product_basis.__call__).lower(weights, feats, species).compile().cost_analysis()["flops"]
-    assert 0.5 < product_basis.flops(num_nodes, channels) / counted < 1.5
+    counted = jax.jit(product_basis.__call__).lower(weights, feats, species).compile().cost_analysis()
+    assert 0.5 < product_basis.flops(num_nodes, channels) / counted["flops"] < 1.5
+    assert 0.2 < product_basis.bytes(num_nodes, channels, itemsize=8) / counted["bytes accessed"] < 2
 
     receivers = jnp.repeat(jnp.arange(num_nodes), EDGE_BLOCK)
     weights = [jnp.ones((num_edges, channels))] * interaction.num_weights
     arguments = (weights, jnp.ones((HIDDEN.dim, num_nodes, channels)), jnp.ones((num_edges, HARMONICS.dim)), receivers, receivers)
-    counted = jax.jit(interaction.__call__).lower(*arguments).compile().cost_analysis()["flops"]
-    assert 0.5 < interaction.flops(num_edges, num_nodes, channels) / counted < 1.5
+    counted = jax.jit(interaction.__call__).lower(*arguments).compile().cost_analysis()
+    assert 0.5 < interaction.flops(num_edges, num_nodes, channels) / counted["flops"] < 1.5
+    assert 0.2 < interaction.bytes(num_edges, num_nodes, channels, itemsize=8) / counted["bytes accessed"] < 2
 
 
 def test_counts_grow_with_the_size(interaction, product_basis):

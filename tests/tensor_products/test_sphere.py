@@ -6,7 +6,7 @@ import pytest
 
 from mace_tp.tensor_products.gaunt import TorusSampler
 from mace_tp.tensor_products.pointwise import PointwisePowers, Sampler
-from mace_tp.tensor_products.sphere import Quadrature, harmonics, product_grid, quadrature, rotational_derivatives
+from mace_tp.tensor_products.sphere import Quadrature, from_angles, harmonics, product_grid, quadrature, rotational_derivatives
 from mace_tp.tensor_products.spherical_grid import SphereSampler
 
 
@@ -49,9 +49,24 @@ def _error(rule: Quadrature, degree: int) -> float:
     return np.abs(rule.weights @ harmonics(rule.points, degree) - np.eye((degree + 1) ** 2)[0]).max()
 
 
+def _grid(num_theta: int, num_phi: int) -> Quadrature:
+    """Gauss-Legendre nodes times equal steps."""
+    nodes, weights = np.polynomial.legendre.leggauss(num_theta)
+    points = from_angles(np.arccos(nodes)[:, None], 2 * np.pi * np.arange(num_phi) / num_phi)
+    return Quadrature(points.reshape(-1, 3), np.repeat(weights / 2, num_phi) / num_phi)
+
+
+@pytest.mark.parametrize("degree", range(2, 31))
+def test_product_grid_with_one_node_less_in_either_angle_is_not_exact(degree):
+    num_theta, num_phi = degree // 2 + 1, degree + 1
+    assert _error(_grid(num_theta, num_phi), degree) < 1e-12
+    assert _error(_grid(num_theta - 1, num_phi), degree) > 1e-2
+    assert _error(_grid(num_theta, num_phi - 1), degree) > 1e-2
+
+
 @pytest.mark.parametrize("degree", range(31))
 def test_rules_are_exact_up_to_their_degree(degree):
-    assert _error(product_grid(degree), degree) < 1e-12 and _error(product_grid(degree), degree + 2) > 1e-2
+    assert _error(product_grid(degree), degree) < 1e-12 and _error(product_grid(degree), degree + 1) > 1e-2
     assert _error(quadrature(degree), degree) < 1e-12
     assert quadrature(degree).weights.min() > 0
     assert len(quadrature(degree).weights) <= len(product_grid(degree).weights) == (degree // 2 + 1) * (degree + 1)
@@ -65,27 +80,32 @@ def _projected_power(sampler: Sampler, l_in: int, l_out: int, order: int) -> np.
     return samples.projection @ (samples.values @ np.random.default_rng(0).normal(size=((l_in + 1) ** 2, 3))) ** order
 
 
+def _next_coarser(sampler: type[Sampler], l_in: int, l_out: int, order: int) -> Sampler:
+    """With the next smaller number of points: one step less on the torus, the rule before on the sphere."""
+    num_points = len(sampler().samples(l_in, l_out, order).values)
+    return next(s for s in map(sampler, range(-1, -5, -1)) if len(s.samples(l_in, l_out, order).values) < num_points)
+
+
 @pytest.mark.parametrize("l_in, l_out, order", SIZES)
 @pytest.mark.parametrize("sampler", [SphereSampler, TorusSampler])
-def test_powers_are_exact_and_those_of_a_coarser_rule_are_not(sampler, l_in, l_out, order):
+def test_powers_are_exact_and_those_of_the_next_coarser_rule_are_not(sampler, l_in, l_out, order):
     expected = _projected_power(SphereSampler(excess=9), l_in, l_out, order)
     np.testing.assert_allclose(_projected_power(sampler(), l_in, l_out, order), expected, atol=1e-12 * np.abs(expected).max())
-    # Lebedev's rules have odd degrees, so that one degree less may be the same rule.
-    coarser = _projected_power(sampler(excess=-2), l_in, l_out, order)
+    coarser = _projected_power(_next_coarser(sampler, l_in, l_out, order), l_in, l_out, order)
     assert np.abs(coarser - expected).max() > 1e-3 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("sampler", [SphereSampler, TorusSampler])
-def test_a_rule_that_is_too_coarse_does_not_commute_with_rotations(sampler, matrix):
+def test_the_next_coarser_rule_does_not_commute_with_rotations(sampler, matrix):
     irreps_in, irreps_out = e3nn.s2_irreps(2), e3nn.Irreps("0e+1o")
-    weights, feats = np.ones((7, 1, 1)), np.random.default_rng(0).normal(size=(9, 3, 1))
+    feats, species = np.random.default_rng(0).normal(size=(9, 3, 1)), np.zeros(3, int)
     turn, turn_out = (np.array(irreps.D_from_matrix(matrix)) for irreps in (irreps_in, irreps_out))
     errors = []
-    for excess in (0, -2):
-        plan = PointwisePowers(sampler(excess), irreps_in, irreps_out, correlation=3)
-        before = plan(weights[: plan.num_weights], np.tensordot(turn, feats, axes=1), np.zeros(3, int))
-        after = np.tensordot(turn_out, plan(weights[: plan.num_weights], feats, np.zeros(3, int)), axes=1)
+    for chosen in (sampler(), _next_coarser(sampler, 2, 1, 3)):
+        plan = PointwisePowers(chosen, irreps_in, irreps_out, correlation=3)
+        weights = np.ones((plan.num_weights, 1, 1))
+        before = plan(weights, np.tensordot(turn, feats, axes=1), species)
+        after = np.tensordot(turn_out, plan(weights, feats, species), axes=1)
         errors.append(np.abs(before - after).max())
     assert errors[0] < 1e-10
-    # A rule that contains with each point its opposite commutes with the inversion, however coarse.
     assert errors[1] > 1e-3
