@@ -32,8 +32,8 @@ from mace_tp.tensor_products.sphere import from_angles, harmonics, product_grid,
 from mace_tp.tensor_products.spherical_grid import SphereSampler
 
 Form = Callable[..., jax.Array]
-# Forms that are one map, others, and the arguments of a form: weights, features, and what is not differentiated.
-Case = tuple[dict[str, Form], dict[str, Form], Callable[[Form], tuple]]
+# Forms that are one map, others, the arguments of a form (its weights first), and which of them depend on positions.
+Case = tuple[dict[str, Form], dict[str, Form], Callable[[Form], tuple], tuple[int, ...]]
 
 
 class ProductGridSampler(Sampler):
@@ -211,17 +211,17 @@ def main() -> None:
     options = _parser().parse_args()
     sizes = e3nn.s2_irreps(options.l_max), e3nn.Irreps(options.hidden_irreps)
     make = {"interaction": _interactions, "product_basis": _product_bases}[options.site]
-    same, others, arguments = make(options, *sizes)
+    same, others, arguments, differentiated = make(options, *sizes)
     _check_equality(same, arguments)
     forms = same | others
     print(json.dumps(describe(jax.devices()[0], "float32")))
     seconds = {name: {kind: [] for kind in ("value", "gradient", "training")} for name in forms}
-    compiled = {name: _compile(form, *arguments(form)) for name, form in forms.items()}
+    compiled = {name: _compile(form, differentiated, arguments(form)) for name, form in forms.items()}
     for _ in range(options.rounds + 1):
         for name, functions in compiled.items():
             for kind, function in functions.items():
                 start = time.perf_counter()
-                jax.block_until_ready(function(*arguments(forms[name])[:2]))
+                jax.block_until_ready(function(*arguments(forms[name])))
                 seconds[name][kind].append(time.perf_counter() - start)
     print(f"{'ms, median of ' + str(options.rounds):48} {'value':>8} {'gradient':>8} {'training':>8}   ratio")
     medians = {name: [1000 * np.median(values[1:]) for values in kinds.values()] for name, kinds in seconds.items()}
@@ -250,7 +250,7 @@ def _product_bases(options: argparse.Namespace, irreps_in: e3nn.Irreps, irreps_o
         for form, plan in [(form, grid) for form in same.values()] + [(plan, plan) for plan in others.values()]
     }
     weights |= dict.fromkeys(same.values(), weights[grid])
-    return same, others, lambda form: (weights[form], feats, species)
+    return same, others, lambda form: (weights[form], feats, species), (1,)
 
 
 def _interactions(options: argparse.Namespace, harmonic_irreps: e3nn.Irreps, irreps_node: e3nn.Irreps) -> Case:
@@ -268,7 +268,8 @@ def _interactions(options: argparse.Namespace, harmonic_irreps: e3nn.Irreps, irr
     graph = harmonic_values, jnp.asarray(rng.integers(0, options.nodes, len(receivers))), jnp.asarray(receivers)
     count = {form: grid.num_weights for form in same.values()} | {form: form.num_weights for form in others.values()}
     most = [jnp.asarray(rng.normal(size=(len(receivers), options.channels)), jnp.float32) for _ in range(max(count.values()))]
-    return same, others, lambda form: (most[: count[form]], feats, *graph)
+    # Radial weights, features and harmonics all depend on positions.
+    return same, others, lambda form: (most[: count[form]], feats, *graph), (0, 1, 2)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -293,18 +294,22 @@ def _check_equality(forms: dict[str, Form], arguments: Callable[[Form], tuple]) 
             raise SystemExit(f"{name} is another map: it differs by {error:.1e}")
 
 
-def _compile(form: Form, weights: Any, feats: jax.Array, *rest: jax.Array) -> dict[str, Callable]:
-    """Value, gradient, and gradient of a projection of the gradient, with respect to weights and features."""
-    shape = jax.eval_shape(lambda w, f: form(w, f, *rest), weights, feats).shape
-    probe = jnp.asarray(np.random.default_rng(1).normal(size=shape), feats.dtype)
+def _compile(form: Form, differentiated: tuple[int, ...], arguments: tuple) -> dict[str, Callable]:
+    """Value, gradient with respect to what depends on positions, and gradient of a projection of that with respect to weights and all."""
+    shape = jax.eval_shape(form, *arguments).shape
+    probe = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
 
-    def projected(weights: Any, feats: jax.Array) -> jax.Array:
-        return jnp.sum(probe * form(weights, feats, *rest))
+    def projected(*arguments: Any) -> jax.Array:
+        return jnp.sum(probe * form(*arguments))
 
-    def slope(weights: Any, feats: jax.Array) -> jax.Array:
-        return jnp.sum(jax.grad(projected, 1)(weights, feats) * feats[::-1]) + projected(weights, feats)
+    def slope(*arguments: Any) -> jax.Array:
+        gradients = jax.grad(projected, differentiated)(*arguments)
+        factors = [arguments[i] for i in differentiated]
+        products = jax.tree.map(lambda gradient, factor: jnp.sum(gradient * factor[::-1]), gradients, tuple(factors))
+        return jax.tree.reduce(jnp.add, products) + projected(*arguments)
 
-    functions = {"value": lambda w, f: form(w, f, *rest), "gradient": jax.grad(projected, 1), "training": jax.grad(slope, (0, 1))}
+    everything = tuple(sorted({0, *differentiated}))
+    functions = {"value": form.__call__, "gradient": jax.grad(projected, differentiated), "training": jax.grad(slope, everything)}
     return {kind: jax.jit(function) for kind, function in functions.items()}
 
 
