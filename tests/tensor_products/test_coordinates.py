@@ -50,20 +50,28 @@ def _assert_equal(actual: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 
 def _as_cg(plan: InteractionPlan, weights: np.ndarray, edges) -> Callable[..., jax.Array]:
-    """The plan's function, as `cg` with the plan's coordinates: each copy of an output is the sum of the paths that belong to it."""
+    """The plan's function, as `cg` with the plan's coordinates: each copy of an output is the sum of the paths that it has."""
     reference = CG().interaction(plan.irreps_node, plan.irreps_edge, plan.irreps_keep)
     coordinates, paths = plan.coefficients(weights), plan.paths()
-    owner = np.argmax(np.abs(coordinates).max(axis=(2, 3)), axis=0)
-    full = np.zeros((reference.num_weights, *weights.shape[1:]))
-    full[[reference.paths().index(path) for path in paths]] = coordinates[owner, np.arange(len(paths))]
-    coordinates[owner, np.arange(len(paths))] = 0
-    assert not coordinates.any(), "a path belongs to one copy"
+    positions = [reference.paths().index(path) for path in paths]
     starts = np.cumsum([0] + [path.out.dim for path in reference.paths()])
+    copies = [irrep.ir for irrep in plan.irreps_out for _ in range(irrep.mul)]
+    has_path = coordinates.any(axis=(2, 3))
+    groups: list[list[int]] = []  # of copies that share no path, so that one evaluation of `cg` gives them all
+    for copy in range(len(copies)):
+        group = next((group for group in groups if not (has_path[group].any(axis=0) & has_path[copy]).any()), None)
+        groups.append([copy]) if group is None else group.append(copy)
 
     def function(node_feats: jax.Array, edge_attrs: jax.Array) -> jax.Array:
-        message = reference(list(full), node_feats, edge_attrs, edges.senders, edges.receivers)
-        parts = [message[starts[reference.paths().index(path)] :][: path.out.dim] for path in paths]
-        return jnp.concatenate([sum(parts[i] for i in np.flatnonzero(owner == copy)) for copy in range(len(coordinates))])
+        outputs = {}
+        for group in groups:
+            full = np.zeros((reference.num_weights, *weights.shape[1:]))
+            full[positions] = coordinates[group].sum(axis=0)
+            message = reference(list(full), node_feats, edge_attrs, edges.senders, edges.receivers)
+            for copy in group:
+                own = [position for position, path_is_here in zip(positions, has_path[copy]) if path_is_here]
+                outputs[copy] = sum(message[starts[position] : starts[position + 1]] for position in own)
+        return jnp.concatenate([outputs[copy] for copy in range(len(copies))])
 
     return function
 
@@ -113,7 +121,7 @@ def test_product_basis_is_cg_with_its_coordinates(products, l_max, correlation):
 @pytest.mark.parametrize("case", [case for case in CASES if "rank" not in case.id])
 def test_every_weight_belongs_to_a_vector_of_size_one(case):
     """As `cg`'s do, so that all products start and train at the same scale. With a rank above one the weights multiply each other."""
-    plan = build(case.values[0]).product_basis.product_basis(e3nn.s2_irreps(3), e3nn.Irreps("0e+1o"), 3)
+    plan = build(case).product_basis.product_basis(e3nn.s2_irreps(3), e3nn.Irreps("0e+1o"), 3)
     vectors = plan.coefficients(np.eye(plan.num_weights))
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), 1, rtol=1e-12)
 
