@@ -1,4 +1,7 @@
-"""Every tensor product that has a YAML file, with its defaults and with every example of every option: what shared tests run over."""
+"""Every tensor product that has a YAML file, with its defaults and with every example of every option: what shared tests run over.
+
+Those with an option are in the slow set.
+"""
 
 import dataclasses
 import pathlib
@@ -26,7 +29,7 @@ def _cases() -> list[Any]:
         for option in dataclasses.fields(build(default).interaction):
             for value in option.metadata["examples"]:
                 case = {site: {**options, option.name: value} for site, options in default.items()}
-                cases.append(pytest.param(case, id=f"{path.stem}-{option.name}={value}"))
+                cases.append(pytest.param(case, id=f"{path.stem}-{option.name}={value}", marks=pytest.mark.slow))
     return cases
 
 

@@ -85,7 +85,7 @@ def _richest_plan(product: TensorProduct, harmonics: e3nn.Irreps) -> Interaction
         return product.interaction(e3nn.Irreps("0e+1o+2e"), harmonics, harmonics)
 
 
-@pytest.mark.parametrize("l_max", [1, 2, 3, 4])
+@pytest.mark.parametrize("l_max", [1, 2, 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_interaction_is_cg_with_its_coordinates(products, make_edges, l_max):
     plan = _richest_plan(products.interaction, e3nn.s2_irreps(l_max))
     edges = make_edges(plan.num_weights, plan.irreps_node, plan.irreps_edge, channels=1)
@@ -98,10 +98,14 @@ def test_interaction_is_cg_with_its_coordinates(products, make_edges, l_max):
     _assert_equal(_derivatives(function, arguments), _derivatives(_as_cg(plan, weights, edges), arguments))
 
 
-SMALL = [(l_max, correlation) for l_max in (1, 2, 3) for correlation in (1, 2, 3, 4) if (l_max, correlation) != (3, 4)]
+ORDERS = [
+    pytest.param(l_max, correlation, marks=[pytest.mark.slow] if l_max * correlation > 6 else [])
+    for l_max in (1, 2, 3)
+    for correlation in (1, 2, 3, 4)
+]
 
 
-@pytest.mark.parametrize("l_max, correlation", [*SMALL, pytest.param(3, 4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("l_max, correlation", ORDERS)
 def test_product_basis_is_cg_with_its_coordinates(products, l_max, correlation):
     harmonics = e3nn.s2_irreps(l_max)
     hidden = e3nn.Irreps("0e+1o" if (l_max, correlation) in [(1, 1), (3, 4)] else "0e+1o+2e")
