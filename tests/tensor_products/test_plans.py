@@ -226,14 +226,14 @@ def test_counted_operations_and_bytes_are_those_that_xla_counts(interaction, pro
     species = jnp.zeros(num_nodes, jnp.int32)
     counted = jax.jit(product_basis.__call__).lower(weights, feats, species).compile().cost_analysis()
     assert 0.5 < product_basis.flops(num_nodes, channels) / counted["flops"] < 1.5
-    assert 0.05 < product_basis.bytes(num_nodes, channels, itemsize=8) / counted["bytes accessed"] < 2
+    assert 0.03 < product_basis.bytes(num_nodes, channels, itemsize=8) / counted["bytes accessed"] < 2
 
     receivers = jnp.repeat(jnp.arange(num_nodes), EDGE_BLOCK)
     weights = [jnp.ones((num_edges, channels))] * interaction.num_weights
     arguments = (weights, jnp.ones((HIDDEN.dim, num_nodes, channels)), jnp.ones((num_edges, HARMONICS.dim)), receivers, receivers)
     counted = jax.jit(interaction.__call__).lower(*arguments).compile().cost_analysis()
     assert 0.5 < interaction.flops(num_edges, num_nodes, channels) / counted["flops"] < 1.5
-    assert 0.05 < interaction.bytes(num_edges, num_nodes, channels, itemsize=8) / counted["bytes accessed"] < 2
+    assert 0.03 < interaction.bytes(num_edges, num_nodes, channels, itemsize=8) / counted["bytes accessed"] < 2
 
 
 def test_counts_grow_with_the_size(interaction, product_basis):
