@@ -56,7 +56,7 @@ def potential(model, architecture) -> Callable[[GraphBatch], Prediction]:
 
 def test_prediction_is_not_trivial(batch, potential):
     prediction = potential(batch)
-    assert (np.abs(prediction.energy[:2]) > 0.1).all() and np.abs(prediction.forces[:7]).min() > 1e-4
+    assert (np.abs(prediction.energy[:2]) > 0.1).all() and np.abs(prediction.forces[:7]).min() > 1e-3
     assert np.abs(prediction.stress[1]).min() > 1e-5
 
 
@@ -168,8 +168,8 @@ def test_edge_fades_out_at_the_cutoff(make_batch, architecture, potential, dista
         assert abs(here.energy[0] - there.energy[0]) < 1e-9
         assert np.abs(here.forces - there.forces).max() < 1e-6
     else:
-        assert abs(here.energy[0] - there.energy[0]) > 1e-5
-        assert np.abs(here.forces - there.forces).max() > 1e-4
+        assert abs(here.energy[0] - there.energy[0]) > 1e-3
+        assert np.abs(here.forces - there.forces).max() > 1e-3
 
 
 def test_forces_do_not_jump_when_an_atom_crosses_the_cutoff(make_batch, architecture, potential):

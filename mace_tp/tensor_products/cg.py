@@ -11,7 +11,8 @@ import numpy as np
 
 from mace_tp.graph import EDGE_BLOCK
 from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, require_reached
-from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks, rows_of, sum_outer_products
+from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks, sum_outer_products
+from mace_tp.tensor_products.irreps import rows_of
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
 from mace_tp.tensor_products.table_map import table_map
 
@@ -78,7 +79,7 @@ class CGInteraction(InteractionPlan):
         for weight, path in zip(weights, self._paths, strict=True):
             weighted = sender_feats[:, :, node_rows[path.node]] * in_blocks(weight)[:, :, None]
             summed = sum_outer_products(harmonics[:, :, edge_rows[path.edge]], weighted, receivers, node_feats.shape[1])
-            outputs.append(jnp.einsum("ijm,njik->mnk", _coupling(path).astype(summed.dtype), summed))
+            outputs.append(jnp.einsum("ijm,njik->mnk", path_coupling(path).astype(summed.dtype), summed))
         return jnp.concatenate(outputs)
 
     def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
@@ -95,7 +96,7 @@ class CGInteraction(InteractionPlan):
         return itemsize * (num_edges * per_edge + num_edges // EDGE_BLOCK * 2 * outer * channels + num_nodes * per_node)
 
 
-def _coupling(path: Path) -> np.ndarray:
+def path_coupling(path: Path) -> np.ndarray:
     """C[l1, l2, l3] in component normalisation: an output component has unit variance for unit-variance inputs."""
     return np.sqrt(path.out.dim) * clebsch_gordan(path.node.l, path.edge.l, path.out.l)
 

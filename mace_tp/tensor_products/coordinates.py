@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import e3nn_jax as e3nn
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from mace_tp.tensor_products.base import ProductBasisPlan
 from mace_tp.tensor_products.symmetric_basis import all_monomials, clebsch_gordan, monomial_positions, multiplicity, symmetric_basis
 
+# What a weight of a product basis multiplies: its order, its output irrep, and whatever else tells it from the others.
+Term = tuple[Any, ...]
 # Factor relative to C[l1, l2, l3] with which a product couples two irreps to a third; zero where it does not.
 CouplingLaw = Callable[[e3nn.Irrep, e3nn.Irrep, e3nn.Irrep], float]
 
@@ -42,6 +45,17 @@ def coordinates(polynomials: np.ndarray, irreps_in: e3nn.Irreps, irrep_out: e3nn
     used = monomial_positions(irreps_in.dim, order, basis.monomials)
     weights = np.array([1 / multiplicity(monomial) for monomial in basis.monomials.tolist()])
     return np.einsum("emi,mi,i->e", basis.table, polynomials[:, used], weights) / irrep_out.dim
+
+
+def normalizations(terms: Mapping[Term, np.ndarray], irreps_in: e3nn.Irreps) -> dict[Term, float]:
+    """What makes each term of size one, as `cg`'s couplings are; a term is (order, irrep, ...) with its polynomials."""
+    return {term: 1 / size(polynomials, irreps_in.dim, term[0]) for term, polynomials in terms.items()}
+
+
+def unit_coordinates(terms: Mapping[Term, np.ndarray], irreps_in: e3nn.Irreps) -> dict[Term, np.ndarray]:
+    """Coordinates [couplings] of each term, normalized."""
+    norms = normalizations(terms, irreps_in)
+    return {term: norms[term] * coordinates(polynomials, irreps_in, term[1], term[0]) for term, polynomials in terms.items()}
 
 
 def start_scale(order: int) -> float:

@@ -32,7 +32,7 @@ def bracket_coupling(l1: int, l2: int, l3: int) -> float:
 def matrix_coupling(degree: int, l1: int, l2: int, l3: int) -> float:
     """tr(M_l1 M_l2 M_l3ᵀ) = g C for matrices M_l = sqrt(2l+1) C[s, s, l] of unit norm: (-1)^l3 sqrt(Π (2l+1)) {l1 l2 l3; s s s}.
 
-    Source: product of tensor operators, Varshalovich et al. 1988, 2.4.2; in an O(3)-aware layer, Unke & Maennel 2024 (E3x).
+    The trace of three tensor operators; the table of the product is held to it in `tests/tensor_products/test_couplings.py`.
     """
     return (-1) ** l3 * _root_of_dimensions(l1, l2, l3) * _six_j(l1, l2, l3, degree)
 

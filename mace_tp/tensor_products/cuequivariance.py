@@ -22,9 +22,9 @@ from jax.interpreters import partial_eval
 
 from mace_tp.errors import InputError
 from mace_tp.tensor_products.base import TensorProduct, require_reached
-from mace_tp.tensor_products.cg import CGInteraction, CGProductBasis
-from mace_tp.tensor_products.edge_sums import rows_of
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
+from mace_tp.tensor_products.cg import CGInteraction, CGProductBasis, path_coupling
+from mace_tp.tensor_products.irreps import rows_of
+from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class CuequivarianceInteraction(CGInteraction):
         node_rows, edge_rows = rows_of(self.irreps_node), rows_of(self.irreps_edge)
         segments, coefficients, row = [], [], 0
         for weight, path in enumerate(self.paths()):
-            table = np.sqrt(path.out.dim) * clebsch_gordan(path.node.l, path.edge.l, path.out.l)[None]
+            table = path_coupling(path)[None]
             segments.append(np.argwhere(table) + [weight, node_rows[path.node].start, edge_rows[path.edge].start, row])
             coefficients.append(table[np.nonzero(table)])
             row += path.out.dim

@@ -5,7 +5,6 @@ receiver's edges may come first: Σ_e Y_e ⊗ (w_e h_e) is a small matrix produc
 itself then runs over nodes, of which there are many times fewer.
 """
 
-import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 
@@ -34,8 +33,3 @@ def sum_outer_products(harmonics: jax.Array, feats: jax.Array, receivers: jax.Ar
     summed = jnp.einsum("bej,bex->bjx", harmonics, feats.reshape(*feats.shape[:2], -1))
     summed = jax.ops.segment_sum(summed.reshape(summed.shape[0], -1), receivers[::EDGE_BLOCK], num_nodes, indices_are_sorted=True)
     return summed.reshape(num_nodes, harmonics.shape[-1], *feats.shape[2:])
-
-
-def rows_of(irreps: e3nn.Irreps) -> dict[e3nn.Irrep, slice]:
-    """Where each irrep, of multiplicity one, lies."""
-    return {irrep.ir: rows for irrep, rows in zip(irreps, irreps.slices())}

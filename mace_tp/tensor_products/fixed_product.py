@@ -13,7 +13,8 @@ import numpy as np
 from mace_tp.graph import EDGE_BLOCK
 from mace_tp.tensor_products.base import InteractionPlan, Path, TensorProduct, UnreachableIrrep
 from mace_tp.tensor_products.cg import CGInteraction
-from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks, rows_of, sum_outer_products
+from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks, sum_outer_products
+from mace_tp.tensor_products.irreps import rows_of
 
 # A coupling smaller than this is zero: couplings are sums of a few terms of order one.
 ZERO = 1e-10
@@ -52,9 +53,9 @@ class DegreeWeighted(InteractionPlan):
     `rank` copies, too: a radial weight there would need a sum over edges for every path, as in `cg`, where here one for every degree
     of the harmonics is enough. Weights are ordered by r; for each the degrees of the node without the first, those of the harmonics.
 
-    P acts on the sums over edges, as the table that it is for these irreps: at 16 times fewer nodes than edges it costs next to nothing
-    in any form (`scripts/benchmark_transforms.py`). Every output component has unit variance for independent factors and weights of
-    unit variance.
+    P acts on the sums over edges, at the nodes, as the table that it is for these irreps; edge by edge on the sphere the interaction
+    takes several times as long (`scripts/benchmark_transforms.py --site interaction`). Every output component has unit variance for
+    independent factors and weights of unit variance.
     """
 
     product: FixedProduct

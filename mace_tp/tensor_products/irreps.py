@@ -1,7 +1,12 @@
-"""Irreps as components of functions on the sphere."""
+"""Where irreps lie among components, and irreps as components of functions on the sphere."""
 
 import e3nn_jax as e3nn
 import numpy as np
+
+
+def rows_of(irreps: e3nn.Irreps) -> dict[e3nn.Irrep, slice]:
+    """Where each irrep, of multiplicity one, lies."""
+    return {irrep.ir: rows for irrep, rows in zip(irreps, irreps.slices())}
 
 
 def is_natural(irrep: e3nn.Irrep) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 
 from mace_tp.errors import InputError
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
-from mace_tp.tensor_products.coordinates import chain_polynomials, coordinates, in_order, size, start_scale
+from mace_tp.tensor_products.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
 from mace_tp.tensor_products.couplings import matrix_coupling
 from mace_tp.tensor_products.fixed_product import DegreeWeighted, FixedProduct
 from mace_tp.tensor_products.irreps import parity_mask, require_harmonics
@@ -110,8 +110,7 @@ class MatrixPowers(ProductBasisPlan):
 
     @functools.cached_property
     def _norms(self) -> dict[tuple[int, e3nn.Irrep], float]:
-        """What makes a term of size one in the symmetric basis, as `cg`'s couplings are."""
-        return {(order, irrep): 1 / size(p, self.irreps_in.dim, order) for (order, irrep), p in self._terms.items()}
+        return normalizations(self._terms, self.irreps_in)
 
     @functools.cached_property
     def _projections(self) -> dict[int, np.ndarray]:
@@ -152,11 +151,7 @@ class MatrixPowers(ProductBasisPlan):
 
     @functools.cached_property
     def _units(self) -> dict[tuple[int, e3nn.Irrep], np.ndarray]:
-        """Coordinates of every term, normalized."""
-        return {
-            (order, irrep): self._norms[order, irrep] * coordinates(polynomials, self.irreps_in, irrep, order)
-            for (order, irrep), polynomials in self._terms.items()
-        }
+        return unit_coordinates(self._terms, self.irreps_in)
 
     def coefficients(self, weights: np.ndarray) -> np.ndarray:
         terms = {
@@ -179,10 +174,9 @@ class MatrixPowers(ProductBasisPlan):
 
 @jax.custom_vjp
 def _multiply(first: jax.Array, second: jax.Array) -> jax.Array:
-    """Product of small matrices [side, side, nodes, channels], one row after the other.
+    """Product of small matrices [side, side, nodes, channels], one row after the other, so that nodes and channels stay last.
 
-    As a matrix product, as one broadcast sum over all entries, or without the derivative given below, XLA makes a second derivative
-    of it that takes two to ten times as long on a CPU. Reverse mode only.
+    The derivative is given below, as the products of the same kind that it is. Reverse mode only.
     """
     return jnp.stack([jnp.sum(row[:, None] * second, axis=0) for row in first])
 

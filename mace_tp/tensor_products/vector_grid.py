@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
-from mace_tp.tensor_products.coordinates import chain_polynomials, coordinates, in_order, size, start_scale
+from mace_tp.tensor_products.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
 from mace_tp.tensor_products.couplings import bracket_coupling
 from mace_tp.tensor_products.fixed_product import FixedProduct
 from mace_tp.tensor_products.irreps import is_natural, parity_mask, rows_of_harmonics
@@ -76,11 +76,16 @@ class BracketPowers(ProductBasisPlan):
     correlation: int
 
     @functools.cached_property
-    def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Values and two tangential derivatives at the points of an exact rule [points, components]."""
-        l_in, rows = max(irrep.ir.l for irrep in self.irreps_in), rows_of_harmonics(self.irreps_in)
-        points = self._rule.points
-        return tuple(table[:, rows] for table in (harmonics(points, l_in), *rotational_derivatives(points, l_in)))
+    def _values(self) -> np.ndarray:
+        """Harmonics at the points of an exact rule [points, components]."""
+        return harmonics(self._rule.points, max(irrep.ir.l for irrep in self.irreps_in))[:, rows_of_harmonics(self.irreps_in)]
+
+    @functools.cached_property
+    def _derivatives(self) -> tuple[np.ndarray, np.ndarray]:
+        """Their two tangential derivatives [points, components]."""
+        first, second = rotational_derivatives(self._rule.points, max(irrep.ir.l for irrep in self.irreps_in))
+        rows = rows_of_harmonics(self.irreps_in)
+        return first[:, rows], second[:, rows]
 
     @functools.cached_property
     def _rule(self) -> Quadrature:
@@ -112,8 +117,7 @@ class BracketPowers(ProductBasisPlan):
 
     @functools.cached_property
     def _norms(self) -> dict[tuple[int, e3nn.Irrep, int], float]:
-        """What makes a term of size one in the symmetric basis, as `cg`'s couplings are."""
-        return {term: 1 / size(polynomials, self.irreps_in.dim, term[0]) for term, polynomials in self._terms.items()}
+        return normalizations(self._terms, self.irreps_in)
 
     @property
     def _second_factors(self) -> list[int]:
@@ -133,8 +137,8 @@ class BracketPowers(ProductBasisPlan):
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
         node_weights = weights[:, species]
-        values, first, second = (table_map(table)(node_feats) for table in self._tables)
-        powers = {l_prime: self._bracket(first, second, node_feats, l_prime) for l_prime in self._second_factors}
+        values = table_map(self._values)(node_feats)
+        powers = self._brackets(node_feats)
         outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
         reached_order = 2
         for weight, ((order, irrep, l_prime), norm) in zip(node_weights, self._norms.items(), strict=True):
@@ -144,19 +148,18 @@ class BracketPowers(ProductBasisPlan):
             outputs[irrep] += weight * table_map(norm * self._projections[irrep])(powers[l_prime])
         return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
 
-    def _bracket(self, first: jax.Array, second: jax.Array, node_feats: jax.Array, l_prime: int) -> jax.Array:
-        """{A, A_l'} at the points [points, nodes, channels]."""
-        rows = self.irreps_in.slices()[l_prime]
-        other_first, other_second = (table_map(table[:, rows])(node_feats[rows]) for table in self._tables[1:])
-        return first * other_second - second * other_first
+    def _brackets(self, node_feats: jax.Array) -> dict[int, jax.Array]:
+        """{A, A_l'} at the points [points, nodes, channels] for every position of l'."""
+        parts = [
+            tuple(table_map(np.ascontiguousarray(table[:, rows]))(node_feats[rows]) for table in self._derivatives)
+            for rows in self.irreps_in.slices()
+        ]
+        first, second = (sum(part) for part in zip(*parts))
+        return {i: first * parts[i][1] - second * parts[i][0] for i in self._second_factors}
 
     @functools.cached_property
     def _units(self) -> dict[tuple[int, e3nn.Irrep, int], np.ndarray]:
-        """Coordinates of every term, normalized."""
-        return {
-            (order, irrep, l_prime): self._norms[order, irrep, l_prime] * coordinates(polynomials, self.irreps_in, irrep, order)
-            for (order, irrep, l_prime), polynomials in self._terms.items()
-        }
+        return unit_coordinates(self._terms, self.irreps_in)
 
     def coefficients(self, weights: np.ndarray) -> np.ndarray:
         terms: dict[tuple[int, e3nn.Irrep], np.ndarray] = {}
@@ -167,14 +170,14 @@ class BracketPowers(ProductBasisPlan):
     def flops(self, num_nodes: int, channels: int) -> int:
         points = len(self._rule.points)
         tables = 6 * points * self.irreps_in.dim
-        brackets = sum(4 * points * self.irreps_in[i].ir.dim + (3 + self.correlation - 2) * points for i in self._second_factors)
+        brackets = len(self._second_factors) * (3 + self.correlation - 2) * points
         projections = sum(2 * irrep.dim * (points + 1) for _, irrep, _ in self._norms)
         return num_nodes * channels * (tables + brackets + projections)
 
     def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        # Three sampled functions, and for each l' two more and its powers, written once and read once or, the powers, twice.
+        # Values, two derivatives of every degree, and for each l' its powers, written once and read once or, the powers, twice.
         points = len(self._rule.points)
-        sampled = points * (6 + len(self._second_factors) * (4 + 3 * (self.correlation - 1)))
+        sampled = points * (2 + 4 * len(self.irreps_in) + len(self._second_factors) * 3 * (self.correlation - 1))
         projected = sum(2 * irrep.dim for _, irrep, _ in self._norms)
         per_node = self.irreps_in.dim + sampled + projected + self.num_weights + self.irreps_out.dim
         return itemsize * num_nodes * channels * per_node

@@ -10,7 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 from mace_tp.tensor_products.cg import CG
-from mace_tp.tensor_products.edge_sums import rows_of
+from mace_tp.tensor_products.irreps import rows_of
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 L_MAX = [0, 1, 2, 3]

@@ -219,21 +219,30 @@ def test_plans_say_what_they_have(interaction, product_basis):
 
 
 def test_counted_operations_and_bytes_are_those_that_xla_counts(interaction, product_basis):
-    # XLA counts what it makes of the program: a fused product may be computed twice, an addition of zero not at all, and where
-    # a kernel keeps products to itself, its plain form on a CPU stores them.
+    # XLA counts what it makes of the program: a fused product may be computed twice, an addition of zero not at all.
     num_nodes, num_edges, channels = 64, 64 * EDGE_BLOCK, 16
     weights, feats = jnp.ones((product_basis.num_weights, 3, channels)), jnp.ones((HARMONICS.dim, num_nodes, channels))
     species = jnp.zeros(num_nodes, jnp.int32)
     counted = jax.jit(product_basis.__call__).lower(weights, feats, species).compile().cost_analysis()
     assert 0.5 < product_basis.flops(num_nodes, channels) / counted["flops"] < 1.5
-    assert 0.03 < product_basis.bytes(num_nodes, channels, itemsize=8) / counted["bytes accessed"] < 2
+    components = product_basis.num_weights + HARMONICS.dim + HIDDEN.dim
+    _assert_bytes(product_basis.bytes(num_nodes, channels, itemsize=8), 8 * num_nodes * channels * components, counted)
 
     receivers = jnp.repeat(jnp.arange(num_nodes), EDGE_BLOCK)
     weights = [jnp.ones((num_edges, channels))] * interaction.num_weights
     arguments = (weights, jnp.ones((HIDDEN.dim, num_nodes, channels)), jnp.ones((num_edges, HARMONICS.dim)), receivers, receivers)
     counted = jax.jit(interaction.__call__).lower(*arguments).compile().cost_analysis()
     assert 0.5 < interaction.flops(num_edges, num_nodes, channels) / counted["flops"] < 1.5
-    assert 0.03 < interaction.bytes(num_edges, num_nodes, channels, itemsize=8) / counted["bytes accessed"] < 2
+    per_edge = (interaction.num_weights + HIDDEN.dim) * channels + HARMONICS.dim + 2  # weights, sender, harmonics, both indices
+    least = 8 * (num_edges * per_edge + num_nodes * channels * interaction.irreps_out.dim)
+    _assert_bytes(interaction.bytes(num_edges, num_nodes, channels, itemsize=8), least, counted)
+
+
+def _assert_bytes(count: int, least: int, counted: dict[str, float]) -> None:
+    """A kernel without intermediate arrays moves its operands and results once, exactly; any other form what XLA counts, about."""
+    assert count >= least
+    if count > least:
+        assert 0.2 < count / counted["bytes accessed"] < 2
 
 
 def test_counts_grow_with_the_size(interaction, product_basis):
