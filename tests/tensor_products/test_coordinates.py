@@ -85,7 +85,7 @@ def _richest_plan(product: TensorProduct, harmonics: e3nn.Irreps) -> Interaction
         return product.interaction(e3nn.Irreps("0e+1o+2e"), harmonics, harmonics)
 
 
-@pytest.mark.parametrize("l_max", [1, 2, 3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("l_max", [1, 2, *(pytest.param(l_max, marks=pytest.mark.slow) for l_max in (3, 4))])
 def test_interaction_is_cg_with_its_coordinates(products, make_edges, l_max):
     plan = _richest_plan(products.interaction, e3nn.s2_irreps(l_max))
     edges = make_edges(plan.num_weights, plan.irreps_node, plan.irreps_edge, channels=1)

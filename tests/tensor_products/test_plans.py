@@ -165,6 +165,7 @@ def test_plans_keep_the_dtype(interaction, product_basis, edges, nodes, dtype):
     assert message.dtype == dtype
 
 
+@pytest.mark.slow
 def test_second_derivatives_in_float32_are_those_of_float64(interaction, product_basis, edges, nodes):
     def of_the_basis(weights: jax.Array, feats: jax.Array) -> list[jax.Array]:
         def value(weights: jax.Array, feats: jax.Array) -> jax.Array:
