@@ -15,7 +15,8 @@ class GraphBatch:
 
     Real nodes and graphs come first. Every padded node belongs to the last graph, which is never real; the last node is
     never real either. Edges are sorted by receiver and come in blocks of EDGE_BLOCK that share one; a padded edge, which
-    fills up a block, joins its receiver to itself.
+    fills up a block, joins its receiver to itself. Two edges that run between the same two images in opposite directions are a pair:
+    what depends on the length alone is computed once for both. Padded edges belong to the last pair, and padded pairs hold a padded edge.
 
     The displacement along an edge is `positions[receivers] - positions[senders] + shifts`.
     """
@@ -28,6 +29,8 @@ class GraphBatch:
     receivers: jax.Array  # [edges], int32, ascending
     shifts: jax.Array  # [edges, 3], Å: the periodic image's translation
     edge_mask: jax.Array  # [edges], bool
+    edge_pair: jax.Array  # [edges], int32: the pair that an edge belongs to
+    pair_edges: jax.Array  # [pairs, 2], int32: the edges of each pair
     cell: jax.Array  # [graphs, 3, 3], Å, rows are lattice vectors; zero where not periodic
     graph_mask: jax.Array  # [graphs], bool
     energy: jax.Array  # [graphs], eV: interaction energy E - sum of E0; zero where not labelled
@@ -55,6 +58,30 @@ def edge_vectors(batch: GraphBatch, cutoff: float) -> jax.Array:
     vectors = batch.positions[batch.receivers] - batch.positions[batch.senders] + batch.shifts
     outside = jnp.array([cutoff, 0.0, 0.0], vectors.dtype)
     return jnp.where(batch.edge_mask[:, None], vectors, outside)
+
+
+@jax.custom_vjp
+def of_edges(pair_values: jax.Array, edge_pair: jax.Array, pair_edges: jax.Array) -> jax.Array:
+    """Values of pairs [pairs, ...] for each of their edges [edges, ...].
+
+    The derivative gathers the two edges of every pair, which is faster than to scatter all edges to their pairs. It leaves out all
+    but one of the padded edges: what belongs to a padded pair must not depend on parameters or positions.
+    """
+    return pair_values[edge_pair]
+
+
+@jax.custom_vjp
+def _of_pairs(edge_values: jax.Array, edge_pair: jax.Array, pair_edges: jax.Array) -> jax.Array:
+    """Sum of edge values over the two edges of each pair [pairs, ...]."""
+    return edge_values[pair_edges[:, 0]] + edge_values[pair_edges[:, 1]]
+
+
+of_edges.defvjp(
+    lambda values, *graph: (of_edges(values, *graph), graph), lambda graph, cotangent: (_of_pairs(cotangent, *graph), None, None)
+)
+_of_pairs.defvjp(
+    lambda values, *graph: (_of_pairs(values, *graph), graph), lambda graph, cotangent: (of_edges(cotangent, *graph), None, None)
+)
 
 
 def sum_over_graphs(node_values: jax.Array, batch: GraphBatch) -> jax.Array:

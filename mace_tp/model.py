@@ -53,7 +53,7 @@ class Layer(nnx.Module):
         self.product_basis = product_basis
 
     def __call__(self, node_feats: jax.Array, one_hot: jax.Array, edge_attrs: jax.Array, radial: jax.Array, batch: GraphBatch) -> jax.Array:
-        message = self.interaction(node_feats, edge_attrs, radial, batch.senders, batch.receivers)
+        message = self.interaction(node_feats, edge_attrs, radial, batch)
         a_basis, residual = self.self_connection(message, node_feats, one_hot)
         return self.product_basis(a_basis, batch.species, residual)
 
@@ -100,7 +100,7 @@ class MACE(nnx.Module):
             batch: supplies elements and connectivity; its positions are not looked at.
         """
         architecture, statistics = self.architecture, self.statistics
-        radial = radial_embedding(edge_vectors, architecture.cutoff, architecture.num_bessel, architecture.cutoff_power)
+        radial = radial_embedding(edge_vectors[batch.pair_edges[:, 0]], architecture.cutoff, architecture.num_bessel, architecture.cutoff_power)
         edge_attrs = edge_harmonics(edge_vectors, architecture.l_max)
         one_hot = jax.nn.one_hot(batch.species, len(statistics.atomic_numbers), dtype=edge_vectors.dtype)
         node_feats = self.embedding(batch.species)

@@ -38,8 +38,20 @@ def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> Grap
     if len(graphs) >= bucket.graphs or not bucket.holds(num_nodes, num_slots):
         raise ValueError(f"{len(graphs)} graphs with {num_nodes} nodes and {num_slots} edge slots do not fit {bucket}")
     sizes = np.array([graph.num_nodes for graph in graphs])
-    starts = np.repeat(np.cumsum(sizes) - sizes, [graph.num_edge_slots for graph in graphs])
+    slots = np.array([graph.num_edge_slots for graph in graphs])
+    starts = np.repeat(np.cumsum(sizes) - sizes, slots)
     padding_node, padding_graph = bucket.nodes - 1, bucket.graphs - 1
+    edge_mask = _fill((bucket.edges,), [graph.edge_mask for graph in graphs], bool)
+    # Where a pair is padded so is an edge, since there are twice as many of these.
+    pair_edges = _fill(
+        (bucket.pairs, 2),
+        [graph.pairs + start for graph, start in zip(graphs, np.cumsum(slots) - slots)],
+        np.int32,
+        int(np.argmin(edge_mask)),
+    )
+    edge_pair = np.full(bucket.edges, bucket.pairs - 1, np.int32)
+    edge_pair[pair_edges] = np.arange(bucket.pairs)[:, None]
+    edge_pair[~edge_mask] = bucket.pairs - 1
     return GraphBatch(
         positions=_fill((bucket.nodes, 3), [graph.positions for graph in graphs], dtype),
         species=_fill((bucket.nodes,), [graph.species for graph in graphs], np.int32),
@@ -48,7 +60,9 @@ def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> Grap
         senders=_fill((bucket.edges,), [np.concatenate([graph.senders for graph in graphs]) + starts], np.int32, padding_node),
         receivers=_fill((bucket.edges,), [np.concatenate([graph.receivers for graph in graphs]) + starts], np.int32, padding_node),
         shifts=_fill((bucket.edges, 3), [graph.shifts for graph in graphs], dtype),
-        edge_mask=_fill((bucket.edges,), [graph.edge_mask for graph in graphs], bool),
+        edge_mask=edge_mask,
+        edge_pair=edge_pair,
+        pair_edges=pair_edges,
         cell=_fill((bucket.graphs, 3, 3), [[graph.cell for graph in graphs]], dtype),
         graph_mask=np.arange(bucket.graphs) < len(graphs),
         energy=_fill((bucket.graphs,), [[_or_zeros(graph.interaction_energy, ()) for graph in graphs]], dtype),

@@ -45,6 +45,11 @@ class Bucket:
         if self.edges % EDGE_BLOCK:
             raise ValueError(f"edges must be a multiple of {EDGE_BLOCK}, got {self.edges}")
 
+    @property
+    def pairs(self) -> int:
+        """Pairs of opposite edges; no more than these fit into the slots."""
+        return self.edges // 2
+
     def holds(self, nodes: int, edges: int) -> bool:
         """Whether so many nodes and edge slots fit, with one padded node left."""
         return nodes < self.nodes and edges <= self.edges

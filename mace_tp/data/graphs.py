@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mace_tp.data.configuration import Configuration
-from mace_tp.data.edge_blocks import fill_edge_blocks
+from mace_tp.data.edge_blocks import fill_edge_blocks, pair_edges
 from mace_tp.data.elements import symbol, symbols
 from mace_tp.data.neighbors import neighbor_list, wrap
 from mace_tp.errors import InputError
@@ -31,6 +31,7 @@ class Graph:
     receivers: np.ndarray  # [slots], int32, ascending, in blocks of EDGE_BLOCK that share one
     shifts: np.ndarray  # [slots, 3], Å
     edge_mask: np.ndarray  # [slots], bool: true = an edge, false = a slot that fills up a block
+    pairs: np.ndarray  # [pairs, 2], int32: slots of the two edges that are each other's reverse
     cell: np.ndarray  # [3, 3], Å; zero where nothing is periodic
     interaction_energy: float | None  # E - sum of E0, eV
     forces: np.ndarray | None  # [atoms, 3], eV/Å
@@ -92,6 +93,7 @@ def _build_graph(configuration: Configuration, elements: np.ndarray, atomic_ener
         receivers=receivers,
         shifts=shifts,
         edge_mask=edge_mask,
+        pairs=pair_edges(senders, receivers, shifts, edge_mask),
         cell=cell,
         interaction_energy=None if energy is None else float(energy - atomic_energies[species].sum()),
         forces=configuration.forces,

@@ -15,7 +15,7 @@ def neighbor_list(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All edges shorter than the cutoff, each in both directions, sorted by receiver, then sender.
 
-    An edge from an atom to its own periodic image is kept. Positions may lie outside the cell, and far from the origin.
+    An edge from an atom to its own periodic image is kept; the shifts of the two directions are opposite to the last bit. Positions may lie outside the cell, and far from the origin.
 
     Args:
         positions: [atoms, 3], Å.
@@ -53,7 +53,17 @@ def _open_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff
 def _periodic_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     box, origin = _search_box(positions, cell, pbc, cutoff)
     senders, receivers, images = neighbour_list("ijS", cutoff=cutoff, positions=positions - origin, cell=box, pbc=pbc)
-    return senders, receivers, images.astype(np.float64) @ box
+    kept = _has_reverse(senders, receivers, images)
+    return senders[kept], receivers[kept], images[kept].astype(np.float64) @ box
+
+
+def _has_reverse(senders: np.ndarray, receivers: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Whether the opposite of each edge was found, too [edges]; at the cutoff, where nothing is felt, rounding may have decided otherwise."""
+    there = np.column_stack([senders, receivers, images])
+    back = np.column_stack([receivers, senders, -images])
+    _, number = np.unique(np.concatenate([there, back]), axis=0, return_inverse=True)
+    number_there, number_back = np.split(number.reshape(-1), 2)
+    return np.isin(number_there, number_back)
 
 
 def _search_box(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 
 import e3nn_jax as e3nn
@@ -9,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.graph import EDGE_BLOCK
 from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, require_reached
-from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks, sum_outer_products
+from mace_tp.tensor_products.coupling_chains import Chain, chain_basis, link_coupling, parents_of
+from mace_tp.tensor_products.edge_sums import edge_coupling, gather_blocks, in_blocks, message_bytes, message_flops, sum_blocks, sum_messages
 from mace_tp.tensor_products.irreps import rows_of
+from mace_tp.tensor_products.sparse_product import sparse_product
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
-from mace_tp.tensor_products.table_map import table_map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,27 +74,19 @@ class CGInteraction(InteractionPlan):
         senders: jax.Array,
         receivers: jax.Array,
     ) -> jax.Array:
-        sender_feats, harmonics = gather_blocks(node_feats, senders), in_blocks(edge_attrs)
-        node_rows, edge_rows = rows_of(self.irreps_node), rows_of(self.irreps_edge)
-        outputs = []
+        feats = {irrep: gather_blocks(node_feats[rows], senders) for irrep, rows in rows_of(self.irreps_node).items()}
+        edge_rows, outputs = rows_of(self.irreps_edge), []
         for weight, path in zip(weights, self._paths, strict=True):
-            weighted = sender_feats[:, :, node_rows[path.node]] * in_blocks(weight)[:, :, None]
-            summed = sum_outer_products(harmonics[:, :, edge_rows[path.edge]], weighted, receivers, node_feats.shape[1])
-            outputs.append(jnp.einsum("ijm,njik->mnk", path_coupling(path).astype(summed.dtype), summed))
-        return jnp.concatenate(outputs)
+            coupling = edge_coupling(path_coupling(path).transpose(1, 0, 2), edge_attrs[:, edge_rows[path.edge]])
+            summed = sum_messages(coupling, in_blocks(weight), feats[path.node])
+            outputs.append(sum_blocks(summed, receivers, node_feats.shape[1]))
+        return jnp.concatenate(outputs, axis=1).transpose(1, 0, 2)
 
     def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
-        outer = sum(path.node.dim * (1 + 2 * path.edge.dim) for path in self._paths)
-        coupling = sum(2 * path.node.dim * path.edge.dim * path.out.dim for path in self._paths)
-        return (num_edges * outer + num_nodes * coupling) * channels
+        return message_flops(self._paths, num_edges, channels)
 
     def bytes(self, num_edges: int, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        # Gathered features are written once and read for every path; outer products per block, and per node.
-        feats = self.irreps_node.dim + sum(1 + path.node.dim for path in self._paths)
-        outer = sum(path.node.dim * path.edge.dim for path in self._paths)
-        per_edge = feats * channels + self.irreps_edge.dim + 2
-        per_node = (2 * outer + self.irreps_out.dim + self.irreps_node.dim) * channels
-        return itemsize * (num_edges * per_edge + num_edges // EDGE_BLOCK * 2 * outer * channels + num_nodes * per_node)
+        return message_bytes(self, num_edges, num_nodes, channels, itemsize)
 
 
 def path_coupling(path: Path) -> np.ndarray:
@@ -105,8 +98,11 @@ def path_coupling(path: Path) -> np.ndarray:
 class CGProductBasis(ProductBasisPlan):
     """B_l = Σ_ν Σ_η W[Z, ν, l, η] U_{ν l η} · A^⊗ν over the reduced symmetric basis (Batatia et al. 2022, eq. 10).
 
-    Evaluated as monomials of A times a table, one matrix product per order, then the element's weights.
-    Weights are ordered by order ν, then output irrep, then coupling η.
+    Weights are ordered by order ν, then output irrep, then coupling η. Evaluated as chains of pairwise couplings
+    (`coupling_chains.py`), one component [nodes, channels] after another: A → the pairs that chains share → for every last link
+    the sum of the chains that end in it, times their weights → the last link. All of it is elementwise in nodes and channels, so XLA
+    makes few passes over arrays that stay in the cache. As monomials times tables, the plain form, a training step takes 20 times as
+    long at this site (`scripts/benchmark_transforms.py`); `tests/tensor_products/test_cg.py` compares the two.
     """
 
     irreps_in: e3nn.Irreps
@@ -139,59 +135,64 @@ class CGProductBasis(ProductBasisPlan):
         return tuple(scales)
 
     @functools.cached_property
-    def orders(self) -> tuple["_Order", ...]:
-        """Monomials and coupling tables of the orders 1 .. correlation."""
-        needed = np.zeros((0, self.correlation + 1), np.int32)
-        orders: list[_Order] = []
-        for order in range(self.correlation, 0, -1):
-            bases = [symmetric_basis(self.irreps_in, irrep.ir, order) for irrep in self.irreps_out]
-            # A monomial of the next order is one of this order, its first ν factors, times one component.
-            monomials, position = np.unique(
-                np.concatenate([needed[:, :order], *(basis.monomials for basis in bases)]), axis=0, return_inverse=True
-            )
-            position = np.split(position.reshape(-1), np.cumsum([len(needed), *(len(basis.monomials) for basis in bases)])[:-1])
-            if orders:
-                orders[-1] = dataclasses.replace(orders[-1], prefix=position[0])
-            rows = [np.zeros((basis.table.shape[0] * basis.table.shape[1], len(monomials))) for basis in bases]
-            for row, column, basis in zip(rows, position[1:], bases, strict=True):
-                row[:, column] = basis.table.reshape(row.shape[0], len(basis.monomials))
-            orders.append(_Order(prefix=np.zeros(0, np.int64), last=monomials[:, -1], table=np.concatenate(rows)))
-            needed = monomials
-        return tuple(reversed(orders))
+    def _chains(self) -> tuple[Chain, ...]:
+        """For every weight a chain of couplings; the chains of an order and output irrep span what its weights do."""
+        return tuple(chain for order, irrep in self._blocks for chain in chain_basis(self.irreps_in, irrep, order)[0])
+
+    @functools.cached_property
+    def _to_chains(self) -> np.ndarray:
+        """Weights of the chains from those of the couplings [chains, couplings], float64."""
+        matrix, start = np.zeros((self.num_weights, self.num_weights)), 0
+        for order, irrep in self._blocks:
+            rows = slice(start, start + self.num_couplings(order, irrep))
+            matrix[rows, rows] = chain_basis(self.irreps_in, irrep, order)[1]
+            start = rows.stop
+        return matrix
+
+    @property
+    def _blocks(self) -> list[tuple[int, e3nn.Irrep]]:
+        blocks = itertools.product(range(1, self.correlation + 1), (irrep.ir for irrep in self.irreps_out))
+        return [(order, irrep) for order, irrep in blocks if self.num_couplings(order, irrep)]
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
-        node_weights = weights[:, species]
-        outputs = [jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out]
-        weight = 0
-        powers = node_feats
-        for nu, order in enumerate(self.orders, start=1):
-            powers = powers[order.prefix] * node_feats[order.last] if nu > 1 else node_feats[order.last]
-            coupled = table_map(order.table)(powers)
-            row = 0
-            for i, irrep in enumerate(self.irreps_out):
-                count, dim = self.num_couplings(nu, irrep.ir), irrep.ir.dim
-                couplings = coupled[row : row + count * dim].reshape(count, dim, *coupled.shape[1:])
-                outputs[i] += jnp.sum(couplings * node_weights[weight : weight + count, None], axis=0)
-                row, weight = row + count * dim, weight + count
-        return jnp.concatenate(outputs)
+        # The few elements' weights are transformed before there is one of each for every node.
+        chain_weights = jnp.einsum("cw,wzk->czk", self._to_chains.astype(weights.dtype), weights)[:, species]
+        components = _unstacked(node_feats)
+        factors = [components[rows] for rows in self.irreps_in.slices()]
+        values = {Chain(irrep.ir, i): rows for i, (irrep, rows) in enumerate(zip(self.irreps_in, factors))}
+        for chain in parents_of(self._chains):
+            values[chain] = self._coupled(chain.link, values[chain.parent], factors[chain.factor])
+        outputs = {irrep.ir: [jnp.zeros_like(components[0])] * irrep.ir.dim for irrep in self.irreps_out}
+        sums: dict[tuple, list[jax.Array]] = {}
+        for chain, weight in zip(self._chains, _unstacked(chain_weights), strict=True):
+            into, key, value = (outputs, chain.irrep, chain) if chain.parent is None else (sums, chain.link, chain.parent)
+            terms = [weight * component for component in values[value]]
+            into[key] = _added(into[key], terms) if key in into else terms
+        for link, summed in sums.items():
+            _, factor, out = link
+            outputs[out] = _added(outputs[out], self._coupled(link, summed, factors[factor]))
+        return jnp.stack([component for irrep in self.irreps_out for component in outputs[irrep.ir]])
+
+    def _coupled(self, link: tuple[e3nn.Irrep, int, e3nn.Irrep], left: list[jax.Array], right: list[jax.Array]) -> list[jax.Array]:
+        return sparse_product(link_coupling(link[0], self.irreps_in[link[1]].ir, link[2]), left, right)
 
     def flops(self, num_nodes: int, channels: int) -> int:
-        monomials = sum(len(order.last) for order in self.orders[1:])
-        tables = sum(2 * order.table.size for order in self.orders)
-        weighted = sum(2 * len(order.table) for order in self.orders)
-        return num_nodes * channels * (monomials + tables + weighted)
+        links = {chain.link for chain in self._chains if chain.parent is not None}
+        couplings = [*links, *(chain.link for chain in parents_of(self._chains))]
+        products = sum(np.count_nonzero(link_coupling(left, self.irreps_in[i].ir, out)) for left, i, out in couplings)
+        weighted = sum((chain.parent or chain).irrep.dim for chain in self._chains)
+        return num_nodes * channels * (3 * products + 2 * weighted)
 
     def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        # Monomials are written, read by the table, and read as prefixes of the next order; coupled rows are written and read.
-        intermediate = sum(3 * len(order.last) + 2 * len(order.table) for order in self.orders)
-        per_node = self.irreps_in.dim + intermediate + self.num_weights + self.irreps_out.dim
-        return itemsize * num_nodes * channels * per_node
+        # Chains that others go on from are written and read; sums before the last link stay in registers.
+        shared = sum(chain.irrep.dim for chain in parents_of(self._chains))
+        return itemsize * num_nodes * channels * (self.irreps_in.dim + 2 * shared + self.num_weights + self.irreps_out.dim)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Order:
-    """Monomials of one order, each built from one of the order before, and what they couple to."""
+def _unstacked(array: jax.Array) -> list[jax.Array]:
+    """The entries along the leading axis; the derivative of a split is one concatenation, that of indices a sum of padded arrays."""
+    return [entry[0] for entry in jnp.split(array, array.shape[0])]
 
-    prefix: np.ndarray  # [monomials], int: position in the order before; empty for the first
-    last: np.ndarray  # [monomials], int: component that the prefix is multiplied by
-    table: np.ndarray  # [(irrep, coupling, m), monomials], float64
+
+def _added(left: list[jax.Array], right: list[jax.Array]) -> list[jax.Array]:
+    return [a + b for a, b in zip(left, right, strict=True)]

@@ -33,6 +33,14 @@ def chain_polynomials(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, steps: Sequ
     return chain.get(irrep_out, np.zeros((irrep_out.dim, len(all_monomials(irreps_in.dim, len(steps) + 1)))))
 
 
+def times_component(polynomials: np.ndarray, dim: int, order: int, component: int) -> np.ndarray:
+    """Polynomials [..., monomials of the order] times one of the `dim` components [..., monomials of order + 1]."""
+    targets = _monomial_products(dim, order)
+    product = np.zeros((*polynomials.shape[:-1], targets.max() + 1))
+    product[..., targets[:, component]] = polynomials  # different monomials times one component are different monomials
+    return product
+
+
 def size(polynomials: np.ndarray, dim: int, order: int) -> float:
     """Root of the mean over components of Σ coefficient² / multiplicity: one for a vector of the reduced symmetric basis."""
     weights = np.array([1 / multiplicity(monomial) for monomial in all_monomials(dim, order).tolist()])
@@ -81,7 +89,6 @@ def _multiplied(
 ) -> dict[e3nn.Irrep, np.ndarray]:  # fmt: skip
     """Polynomials [components, monomials of order + 1] of each irrep in the product of the chain with x."""
     rows = {irrep.ir: rows.start for irrep, rows in zip(irreps_in, irreps_in.slices())}
-    targets = _monomial_products(irreps_in.dim, order)
     products: dict[e3nn.Irrep, np.ndarray] = {}
     for left, polynomials in chain.items():
         for right in factor:
@@ -89,11 +96,10 @@ def _multiplied(
                 strength = law(left, right.ir, out) if only is None or out == only else 0.0
                 if strength == 0:
                     continue
-                total = products.setdefault(out, np.zeros((out.dim, targets.max() + 1)))
                 coupling = strength * clebsch_gordan(left.l, right.ir.l, out.l)
                 for j in range(right.ir.dim):
-                    # Different monomials times one component are different monomials.
-                    total[:, targets[:, rows[right.ir] + j]] += coupling[:, j].T @ polynomials
+                    term = times_component(coupling[:, j].T @ polynomials, irreps_in.dim, order, rows[right.ir] + j)
+                    products[out] = products[out] + term if out in products else term
     return products
 
 

@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.graph import EDGE_BLOCK
 from mace_tp.tensor_products.base import InteractionPlan, Path, TensorProduct, UnreachableIrrep
 from mace_tp.tensor_products.cg import CGInteraction
-from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks, sum_outer_products
+from mace_tp.tensor_products.edge_sums import edge_coupling, gather_blocks, in_blocks, message_bytes, message_flops, sum_blocks, sum_messages
 from mace_tp.tensor_products.irreps import rows_of
 
 # A coupling smaller than this is zero: couplings are sums of a few terms of order one.
@@ -115,12 +114,15 @@ class DegreeWeighted(InteractionPlan):
         return {irrep: variance**-0.5 for irrep, variance in variances.items()}
 
     @functools.cached_property
-    def _table(self) -> np.ndarray:
-        """[harmonics in use, node components, output components] of one term."""
+    def _path_tables(self) -> tuple[np.ndarray, ...]:
+        """For every path its block of the product's table [harmonic components, node components, output components]."""
         harmonics, outputs = (e3nn.Irreps([(1, irrep) for irrep in irreps]) for irreps in (self._edge_irreps, self._outputs))
         table = self.product.table(self.irreps_node, harmonics, outputs).transpose(1, 0, 2)
-        table = table * np.concatenate([np.full(irrep.dim, self._scales[irrep]) for irrep in self._outputs])
-        return np.where(np.abs(table) > ZERO, table, 0)
+        rows = rows_of(harmonics), rows_of(self.irreps_node), rows_of(outputs)
+        blocks = [
+            self._scales[path.out] * table[rows[0][path.edge], rows[1][path.node], rows[2][path.out]] for path in self._paths
+        ]  # fmt: skip
+        return tuple(np.where(np.abs(block) > ZERO, block, 0) for block in blocks)
 
     def coefficients(self, weights: np.ndarray) -> np.ndarray:
         terms = np.asarray(weights).reshape(self.rank, self._weights_per_term, *weights.shape[1:])
@@ -141,40 +143,34 @@ class DegreeWeighted(InteractionPlan):
         senders: jax.Array,
         receivers: jax.Array,
     ) -> jax.Array:
-        blocks = [in_blocks(weight)[:, :, None] for weight in weights]
-        sender_feats, harmonics = gather_blocks(node_feats, senders), in_blocks(edge_attrs)
+        blocks = [in_blocks(weight) for weight in weights]
+        feats = {irrep: gather_blocks(node_feats[rows], senders) for irrep, rows in rows_of(self.irreps_node).items()}
+        attr_rows = rows_of(self.irreps_edge)
+        couplings = [edge_coupling(table, edge_attrs[:, attr_rows[path.edge]]) for path, table in zip(self._paths, self._path_tables)]
         terms = []
         for r in range(self.rank):
             term = blocks[r * self._weights_per_term : (r + 1) * self._weights_per_term]
-            summed = self._sum_over_edges(term, sender_feats, harmonics, receivers, node_feats.shape[1])
-            terms.append(jnp.einsum("nyxk,yxm->mnk", summed, self._table.astype(summed.dtype)))
-        rows = rows_of(e3nn.Irreps([(1, irrep) for irrep in self._outputs]))
-        return jnp.concatenate([term[rows[irrep]] for irrep in self._outputs for term in terms])
+            terms.append(self._term(term, feats, couplings))
+        summed = jnp.concatenate([term[irrep] for irrep in self._outputs for term in terms], axis=1)
+        return sum_blocks(summed, receivers, node_feats.shape[1]).transpose(1, 0, 2)
 
-    def _sum_over_edges(
-        self, weights: Sequence[jax.Array], sender_feats: jax.Array, harmonics: jax.Array, receivers: jax.Array, num_nodes: int
-    ) -> jax.Array:
-        """Σ_e Y_e ⊗ h_e with the weights of both factors [nodes, harmonics in use, components, channels]."""
+    def _term(
+        self, weights: Sequence[jax.Array], feats: dict[e3nn.Irrep, jax.Array], couplings: Sequence[jax.Array]
+    ) -> dict[e3nn.Irrep, jax.Array]:
+        """Messages of one term, summed over the edges of every block [blocks, components, channels], by output irrep."""
         num_factors = len(self.irreps_node) - 1
-        feats = [sender_feats[:, :, rows] for rows in self.irreps_node.slices()]
-        feats = jnp.concatenate([feats[0], *(block * weight for block, weight in zip(feats[1:], weights[:num_factors]))], axis=2)
-        rows = rows_of(self.irreps_edge)
-        sums = [
-            sum_outer_products(harmonics[:, :, rows[irrep]], feats * weight, receivers, num_nodes)
-            for irrep, weight in zip(self._edge_irreps, weights[num_factors:], strict=True)
-        ]
-        return jnp.concatenate(sums, axis=1)
+        of_node = dict(zip([irrep.ir for irrep in self.irreps_node[1:]], weights[:num_factors]))
+        of_edge = dict(zip(self._edge_irreps, weights[num_factors:], strict=True))
+        outputs: dict[e3nn.Irrep, jax.Array] = {}
+        for path, coupling in zip(self._paths, couplings, strict=True):
+            weight = of_edge[path.edge] * of_node[path.node] if path.node in of_node else of_edge[path.edge]
+            message = sum_messages(coupling, weight, feats[path.node])
+            outputs[path.out] = outputs[path.out] + message if path.out in outputs else message
+        return outputs
 
     def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
-        harmonics, components, _ = self._table.shape
-        weighting = components - self.irreps_node[0].ir.dim + len(self._edge_irreps) * components
-        per_edge, per_node = weighting + 2 * components * harmonics, 2 * self._table.size
-        return self.rank * channels * (num_edges * per_edge + num_nodes * per_node)
+        products = sum(path.node != self.irreps_node[0].ir for path in self._paths)  # of the weights of both factors
+        return self.rank * (message_flops(self._paths, num_edges, channels) + products * num_edges * channels)
 
     def bytes(self, num_edges: int, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        # Gathered features are written once and read for every degree of the harmonics; outer products per block, and per node.
-        outer = self.rank * self._table.shape[0] * self._table.shape[1]
-        weighted = self.rank * len(self._edge_irreps) * self.irreps_node.dim
-        per_edge = (self.irreps_node.dim + weighted + self.num_weights) * channels + self.irreps_edge.dim + 2
-        per_node = (2 * outer + self.irreps_out.dim + self.irreps_node.dim) * channels
-        return itemsize * (num_edges * per_edge + num_edges // EDGE_BLOCK * 2 * outer * channels + num_nodes * per_node)
+        return self.rank * message_bytes(self, num_edges, num_nodes, channels, itemsize)

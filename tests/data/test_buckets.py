@@ -12,7 +12,8 @@ from mace_tp.graph import EDGE_BLOCK
 def _graph(num_nodes: int, num_edges: int) -> Graph:
     nodes, edges = np.zeros(num_nodes, np.int32), np.zeros(num_edges, np.int32)
     cell = np.zeros((3, 3))
-    return Graph(np.zeros((num_nodes, 3)), nodes, edges, edges, np.zeros((num_edges, 3)), edges == 0, cell, None, None, None, "memory")
+    shifts, pairs = np.zeros((num_edges, 3)), np.zeros((0, 2), np.int32)
+    return Graph(np.zeros((num_nodes, 3)), nodes, edges, edges, shifts, edges == 0, pairs, cell, None, None, None, "memory")
 
 
 @pytest.fixture
