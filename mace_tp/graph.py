@@ -16,7 +16,8 @@ class GraphBatch:
     Real nodes and graphs come first. Every padded node belongs to the last graph, which is never real; the last node is
     never real either. Edges are sorted by receiver and come in blocks of EDGE_BLOCK that share one; a padded edge, which
     fills up a block, joins its receiver to itself. Two edges that run between the same two images in opposite directions are a pair:
-    what depends on the length alone is computed once for both. Padded edges belong to the last pair, and padded pairs hold a padded edge.
+    what depends on the length alone is computed once for both. The last pair is never real; padded edges belong to it, and a padded
+    pair holds one edge twice.
 
     The displacement along an edge is `positions[receivers] - positions[senders] + shifts`.
     """
@@ -56,16 +57,25 @@ class GraphBatch:
 def edge_vectors(batch: GraphBatch, cutoff: float) -> jax.Array:
     """Displacements receiver - sender [edges, 3], Å. Padded edges get the length `cutoff`, where every radial function is zero."""
     vectors = batch.positions[batch.receivers] - batch.positions[batch.senders] + batch.shifts
-    outside = jnp.array([cutoff, 0.0, 0.0], vectors.dtype)
-    return jnp.where(batch.edge_mask[:, None], vectors, outside)
+    return jnp.where(batch.edge_mask[:, None], vectors, _outside(cutoff, vectors.dtype))
+
+
+def pair_vectors(edge_vectors: jax.Array, batch: GraphBatch, cutoff: float) -> jax.Array:
+    """Displacements along the first edge of every pair [pairs, 3], Å; of length `cutoff` for padded pairs."""
+    is_real = batch.pair_edges[:, :1] != batch.pair_edges[:, 1:]
+    return jnp.where(is_real, edge_vectors[batch.pair_edges[:, 0]], _outside(cutoff, edge_vectors.dtype))
+
+
+def _outside(cutoff: float, dtype: jnp.dtype) -> jax.Array:
+    return jnp.array([cutoff, 0.0, 0.0], dtype)
 
 
 @jax.custom_vjp
 def of_edges(pair_values: jax.Array, edge_pair: jax.Array, pair_edges: jax.Array) -> jax.Array:
     """Values of pairs [pairs, ...] for each of their edges [edges, ...].
 
-    The derivative gathers the two edges of every pair, which is faster than to scatter all edges to their pairs. It leaves out all
-    but one of the padded edges: what belongs to a padded pair must not depend on parameters or positions.
+    The derivative gathers the two edges of every pair, which is faster than to scatter all edges to their pairs. What it says of a
+    padded pair is meaningless, which is harmless where these hold constants.
     """
     return pair_values[edge_pair]
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mace_tp.dataset_statistics import DatasetStatistics
-from mace_tp.graph import GraphBatch
+from mace_tp.graph import GraphBatch, pair_vectors
 from mace_tp.nn.embedding import ElementEmbedding, edge_harmonics, radial_embedding
 from mace_tp.nn.interaction import Interaction, MessageSelfConnection, ResidualSelfConnection
 from mace_tp.nn.mlp import RadialMLP
@@ -100,7 +100,8 @@ class MACE(nnx.Module):
             batch: supplies elements and connectivity; its positions are not looked at.
         """
         architecture, statistics = self.architecture, self.statistics
-        radial = radial_embedding(edge_vectors[batch.pair_edges[:, 0]], architecture.cutoff, architecture.num_bessel, architecture.cutoff_power)
+        vectors = pair_vectors(edge_vectors, batch, architecture.cutoff)
+        radial = radial_embedding(vectors, architecture.cutoff, architecture.num_bessel, architecture.cutoff_power)
         edge_attrs = edge_harmonics(edge_vectors, architecture.l_max)
         one_hot = jax.nn.one_hot(batch.species, len(statistics.atomic_numbers), dtype=edge_vectors.dtype)
         node_feats = self.embedding(batch.species)

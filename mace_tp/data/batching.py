@@ -34,24 +34,17 @@ def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> Grap
     Raises:
         ValueError: the graphs do not fit.
     """
-    num_nodes, num_slots = _total(graphs)
-    if len(graphs) >= bucket.graphs or not bucket.holds(num_nodes, num_slots):
-        raise ValueError(f"{len(graphs)} graphs with {num_nodes} nodes and {num_slots} edge slots do not fit {bucket}")
+    num_nodes, num_slots, num_pairs = _total(graphs)
+    if len(graphs) >= bucket.graphs or not bucket.holds(num_nodes, num_slots, num_pairs):
+        raise ValueError(f"{len(graphs)} graphs with {num_nodes} nodes, {num_slots} edge slots and {num_pairs} pairs do not fit {bucket}")
     sizes = np.array([graph.num_nodes for graph in graphs])
     slots = np.array([graph.num_edge_slots for graph in graphs])
     starts = np.repeat(np.cumsum(sizes) - sizes, slots)
     padding_node, padding_graph = bucket.nodes - 1, bucket.graphs - 1
-    edge_mask = _fill((bucket.edges,), [graph.edge_mask for graph in graphs], bool)
-    # Where a pair is padded so is an edge, since there are twice as many of these.
-    pair_edges = _fill(
-        (bucket.pairs, 2),
-        [graph.pairs + start for graph, start in zip(graphs, np.cumsum(slots) - slots)],
-        np.int32,
-        int(np.argmin(edge_mask)),
-    )
+    first_slots = np.cumsum(slots) - slots
+    pair_edges = _fill((bucket.pairs, 2), [graph.pairs + first for graph, first in zip(graphs, first_slots)], np.int32)
     edge_pair = np.full(bucket.edges, bucket.pairs - 1, np.int32)
-    edge_pair[pair_edges] = np.arange(bucket.pairs)[:, None]
-    edge_pair[~edge_mask] = bucket.pairs - 1
+    edge_pair[pair_edges[:num_pairs]] = np.arange(num_pairs)[:, None]
     return GraphBatch(
         positions=_fill((bucket.nodes, 3), [graph.positions for graph in graphs], dtype),
         species=_fill((bucket.nodes,), [graph.species for graph in graphs], np.int32),
@@ -60,7 +53,7 @@ def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> Grap
         senders=_fill((bucket.edges,), [np.concatenate([graph.senders for graph in graphs]) + starts], np.int32, padding_node),
         receivers=_fill((bucket.edges,), [np.concatenate([graph.receivers for graph in graphs]) + starts], np.int32, padding_node),
         shifts=_fill((bucket.edges, 3), [graph.shifts for graph in graphs], dtype),
-        edge_mask=edge_mask,
+        edge_mask=_fill((bucket.edges,), [graph.edge_mask for graph in graphs], bool),
         edge_pair=edge_pair,
         pair_edges=pair_edges,
         cell=_fill((bucket.graphs, 3, 3), [[graph.cell for graph in graphs]], dtype),
@@ -110,12 +103,12 @@ class BatchLoader:
         graphs = [self._graphs[index] for index in indices]
         return pad_batch(graphs, self._bucket(*_total(graphs)), self._dtype)
 
-    def _bucket(self, nodes: int, edges: int) -> Bucket:
-        bucket = select_bucket(self._buckets, nodes, edges)
+    def _bucket(self, nodes: int, edges: int, pairs: int) -> Bucket:
+        bucket = select_bucket(self._buckets, nodes, edges, pairs)
         if bucket is None:
             bucket = larger_bucket(self._buckets, nodes, edges)
             self._buckets = (*self._buckets, bucket)
-            _LOG.info("a batch of %d atoms and %d edge slots needs a new shape: %s", nodes, edges, bucket)
+            _LOG.info("a batch of %d atoms, %d edge slots and %d pairs needs a new shape: %s", nodes, edges, pairs, bucket)
         return bucket
 
 
@@ -137,8 +130,9 @@ def _ahead(prepare: Callable[[np.ndarray], GraphBatch], items: Iterable[np.ndarr
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _total(graphs: Sequence[Graph]) -> tuple[int, int]:
-    return sum(graph.num_nodes for graph in graphs), sum(graph.num_edge_slots for graph in graphs)
+def _total(graphs: Sequence[Graph]) -> tuple[int, int, int]:
+    """Nodes, edge slots and pairs."""
+    return tuple(sum(sizes) for sizes in zip(*((graph.num_nodes, graph.num_edge_slots, len(graph.pairs)) for graph in graphs)))
 
 
 def _fill(shape: tuple[int, ...], parts: Sequence, dtype: DTypeLike, padding: int = 0) -> np.ndarray:

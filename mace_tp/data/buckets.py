@@ -12,6 +12,7 @@ from mace_tp.data.order import epoch_order
 from mace_tp.graph import EDGE_BLOCK
 
 _NODE_MULTIPLE = 4
+_PAIR_MULTIPLE = 8
 _EDGE_MULTIPLE = math.lcm(32, EDGE_BLOCK)
 # Batches drawn to choose the shapes; more than most trainings take, and milliseconds to draw.
 _MAX_DRAWS = 20_000
@@ -31,7 +32,7 @@ _GROWTH = 1.25
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Bucket:
-    """A batch's padded shape. The last node and the last graph are always padding.
+    """A batch's padded shape. The last node, the last graph and the last pair are always padding.
 
     Raises:
         ValueError: the edges are not whole blocks.
@@ -40,19 +41,16 @@ class Bucket:
     nodes: int
     edges: int  # slots: the edges, those that fill up blocks, and those behind
     graphs: int
+    pairs: int = 0  # of opposite edges, those that are padding included; zero stands for as many as the edges can be
 
     def __post_init__(self) -> None:
         if self.edges % EDGE_BLOCK:
             raise ValueError(f"edges must be a multiple of {EDGE_BLOCK}, got {self.edges}")
+        object.__setattr__(self, "pairs", self.pairs or self.edges // 2 + 1)
 
-    @property
-    def pairs(self) -> int:
-        """Pairs of opposite edges; no more than these fit into the slots."""
-        return self.edges // 2
-
-    def holds(self, nodes: int, edges: int) -> bool:
-        """Whether so many nodes and edge slots fit, with one padded node left."""
-        return nodes < self.nodes and edges <= self.edges
+    def holds(self, nodes: int, edges: int, pairs: int = 0) -> bool:
+        """Whether so many nodes, edge slots and pairs fit, with one padded node and pair left."""
+        return nodes < self.nodes and edges <= self.edges and pairs < self.pairs
 
 
 def choose_buckets(
@@ -78,22 +76,22 @@ def choose_buckets(
     totals = _batch_totals(graphs, batch_size, seed, shuffle)
     totals = totals[np.argsort(totals[:, 1], kind="stable")]
     candidates, counts = _candidates(totals)
-    work = candidates @ [_NODE_WORK, 1.0]
+    work = candidates[:, :2] @ [_NODE_WORK, 1.0]
     best, least = (), np.inf
     for num_buckets in range(1, min(max_buckets, len(candidates)) + 1):
         chosen, expected = _cheapest(work, counts, num_buckets)
         if expected < (1 - _WORTH_A_COMPILATION) * least:
             best, least = chosen, expected
-    return tuple(Bucket(int(nodes), int(edges), batch_size + 1) for nodes, edges in candidates[list(best)])
+    return tuple(Bucket(int(nodes), int(edges), batch_size + 1, int(pairs)) for nodes, edges, pairs in candidates[list(best)])
 
 
-def select_bucket(buckets: Sequence[Bucket], nodes: int, edges: int) -> Bucket | None:
-    """The first of ascending shapes that holds so many nodes and edge slots; None if none does."""
-    return next((bucket for bucket in buckets if bucket.holds(nodes, edges)), None)
+def select_bucket(buckets: Sequence[Bucket], nodes: int, edges: int, pairs: int = 0) -> Bucket | None:
+    """The first of ascending shapes that holds so many nodes, edge slots and pairs; None if none does."""
+    return next((bucket for bucket in buckets if bucket.holds(nodes, edges, pairs)), None)
 
 
 def larger_bucket(buckets: Sequence[Bucket], nodes: int, edges: int) -> Bucket:
-    """A shape for a batch that none of the ascending shapes holds, with room for others like it."""
+    """A shape for a batch that none of the ascending shapes holds, with room for others like it and for every pair."""
     top = buckets[-1]
     return Bucket(
         nodes=_round_up(max(nodes + 1, _GROWTH * top.nodes), _NODE_MULTIPLE),
@@ -105,35 +103,36 @@ def larger_bucket(buckets: Sequence[Bucket], nodes: int, edges: int) -> Bucket:
 def estimated_padding(graphs: Sequence[Graph], buckets: Sequence[Bucket], batch_size: int, seed: int = 0, shuffle: bool = True) -> float:
     """The fraction of all edge slots that hold no edge, be it in blocks or behind them, over the batches of a loader with this seed."""
     totals = _batch_totals(graphs, batch_size, seed, shuffle).tolist()
-    slots = sum((select_bucket(buckets, nodes, edges) or larger_bucket(buckets, nodes, edges)).edges for nodes, edges in totals)
-    filled = sum(edges for _, edges in totals)
+    slots = sum((select_bucket(buckets, *total) or larger_bucket(buckets, *total[:2])).edges for total in totals)
+    filled = sum(edges for _, edges, _ in totals)
     return 1 - filled / slots * sum(graph.num_edges for graph in graphs) / max(sum(graph.num_edge_slots for graph in graphs), 1)
 
 
 def _batch_totals(graphs: Sequence[Graph], batch_size: int, seed: int, shuffle: bool) -> np.ndarray:
-    """Nodes and edge slots of the batches that a loader would make [batches, 2], over as many whole epochs as the limits allow."""
-    sizes = np.array([(graph.num_nodes, graph.num_edge_slots) for graph in graphs])
+    """Nodes, edge slots and pairs of the batches that a loader would make [batches, 3], over as many whole epochs as the limits allow."""
+    sizes = np.array([(graph.num_nodes, graph.num_edge_slots, len(graph.pairs)) for graph in graphs])
     per_epoch = -(-len(sizes) // batch_size)
     num_epochs = max(1, min(_MAX_DRAWS // per_epoch, _MAX_DRAWN_GRAPHS // len(sizes), _MAX_DRAWN_EPOCHS)) if shuffle else 1
     epochs = []
     for epoch in range(num_epochs):
-        drawn = np.zeros((per_epoch * batch_size, 2), np.int64)
+        drawn = np.zeros((per_epoch * batch_size, sizes.shape[1]), np.int64)
         drawn[: len(sizes)] = sizes[epoch_order(len(sizes), seed, epoch, shuffle)]
-        epochs.append(drawn.reshape(per_epoch, batch_size, 2).sum(axis=1))
+        epochs.append(drawn.reshape(per_epoch, batch_size, -1).sum(axis=1))
     return np.concatenate(epochs)
 
 
 def _candidates(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shapes [candidates, 2] of which each holds the batches up to a quantile of the edges, and how many it holds [candidates].
+    """Shapes [candidates, 3] of which each holds the batches up to a quantile of the edges, and how many it holds [candidates].
 
-    The batches come sorted by edges. Their nodes are not, so a shape's nodes are the most of any batch below the quantile.
+    The batches come sorted by edges. Their nodes and pairs are not, so a shape's are the most of any batch below the quantile.
     """
     quantiles = np.unique(np.linspace(0, len(totals), _CANDIDATES + 1).astype(int)[1:])
     nodes = _round_up(np.maximum.accumulate(totals[:, 0])[quantiles - 1] + 1, _NODE_MULTIPLE)
     edges = _round_up(np.maximum(totals[quantiles - 1, 1], 1), _EDGE_MULTIPLE)
-    shapes = np.stack([nodes, edges], axis=1)
+    pairs = _round_up(np.maximum.accumulate(totals[:, 2])[quantiles - 1] + 1, _PAIR_MULTIPLE)
+    shapes = np.stack([nodes, edges, np.minimum(pairs, edges // 2 + 1)], axis=1)
     # Where rounding makes shapes equal, the last one holds the most.
-    last = np.append((shapes[1:] != shapes[:-1]).any(axis=1), True)
+    last = np.append((shapes[1:, :2] != shapes[:-1, :2]).any(axis=1), True)
     return shapes[last], quantiles[last]
 
 

@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mace_tp.tensor_products.irreps import split_irreps
+
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], dtype: jnp.dtype) -> nnx.Param:
     """Parameter of unit variance; the fan-in is divided out where it is used, as in e3nn."""
@@ -31,11 +33,10 @@ class Linear(nnx.Module):
         )
 
     def __call__(self, features: jax.Array) -> jax.Array:
-        outputs = []
+        outputs, blocks = [], split_irreps(features, self.irreps_in)
         for out in self.irreps_out:
-            position = [irrep.ir for irrep in self.irreps_in].index(out.ir)
-            copies = self.irreps_in[position].mul
-            block = features[self.irreps_in.slices()[position]].reshape(copies, out.ir.dim, *features.shape[1:])
+            copies = self.irreps_in.count(out.ir)
+            block = blocks[out.ir].reshape(copies, out.ir.dim, *features.shape[1:])
             weight = self.weights[str(out.ir)][...]
             weight = weight / jnp.sqrt(copies * weight.shape[1]).astype(weight.dtype)
             outputs.append(jnp.einsum("pmnc,pcd->mnd", block, weight))
@@ -58,11 +59,10 @@ class SpeciesLinear(nnx.Module):
 
     def __call__(self, features: jax.Array, one_hot: jax.Array) -> jax.Array:
         """Features [components, nodes, channels] and one-hot elements [nodes, elements] → [components, nodes, channels]."""
-        blocks = {str(irrep.ir): features[rows] for irrep, rows in zip(self.irreps_in, self.irreps_in.slices())}
-        outputs = []
+        outputs, blocks = [], split_irreps(features, self.irreps_in)
         for out in self.irreps_out:
             if str(out.ir) in self.weights:
-                outputs.append(self._mix(blocks[str(out.ir)], one_hot, self.weights[str(out.ir)][...]))
+                outputs.append(self._mix(blocks[out.ir], one_hot, self.weights[str(out.ir)][...]))
             else:
                 outputs.append(jnp.zeros((out.ir.dim, *features.shape[1:]), features.dtype))
         return jnp.concatenate(outputs)

@@ -13,7 +13,7 @@ import numpy as np
 from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, require_reached
 from mace_tp.tensor_products.coupling_chains import Chain, chain_basis, link_coupling, parents_of
 from mace_tp.tensor_products.edge_sums import edge_coupling, gather_blocks, in_blocks, message_bytes, message_flops, sum_blocks, sum_messages
-from mace_tp.tensor_products.irreps import rows_of
+from mace_tp.tensor_products.irreps import rows_of, split_irreps
 from mace_tp.tensor_products.sparse_product import sparse_product
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
 
@@ -74,7 +74,7 @@ class CGInteraction(InteractionPlan):
         senders: jax.Array,
         receivers: jax.Array,
     ) -> jax.Array:
-        feats = {irrep: gather_blocks(node_feats[rows], senders) for irrep, rows in rows_of(self.irreps_node).items()}
+        feats = {irrep: gather_blocks(block, senders) for irrep, block in split_irreps(node_feats, self.irreps_node).items()}
         edge_rows, outputs = rows_of(self.irreps_edge), []
         for weight, path in zip(weights, self._paths, strict=True):
             coupling = edge_coupling(path_coupling(path).transpose(1, 0, 2), edge_attrs[:, edge_rows[path.edge]])

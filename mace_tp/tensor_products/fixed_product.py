@@ -13,7 +13,7 @@ import numpy as np
 from mace_tp.tensor_products.base import InteractionPlan, Path, TensorProduct, UnreachableIrrep
 from mace_tp.tensor_products.cg import CGInteraction
 from mace_tp.tensor_products.edge_sums import edge_coupling, gather_blocks, in_blocks, message_bytes, message_flops, sum_blocks, sum_messages
-from mace_tp.tensor_products.irreps import rows_of
+from mace_tp.tensor_products.irreps import rows_of, split_irreps
 
 # A coupling smaller than this is zero: couplings are sums of a few terms of order one.
 ZERO = 1e-10
@@ -144,7 +144,7 @@ class DegreeWeighted(InteractionPlan):
         receivers: jax.Array,
     ) -> jax.Array:
         blocks = [in_blocks(weight) for weight in weights]
-        feats = {irrep: gather_blocks(node_feats[rows], senders) for irrep, rows in rows_of(self.irreps_node).items()}
+        feats = {irrep: gather_blocks(block, senders) for irrep, block in split_irreps(node_feats, self.irreps_node).items()}
         attr_rows = rows_of(self.irreps_edge)
         couplings = [edge_coupling(table, edge_attrs[:, attr_rows[path.edge]]) for path, table in zip(self._paths, self._path_tables)]
         terms = []

@@ -1,12 +1,20 @@
 """Where irreps lie among components, and irreps as components of functions on the sphere."""
 
 import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 
 def rows_of(irreps: e3nn.Irreps) -> dict[e3nn.Irrep, slice]:
     """Where each irrep, of multiplicity one, lies."""
     return {irrep.ir: rows for irrep, rows in zip(irreps, irreps.slices())}
+
+
+def split_irreps(features: jax.Array, irreps: e3nn.Irreps) -> dict[e3nn.Irrep, jax.Array]:
+    """Components [dim, ...] of each irrep; the derivative is one concatenation, where that of slices is a sum of padded arrays."""
+    blocks = jnp.split(features, np.cumsum([irrep.dim for irrep in irreps])[:-1])
+    return {irrep.ir: block for irrep, block in zip(irreps, blocks, strict=True)}
 
 
 def is_natural(irrep: e3nn.Irrep) -> bool:

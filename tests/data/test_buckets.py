@@ -12,7 +12,7 @@ from mace_tp.graph import EDGE_BLOCK
 def _graph(num_nodes: int, num_edges: int) -> Graph:
     nodes, edges = np.zeros(num_nodes, np.int32), np.zeros(num_edges, np.int32)
     cell = np.zeros((3, 3))
-    shifts, pairs = np.zeros((num_edges, 3)), np.zeros((0, 2), np.int32)
+    shifts, pairs = np.zeros((num_edges, 3)), np.zeros((num_edges // 2, 2), np.int32)
     return Graph(np.zeros((num_nodes, 3)), nodes, edges, edges, shifts, edges == 0, pairs, cell, None, None, None, "memory")
 
 
@@ -68,7 +68,7 @@ def test_batches_in_file_order_are_known_exactly():
 @pytest.mark.parametrize("num_graphs, batch_size", [(1, 1), (1, 10), (3, 2)])
 def test_smallest_data_sets_have_a_shape(num_graphs, batch_size):
     (bucket,) = choose_buckets([_graph(1, 0)] * num_graphs, batch_size)
-    assert bucket == Bucket(nodes=4, edges=32, graphs=batch_size + 1)
+    assert bucket == Bucket(nodes=4, edges=32, graphs=batch_size + 1, pairs=8)
 
 
 def test_expected_work_of_the_choice_is_the_least():
