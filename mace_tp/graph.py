@@ -56,48 +56,34 @@ class GraphBatch:
 
 def edge_vectors(batch: GraphBatch, cutoff: float) -> jax.Array:
     """Displacements receiver - sender [edges, 3], Å. Padded edges get the length `cutoff`, where every radial function is zero."""
-    vectors = batch.positions[batch.receivers] - batch.positions[batch.senders] + batch.shifts
+    vectors = gather(batch.positions, batch.receivers) - gather(batch.positions, batch.senders) + batch.shifts
     return jnp.where(batch.edge_mask[:, None], vectors, _outside(cutoff, vectors.dtype))
 
 
 def pair_vectors(edge_vectors: jax.Array, batch: GraphBatch, cutoff: float) -> jax.Array:
     """Displacements along the first edge of every pair [pairs, 3], Å; of length `cutoff` for padded pairs."""
     is_real = batch.pair_edges[:, :1] != batch.pair_edges[:, 1:]
-    return jnp.where(is_real, edge_vectors[batch.pair_edges[:, 0]], _outside(cutoff, edge_vectors.dtype))
+    return jnp.where(is_real, gather(edge_vectors, batch.pair_edges[:, 0]), _outside(cutoff, edge_vectors.dtype))
 
 
 def _outside(cutoff: float, dtype: jnp.dtype) -> jax.Array:
     return jnp.array([cutoff, 0.0, 0.0], dtype)
 
 
-@jax.custom_vjp
-def of_edges(pair_values: jax.Array, edge_pair: jax.Array, pair_edges: jax.Array) -> jax.Array:
-    """Values of pairs [pairs, ...] for each of their edges [edges, ...].
-
-    The derivative gathers the two edges of every pair, which is faster than to scatter all edges to their pairs. What it says of a
-    padded pair is meaningless, which is harmless where these hold constants.
-    """
-    return pair_values[edge_pair]
+def gather(values: jax.Array, indices: jax.Array) -> jax.Array:
+    """values[indices], of indices that are known to be in bounds: the check would enter every loop that the gather is fused into."""
+    return values.at[indices].get(mode="promise_in_bounds")
 
 
-@jax.custom_vjp
-def _of_pairs(edge_values: jax.Array, edge_pair: jax.Array, pair_edges: jax.Array) -> jax.Array:
-    """Sum of edge values over the two edges of each pair [pairs, ...]."""
-    return edge_values[pair_edges[:, 0]] + edge_values[pair_edges[:, 1]]
-
-
-of_edges.defvjp(
-    lambda values, *graph: (of_edges(values, *graph), graph), lambda graph, cotangent: (_of_pairs(cotangent, *graph), None, None)
-)
-_of_pairs.defvjp(
-    lambda values, *graph: (_of_pairs(values, *graph), graph), lambda graph, cotangent: (of_edges(cotangent, *graph), None, None)
-)
+def segment_sum(values: jax.Array, segments: jax.Array, num_segments: int, *, indices_are_sorted: bool = False) -> jax.Array:
+    """Sum of the values of each segment, of segments that are known to be in bounds."""
+    return jax.ops.segment_sum(values, segments, num_segments, indices_are_sorted=indices_are_sorted, mode="promise_in_bounds")
 
 
 def sum_over_graphs(node_values: jax.Array, batch: GraphBatch) -> jax.Array:
     """Sum of node values [nodes, ...] over the real nodes of each graph [graphs, ...]."""
     mask = batch.node_mask.reshape(-1, *[1] * (node_values.ndim - 1))
-    return jax.ops.segment_sum(jnp.where(mask, node_values, 0), batch.node_graph, batch.num_graphs, indices_are_sorted=True)
+    return segment_sum(jnp.where(mask, node_values, 0), batch.node_graph, batch.num_graphs, indices_are_sorted=True)
 
 
 def nodes_per_graph(batch: GraphBatch) -> jax.Array:

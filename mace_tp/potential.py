@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mace_tp.graph import GraphBatch, edge_vectors, sum_over_graphs
+from mace_tp.graph import GraphBatch, edge_vectors, gather, segment_sum, sum_over_graphs
 
 
 @struct.dataclass
@@ -41,15 +41,15 @@ def predict(node_energy: NodeEnergy, batch: GraphBatch, cutoff: float) -> Predic
 
     gradient, energy = jax.grad(total_energy, has_aux=True)(vectors)
     gradient = jnp.where(batch.edge_mask[:, None], gradient, 0)
-    received = jax.ops.segment_sum(gradient, batch.receivers, batch.num_nodes, indices_are_sorted=True)
-    forces = jax.ops.segment_sum(gradient, batch.senders, batch.num_nodes) - received
+    received = segment_sum(gradient, batch.receivers, batch.num_nodes, indices_are_sorted=True)
+    forces = segment_sum(gradient, batch.senders, batch.num_nodes) - received
     return Prediction(energy=energy, forces=forces, stress=_stress(vectors, gradient, batch))
 
 
 def _stress(vectors: jax.Array, gradient: jax.Array, batch: GraphBatch) -> jax.Array:
     edge_virial = (vectors[:, :, None] * gradient[:, None, :]).reshape(-1, 9)
-    edge_graph = batch.node_graph[batch.receivers]
-    virial = jax.ops.segment_sum(edge_virial, edge_graph, batch.num_graphs, indices_are_sorted=True).reshape(-1, 3, 3)
+    edge_graph = gather(batch.node_graph, batch.receivers)
+    virial = segment_sum(edge_virial, edge_graph, batch.num_graphs, indices_are_sorted=True).reshape(-1, 3, 3)
     volume = jnp.abs(jnp.linalg.det(batch.cell))[:, None, None]
     symmetric = (virial + virial.transpose(0, 2, 1)) / 2
     return jnp.where(volume > 0, symmetric / jnp.where(volume > 0, volume, 1), 0)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mace_tp.graph import GraphBatch, of_edges
+from mace_tp.graph import GraphBatch, gather
 from mace_tp.nn.linear import Linear, SpeciesLinear
 from mace_tp.nn.mlp import RadialMLP
 from mace_tp.tensor_products.base import InteractionPlan
@@ -31,7 +31,7 @@ class Interaction(nnx.Module):
         self, node_feats: jax.Array, edge_attrs: jax.Array, radial_embedding: jax.Array, batch: GraphBatch
     ) -> jax.Array:
         """Messages [components, nodes, channels] at the receivers, from harmonics of edges and the radial embedding of pairs."""
-        weights = [of_edges(weight, batch.edge_pair, batch.pair_edges) for weight in self.radial_mlp(radial_embedding)]
+        weights = [gather(weight, batch.edge_pair) for weight in self.radial_mlp(radial_embedding)]
         summed = self.plan(weights, self.linear_up(node_feats), edge_attrs, batch.senders, batch.receivers)
         return self.linear(summed) / self.avg_num_neighbors
 

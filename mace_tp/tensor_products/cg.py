@@ -74,11 +74,11 @@ class CGInteraction(InteractionPlan):
         senders: jax.Array,
         receivers: jax.Array,
     ) -> jax.Array:
-        feats = {irrep: gather_blocks(block, senders) for irrep, block in split_irreps(node_feats, self.irreps_node).items()}
+        feats = split_irreps(node_feats, self.irreps_node)
         edge_rows, outputs = rows_of(self.irreps_edge), []
         for weight, path in zip(weights, self._paths, strict=True):
             coupling = edge_coupling(path_coupling(path).transpose(1, 0, 2), edge_attrs[:, edge_rows[path.edge]])
-            summed = sum_messages(coupling, in_blocks(weight), feats[path.node])
+            summed = sum_messages(coupling, in_blocks(weight), gather_blocks(feats[path.node], senders))
             outputs.append(sum_blocks(summed, receivers, node_feats.shape[1]))
         return jnp.concatenate(outputs, axis=1).transpose(1, 0, 2)
 

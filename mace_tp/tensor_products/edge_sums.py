@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.graph import EDGE_BLOCK
+from mace_tp.graph import EDGE_BLOCK, gather, segment_sum
 from mace_tp.tensor_products.base import InteractionPlan, Path
 
 
 def gather_blocks(node_feats: jax.Array, senders: jax.Array) -> jax.Array:
     """Features [components, nodes, channels] of the senders [blocks, EDGE_BLOCK, components, channels]."""
-    return in_blocks(node_feats.transpose(1, 0, 2)[senders])
+    return in_blocks(gather(node_feats.transpose(1, 0, 2), senders))
 
 
 def in_blocks(edge_values: jax.Array) -> jax.Array:
@@ -62,7 +62,7 @@ def sum_blocks(block_values: jax.Array, receivers: jax.Array, num_nodes: int) ->
         receivers: [edges], ascending, equal within a block.
         num_nodes: how many receivers there are.
     """
-    return jax.ops.segment_sum(block_values, receivers[::EDGE_BLOCK], num_nodes, indices_are_sorted=True)
+    return segment_sum(block_values, receivers[::EDGE_BLOCK], num_nodes, indices_are_sorted=True)
 
 
 def message_flops(paths: Sequence[Path], num_edges: int, channels: int) -> int:
@@ -83,8 +83,11 @@ def message_bytes(plan: InteractionPlan, num_edges: int, num_nodes: int, channel
 
 
 def _message(coupling: jax.Array, weight: jax.Array, feats: jax.Array) -> jax.Array:
-    terms = [coupling[..., i, None] * (weight * feats[:, :, i])[:, :, None] for i in range(feats.shape[2])]
-    return jnp.sum(_total(terms), axis=1)
+    # Written out, not as a reduction: XLA computes what two reductions share once, as an array with an entry for every edge and output.
+    terms = [
+        coupling[:, e, :, i, None] * (weight[:, e] * feats[:, e, i])[:, None] for e in range(EDGE_BLOCK) for i in range(feats.shape[2])
+    ]
+    return _total(terms)
 
 
 def _weight(coupling: jax.Array, feats: jax.Array, message: jax.Array) -> jax.Array:

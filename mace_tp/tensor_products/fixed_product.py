@@ -144,18 +144,18 @@ class DegreeWeighted(InteractionPlan):
         receivers: jax.Array,
     ) -> jax.Array:
         blocks = [in_blocks(weight) for weight in weights]
-        feats = {irrep: gather_blocks(block, senders) for irrep, block in split_irreps(node_feats, self.irreps_node).items()}
+        feats = split_irreps(node_feats, self.irreps_node)
         attr_rows = rows_of(self.irreps_edge)
         couplings = [edge_coupling(table, edge_attrs[:, attr_rows[path.edge]]) for path, table in zip(self._paths, self._path_tables)]
         terms = []
         for r in range(self.rank):
             term = blocks[r * self._weights_per_term : (r + 1) * self._weights_per_term]
-            terms.append(self._term(term, feats, couplings))
+            terms.append(self._term(term, feats, couplings, senders))
         summed = jnp.concatenate([term[irrep] for irrep in self._outputs for term in terms], axis=1)
         return sum_blocks(summed, receivers, node_feats.shape[1]).transpose(1, 0, 2)
 
     def _term(
-        self, weights: Sequence[jax.Array], feats: dict[e3nn.Irrep, jax.Array], couplings: Sequence[jax.Array]
+        self, weights: Sequence[jax.Array], feats: dict[e3nn.Irrep, jax.Array], couplings: Sequence[jax.Array], senders: jax.Array
     ) -> dict[e3nn.Irrep, jax.Array]:
         """Messages of one term, summed over the edges of every block [blocks, components, channels], by output irrep."""
         num_factors = len(self.irreps_node) - 1
@@ -164,7 +164,7 @@ class DegreeWeighted(InteractionPlan):
         outputs: dict[e3nn.Irrep, jax.Array] = {}
         for path, coupling in zip(self._paths, couplings, strict=True):
             weight = of_edge[path.edge] * of_node[path.node] if path.node in of_node else of_edge[path.edge]
-            message = sum_messages(coupling, weight, feats[path.node])
+            message = sum_messages(coupling, weight, gather_blocks(feats[path.node], senders))
             outputs[path.out] = outputs[path.out] + message if path.out in outputs else message
         return outputs
 
