@@ -15,7 +15,8 @@ def neighbor_list(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All edges shorter than the cutoff, each in both directions, sorted by receiver, then sender.
 
-    An edge from an atom to its own periodic image is kept; the shifts of the two directions are opposite to the last bit. Positions may lie outside the cell, and far from the origin.
+    An edge from an atom to its own periodic image is kept. The shifts of the two directions are opposite to the last bit. Positions may
+    lie outside the cell, and far from the origin.
 
     Args:
         positions: [atoms, 3], Å.
@@ -58,7 +59,7 @@ def _periodic_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cu
 
 
 def _has_reverse(senders: np.ndarray, receivers: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Whether the opposite of each edge was found, too [edges]; at the cutoff, where nothing is felt, rounding may have decided otherwise."""
+    """Whether the opposite of each edge was found, too [edges]; rounding may drop one of the two at the cutoff, where neither counts."""
     there = np.column_stack([senders, receivers, images])
     back = np.column_stack([receivers, senders, -images])
     _, number = np.unique(np.concatenate([there, back]), axis=0, return_inverse=True)

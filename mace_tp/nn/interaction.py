@@ -27,9 +27,7 @@ class Interaction(nnx.Module):
         self.linear = Linear(plan.irreps_out, irreps_out, channels, dtype=dtype, rngs=rngs)
         self.avg_num_neighbors = avg_num_neighbors
 
-    def __call__(
-        self, node_feats: jax.Array, edge_attrs: jax.Array, radial_embedding: jax.Array, batch: GraphBatch
-    ) -> jax.Array:
+    def __call__(self, node_feats: jax.Array, edge_attrs: jax.Array, radial_embedding: jax.Array, batch: GraphBatch) -> jax.Array:
         """Messages [components, nodes, channels] at the receivers, from harmonics of edges and the radial embedding of pairs."""
         weights = [gather(weight, batch.edge_pair) for weight in self.radial_mlp(radial_embedding)]
         summed = self.plan(weights, self.linear_up(node_feats), edge_attrs, batch.senders, batch.receivers)

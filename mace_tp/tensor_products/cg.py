@@ -12,7 +12,15 @@ import numpy as np
 
 from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, require_reached
 from mace_tp.tensor_products.coupling_chains import Chain, chain_basis, link_coupling, parents_of
-from mace_tp.tensor_products.edge_sums import edge_coupling, gather_blocks, in_blocks, message_bytes, message_flops, sum_blocks, sum_messages
+from mace_tp.tensor_products.edge_sums import (
+    edge_coupling,
+    gather_blocks,
+    in_blocks,
+    message_bytes,
+    message_flops,
+    sum_blocks,
+    sum_messages,
+)
 from mace_tp.tensor_products.irreps import rows_of, split_irreps
 from mace_tp.tensor_products.sparse_product import sparse_product
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis

@@ -1,8 +1,8 @@
-"""A symmetric contraction as chains of pairwise couplings: the same function as its tables, in a thousandth of the operations.
+"""A symmetric contraction as chains of pairwise couplings: the same function as its tables, in a hundredth of the operations.
 
 The tables of `symmetric_basis.py` couple monomials, hundreds for three factors, to a few rows. Written out as chains,
-((x x)→L x)→l, the same space needs some tens of multiplications: real coupling tensors are sparse, chains share their first
-links, and the weights of all chains with the same last link are summed before it (`CGProductBasis`).
+((x x)→L x)→l, the same space needs a few hundred multiplications instead of tens of thousands: real coupling tensors are sparse,
+chains share their first links, and all chains with the same last link are summed, with their weights, before it (`CGProductBasis`).
 """
 
 import dataclasses
@@ -94,18 +94,18 @@ def _cost(irreps_in: e3nn.Irreps, chain: Chain) -> int:
 
 def _coordinates(irreps_in: e3nn.Irreps, chain: Chain) -> np.ndarray:
     """Coordinates [couplings] in the reduced symmetric basis."""
-    return coordinates(_polynomials(irreps_in, chain), irreps_in, chain.irrep, chain.order)
+    return coordinates(polynomials(irreps_in, chain), irreps_in, chain.irrep, chain.order)
 
 
 @functools.cache
-def _polynomials(irreps_in: e3nn.Irreps, chain: Chain) -> np.ndarray:
-    """[components, monomials] in the components of x."""
+def polynomials(irreps_in: e3nn.Irreps, chain: Chain) -> np.ndarray:
+    """The chain as polynomials [components, monomials] in the components of x."""
     rows = irreps_in.slices()[chain.factor]
     if chain.parent is None:
         return np.eye(irreps_in.dim)[rows]
     left, factor, out = chain.link
     coupling = link_coupling(left, irreps_in[factor].ir, out)
-    before = _polynomials(irreps_in, chain.parent)
+    before = polynomials(irreps_in, chain.parent)
     return sum(times_component(coupling[:, j].T @ before, irreps_in.dim, chain.order - 1, rows.start + j) for j in range(coupling.shape[1]))
 
 

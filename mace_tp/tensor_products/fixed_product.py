@@ -12,7 +12,15 @@ import numpy as np
 
 from mace_tp.tensor_products.base import InteractionPlan, Path, TensorProduct, UnreachableIrrep
 from mace_tp.tensor_products.cg import CGInteraction
-from mace_tp.tensor_products.edge_sums import edge_coupling, gather_blocks, in_blocks, message_bytes, message_flops, sum_blocks, sum_messages
+from mace_tp.tensor_products.edge_sums import (
+    edge_coupling,
+    gather_blocks,
+    in_blocks,
+    message_bytes,
+    message_flops,
+    sum_blocks,
+    sum_messages,
+)
 from mace_tp.tensor_products.irreps import rows_of, split_irreps
 
 # A coupling smaller than this is zero: couplings are sums of a few terms of order one.
@@ -49,12 +57,12 @@ class DegreeWeighted(InteractionPlan):
 
     The radial weights belong to the degrees of the two factors: a_r to the node's (the first is one, since a common factor belongs
     to b_r) and b_r to the harmonics'. The degrees of the output have the weights of the linear layer that follows, which adds up the
-    `rank` copies, too: a radial weight there would need a sum over edges for every path, as in `cg`, where here one for every degree
-    of the harmonics is enough. Weights are ordered by r; for each the degrees of the node without the first, those of the harmonics.
+    `rank` copies, too; radial weights there would be one for every path, as in `cg`. Weights are ordered by r; for each the degrees of
+    the node without the first, those of the harmonics.
 
-    P acts on the sums over edges, at the nodes, as the table that it is for these irreps; edge by edge on the sphere the interaction
-    takes several times as long (`scripts/benchmark_transforms.py --site interaction`). Every output component has unit variance for
-    independent factors and weights of unit variance.
+    P acts as the table that it is for these irreps, path by path, contracted with an edge's harmonics (`edge_sums.py`); on the sphere
+    the interaction takes several times as long (`scripts/benchmark_transforms.py --site interaction`). Every output component has unit
+    variance for independent factors and weights of unit variance.
     """
 
     product: FixedProduct

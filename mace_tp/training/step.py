@@ -36,7 +36,7 @@ class CompiledStep:
 
     def __init__(self, function: Callable, donate_state: bool = False) -> None:
         self._jitted = jax.jit(function, donate_argnums=0 if donate_state else ())
-        self._compiled: dict[tuple[int, int, int], jax.stages.Compiled] = {}
+        self._compiled: dict[tuple[int, ...], jax.stages.Compiled] = {}
         self.compile_seconds = 0.0
 
     @property
@@ -53,7 +53,7 @@ class CompiledStep:
 
     def compile(self, state: TrainState | Params, batch: GraphBatch, *rest: Control) -> jax.stages.Compiled:
         """The program for the shape of this batch; nothing is run."""
-        shape = (batch.num_nodes, batch.num_edges, batch.num_graphs)
+        shape = (batch.num_nodes, batch.num_edges, batch.num_pairs, batch.num_graphs)
         if shape not in self._compiled:
             start = time.monotonic()
             self._compiled[shape] = self._jitted.lower(state, batch, *rest).compile()

@@ -62,6 +62,23 @@ def test_edges_come_in_blocks_that_share_a_receiver(batch):
     assert (blocks == blocks[:, :1]).all()
 
 
+def test_pairs_hold_an_edge_and_its_reverse(graphs, batch):
+    num_pairs = batch.edge_mask.sum() // 2
+    first, second = batch.pair_edges[:num_pairs].T
+    np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), np.flatnonzero(batch.edge_mask))
+    np.testing.assert_array_equal(batch.senders[first], batch.receivers[second])
+    vectors = batch.positions[batch.receivers] - batch.positions[batch.senders] + batch.shifts
+    np.testing.assert_array_equal(vectors[first], -vectors[second])
+    np.testing.assert_array_equal(batch.edge_pair[first], np.arange(num_pairs))
+    np.testing.assert_array_equal(batch.edge_pair[second], np.arange(num_pairs))
+
+
+def test_padded_edges_belong_to_the_last_pair_which_is_never_real(batch):
+    num_pairs = batch.edge_mask.sum() // 2
+    assert batch.num_pairs > num_pairs and (batch.edge_pair[~batch.edge_mask] == batch.num_pairs - 1).all()
+    assert (batch.pair_edges[num_pairs:, 0] == batch.pair_edges[num_pairs:, 1]).all()
+
+
 def test_labels_are_masked_where_they_are_missing(graphs, batch):
     assert batch.energy_mask.tolist() == [False, True, True, True, False, False]
     assert batch.energy.tolist() == pytest.approx([0.0] + [graph.interaction_energy for graph in graphs[1:4]] + [0.0, 0.0])
@@ -82,16 +99,18 @@ def test_types_of_the_arrays_do_not_depend_on_the_content(graphs, dtype):
     batch = pad_batch(graphs[:1], Bucket(64, 2048, 2), dtype)
     for name in ("positions", "shifts", "cell", "energy", "forces", "stress"):
         assert getattr(batch, name).dtype == dtype, name
-    for name in ("species", "node_graph", "senders", "receivers"):
+    for name in ("species", "node_graph", "senders", "receivers", "edge_pair", "pair_edges"):
         assert getattr(batch, name).dtype == np.int32, name
     for name in ("node_mask", "edge_mask", "graph_mask", "energy_mask", "forces_mask", "stress_mask"):
         assert getattr(batch, name).dtype == bool, name
 
 
-@pytest.mark.parametrize("shrink", [dict(nodes=1), dict(edges=EDGE_BLOCK), dict(graphs=1)], ids=["nodes", "edges", "graphs"])
+@pytest.mark.parametrize(
+    "shrink", [dict(nodes=1), dict(edges=EDGE_BLOCK), dict(graphs=1), dict(pairs=1)], ids=["nodes", "edges", "graphs", "pairs"]
+)
 def test_graphs_that_do_not_fit_are_an_error(graphs, shrink):
     nodes, edges = sum(graph.num_nodes for graph in graphs[:4]), sum(graph.num_edge_slots for graph in graphs[:4])
-    exact = dict(nodes=nodes + 1, edges=edges, graphs=5)
+    exact = dict(nodes=nodes + 1, edges=edges, graphs=5, pairs=sum(len(graph.pairs) for graph in graphs[:4]) + 1)
     assert pad_batch(graphs[:4], Bucket(**exact), np.float32).num_edges == edges
     with pytest.raises(ValueError, match="4 graphs with .* do not fit"):
         pad_batch(graphs[:4], Bucket(**{name: size - shrink.get(name, 0) for name, size in exact.items()}), np.float32)

@@ -5,6 +5,8 @@ import ase.neighborlist
 import numpy as np
 import pytest
 
+from mace_tp.data import neighbors
+from mace_tp.data.edge_blocks import pair_edges
 from mace_tp.data.neighbors import neighbor_list, wrap
 
 CUTOFF = 3.0
@@ -54,6 +56,29 @@ def test_edges_are_those_of_ase_in_random_cells(seed):
     pbc = PBC[rng.integers(8)]
     cell[~np.array(pbc)] *= rng.integers(2)
     _assert_equals_ase(rng.normal(size=(rng.integers(1, 20), 3)) * 4, cell, pbc)
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+@pytest.mark.parametrize("pbc", PBC, ids=lambda pbc: "".join("FT"[periodic] for periodic in pbc))
+def test_every_edge_has_a_reverse_to_the_last_bit(cell, pbc):
+    positions = np.random.default_rng(PBC.index(pbc)).uniform(-1, 2, (12, 3)) @ np.array(cell)
+    senders, receivers, shifts = neighbor_list(positions, np.array(cell), pbc, CUTOFF)
+    first, second = pair_edges(senders, receivers, shifts, np.ones(len(senders), bool)).T
+    np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), np.arange(len(senders)))
+    np.testing.assert_array_equal(senders[first], receivers[second])
+    np.testing.assert_array_equal(shifts[first], -shifts[second])
+
+
+def test_edge_that_rounding_found_in_one_direction_only_is_dropped(monkeypatch):
+    found = np.array([0, 1, 0]), np.array([1, 0, 0]), np.array([[0, 0, 0], [0, 0, 0], [1, 0, 0]])
+    monkeypatch.setattr(neighbors, "neighbour_list", lambda *_, **__: found)
+    senders, receivers, shifts = neighbor_list(np.zeros((2, 3)), np.eye(3), (True, True, True), CUTOFF)
+    assert senders.tolist() == [1, 0] and receivers.tolist() == [0, 1] and not shifts.any()
+
+
+def test_edge_without_a_reverse_has_no_pair():
+    with pytest.raises(ValueError, match="every edge must have a reverse"):
+        pair_edges(np.array([0, 1, 0]), np.array([1, 0, 2]), np.zeros((3, 3)), np.ones(3, bool))
 
 
 def test_lone_atom_sees_its_own_images_only():
