@@ -75,8 +75,8 @@ def _outside(cutoff: float, dtype: jnp.dtype) -> jax.Array:
 
 
 def gather(values: jax.Array, indices: jax.Array) -> jax.Array:
-    """values[indices], of indices that are known to be in bounds: the check would enter every loop that the gather is fused into."""
-    return values.at[indices].get(mode="promise_in_bounds")
+    """values[indices], of indices that are known to be in bounds: a check would enter every loop that the gather is fused into."""
+    return values.at[indices].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def segment_sum(values: jax.Array, segments: jax.Array, num_segments: int, *, indices_are_sorted: bool = False) -> jax.Array:

@@ -96,7 +96,8 @@ class MACE(nnx.Module):
         """Interaction energy of each node [nodes], eV, without E0. Scalars must come first in the hidden irreps.
 
         Args:
-            edge_vectors: receiver - sender [edges, 3], Å.
+            edge_vectors: receiver - sender [edges, 3], Å; those of a pair must be opposite, for what depends on the length alone looks at
+                the first of the two. The gradient by a single edge vector has therefore no meaning, only that by both.
             batch: supplies elements and connectivity; its positions are not looked at.
         """
         architecture, statistics = self.architecture, self.statistics

@@ -19,7 +19,7 @@ class Prediction:
 
 
 NodeEnergy = Callable[[jax.Array, GraphBatch], jax.Array]
-"""(edge vectors [edges, 3] in Å, batch) → energy of each node [nodes] in eV."""
+"""(edge vectors [edges, 3] in Å, batch) → energy of each node [nodes] in eV. May count on opposite vectors for the edges of a pair."""
 
 
 def predict(node_energy: NodeEnergy, batch: GraphBatch, cutoff: float) -> Prediction:

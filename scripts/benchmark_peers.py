@@ -279,7 +279,7 @@ def _warnings(case: Case, results: dict[str, list[dict]]) -> list[str]:
             warnings.append(f"{label}: parameters {'changed' if moved else 'did not change'}")
         if case.name == "evaluation" and not run["first_value"] > 0:
             warnings.append(f"{label}: no forces")
-        if case.name != "evaluation" and not run["last_value"] < run["first_value"]:
+        if case.name not in ("evaluation", "start") and not run["last_value"] < run["first_value"]:
             warnings.append(f"{label}: the loss went from {run['first_value']:.4g} to {run['last_value']:.4g}")
     return warnings
 

@@ -23,6 +23,7 @@ from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.environment import describe
 from mace_tp.graph import EDGE_BLOCK
 from mace_tp.tensor_products.base import InteractionPlan
+from mace_tp.tensor_products.cg import CGProductBasis
 from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks
 from mace_tp.tensor_products.fixed_product import DegreeWeighted
 from mace_tp.tensor_products.gaunt import TorusSampler, _fourier_projection
@@ -30,6 +31,7 @@ from mace_tp.tensor_products.irreps import rows_of_harmonics
 from mace_tp.tensor_products.pointwise import PointwisePowers, Sampler, Samples
 from mace_tp.tensor_products.sphere import from_angles, harmonics, product_grid, quadrature
 from mace_tp.tensor_products.spherical_grid import SphereSampler
+from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 Form = Callable[..., jax.Array]
 # Forms that are one map, others, the arguments of a form (its weights first), and which of them depend on positions.
@@ -179,6 +181,24 @@ def _weighted(plan: PointwisePowers, weights: jax.Array, feats: jax.Array, speci
     return sum(jnp.repeat(weight, repeats, axis=0) * power for weight, power in zip(per_order, [first, *projected]))
 
 
+class Monomials:
+    """`cg` in the plain form: monomials of the features times the tables of the reduced symmetric basis, order by order."""
+
+    def __init__(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> None:
+        self.plan = CGProductBasis(irreps_in, irreps_out, correlation)
+
+    def __call__(self, weights: jax.Array, feats: jax.Array, species: jax.Array) -> jax.Array:
+        plan, outputs, weight = self.plan, [0.0] * len(self.plan.irreps_out), 0
+        for order in range(1, plan.correlation + 1):
+            for i, irrep in enumerate(plan.irreps_out):
+                basis = symmetric_basis(plan.irreps_in, irrep.ir, order)
+                monomials = jnp.prod(jnp.stack([feats[column] for column in basis.monomials.T]), axis=0)
+                couplings = jnp.tensordot(basis.table.astype(feats.dtype), monomials, axes=1)
+                outputs[i] += jnp.einsum("em...,e...->m...", couplings, weights[weight : weight + len(couplings)][:, species])
+                weight += len(couplings)
+        return jnp.concatenate(outputs)
+
+
 class EdgesOnTheSphere:
     """The interaction of `spherical_grid` with the products on the sphere, edge by edge; nodes are transformed once, and back once."""
 
@@ -242,13 +262,17 @@ def _product_bases(options: argparse.Namespace, irreps_in: e3nn.Irreps, irreps_o
         "Fourier: direct convolution": Fourier(*shape, "direct"),
     }
     others = {name: build_tensor_products(TensorProductConfig(name, name)).product_basis.product_basis(*shape) for name in options.products}
+    monomials = Monomials(*shape)
     rng = np.random.default_rng(0)
     feats = jnp.asarray(rng.normal(size=(irreps_in.dim, options.nodes, options.channels)), jnp.float32)
     species = jnp.asarray(rng.integers(0, 4, options.nodes))
     weights = {
         form: jnp.asarray(rng.normal(size=(plan.num_weights, 4, options.channels)), jnp.float32)
-        for form, plan in [(form, grid) for form in same.values()] + [(plan, plan) for plan in others.values()]
+        for form, plan in [(form, grid) for form in same.values()]
+        + [(plan, plan) for plan in others.values()]
+        + [(monomials, monomials.plan)]
     }
+    others["cg: monomials times tables"] = monomials
     weights |= dict.fromkeys(same.values(), weights[grid])
     return same, others, lambda form: (weights[form], feats, species), (1,)
 
@@ -259,7 +283,7 @@ def _interactions(options: argparse.Namespace, harmonic_irreps: e3nn.Irreps, irr
         return products.interaction.interaction(irreps_node, harmonic_irreps, harmonic_irreps)
 
     grid = plan("spherical_grid")
-    same = {"sum over edges first (spherical_grid)": grid, "edge by edge on the sphere": EdgesOnTheSphere(grid)}
+    same = {"path by path, summed in blocks (spherical_grid)": grid, "edge by edge on the sphere": EdgesOnTheSphere(grid)}
     others = {name: plan(name) for name in options.products}
     rng = np.random.default_rng(0)
     receivers = np.repeat(np.arange(options.nodes), 3 * EDGE_BLOCK)
@@ -308,7 +332,8 @@ def _compile(form: Form, differentiated: tuple[int, ...], arguments: tuple) -> d
         products = jax.tree.map(lambda gradient, factor: jnp.sum(gradient * factor[::-1]), gradients, tuple(factors))
         return jax.tree.reduce(jnp.add, products) + projected(*arguments)
 
-    everything = tuple(sorted({0, *differentiated}))
+    # Weights and features depend on parameters; harmonics, a third argument, on positions alone.
+    everything = tuple(sorted({0, *differentiated} - {2}))
     functions = {"value": form.__call__, "gradient": jax.grad(projected, differentiated), "training": jax.grad(slope, everything)}
     return {kind: jax.jit(function) for kind, function in functions.items()}
 

@@ -48,7 +48,7 @@ class Bucket:
             raise ValueError(f"edges must be a multiple of {EDGE_BLOCK}, got {self.edges}")
         object.__setattr__(self, "pairs", self.pairs or self.edges // 2 + 1)
 
-    def holds(self, nodes: int, edges: int, pairs: int = 0) -> bool:
+    def holds(self, nodes: int, edges: int, pairs: int) -> bool:
         """Whether so many nodes, edge slots and pairs fit, with one padded node and pair left."""
         return nodes < self.nodes and edges <= self.edges and pairs < self.pairs
 
@@ -85,7 +85,7 @@ def choose_buckets(
     return tuple(Bucket(int(nodes), int(edges), batch_size + 1, int(pairs)) for nodes, edges, pairs in candidates[list(best)])
 
 
-def select_bucket(buckets: Sequence[Bucket], nodes: int, edges: int, pairs: int = 0) -> Bucket | None:
+def select_bucket(buckets: Sequence[Bucket], nodes: int, edges: int, pairs: int) -> Bucket | None:
     """The first of ascending shapes that holds so many nodes, edge slots and pairs; None if none does."""
     return next((bucket for bucket in buckets if bucket.holds(nodes, edges, pairs)), None)
 

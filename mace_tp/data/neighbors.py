@@ -55,16 +55,20 @@ def _periodic_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cu
     box, origin = _search_box(positions, cell, pbc, cutoff)
     senders, receivers, images = neighbour_list("ijS", cutoff=cutoff, positions=positions - origin, cell=box, pbc=pbc)
     kept = _has_reverse(senders, receivers, images)
-    return senders[kept], receivers[kept], images[kept].astype(np.float64) @ box
+    # Component by component, so that opposite images have opposite shifts to the last bit; a matrix product does not promise that.
+    images = images[kept].astype(np.float64)
+    return senders[kept], receivers[kept], sum(images[:, axis, None] * box[axis] for axis in range(3))
 
 
 def _has_reverse(senders: np.ndarray, receivers: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Whether the opposite of each edge was found, too [edges]; rounding may drop one of the two at the cutoff, where neither counts."""
-    there = np.column_stack([senders, receivers, images])
-    back = np.column_stack([receivers, senders, -images])
-    _, number = np.unique(np.concatenate([there, back]), axis=0, return_inverse=True)
-    number_there, number_back = np.split(number.reshape(-1), 2)
-    return np.isin(number_there, number_back)
+    width = 2 * np.abs(images).max(initial=0) + 1
+    num_atoms = max(senders.max(initial=0), receivers.max(initial=0)) + 1
+    shape = (num_atoms, num_atoms, width, width, width)
+    offset = width // 2
+    there = np.ravel_multi_index((senders, receivers, *(images + offset).T), shape)
+    back = np.ravel_multi_index((receivers, senders, *(offset - images).T), shape)
+    return np.isin(there, back)
 
 
 def _search_box(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:

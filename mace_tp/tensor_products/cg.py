@@ -21,7 +21,7 @@ from mace_tp.tensor_products.edge_sums import (
     sum_blocks,
     sum_messages,
 )
-from mace_tp.tensor_products.irreps import rows_of, split_irreps
+from mace_tp.tensor_products.irreps import split_irreps
 from mace_tp.tensor_products.sparse_product import sparse_product
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
 
@@ -83,9 +83,9 @@ class CGInteraction(InteractionPlan):
         receivers: jax.Array,
     ) -> jax.Array:
         feats = split_irreps(node_feats, self.irreps_node)
-        edge_rows, outputs = rows_of(self.irreps_edge), []
+        harmonics, outputs = split_irreps(edge_attrs.T, self.irreps_edge), []
         for weight, path in zip(weights, self._paths, strict=True):
-            coupling = edge_coupling(path_coupling(path).transpose(1, 0, 2), edge_attrs[:, edge_rows[path.edge]])
+            coupling = edge_coupling(path_coupling(path).transpose(1, 0, 2), harmonics[path.edge].T)
             summed = sum_messages(coupling, in_blocks(weight), gather_blocks(feats[path.node], senders))
             outputs.append(sum_blocks(summed, receivers, node_feats.shape[1]))
         return jnp.concatenate(outputs, axis=1).transpose(1, 0, 2)
@@ -109,8 +109,8 @@ class CGProductBasis(ProductBasisPlan):
     Weights are ordered by order ν, then output irrep, then coupling η. Evaluated as chains of pairwise couplings
     (`coupling_chains.py`), one component [nodes, channels] after another: A → the pairs that chains share → for every last link
     the sum of the chains that end in it, times their weights → the last link. All of it is elementwise in nodes and channels, so XLA
-    makes few passes over arrays that stay in the cache. As monomials times tables, the plain form, a training step takes 20 times as
-    long at this site (`scripts/benchmark_transforms.py`); `tests/tensor_products/test_cg.py` compares the two.
+    makes few passes over arrays that stay in the cache. As monomials times tables, the plain form (`scripts/benchmark_transforms.py`), a
+    training step takes 20 times as long at this site. `tests/tensor_products/test_cg.py` compares it with full symmetric tensors.
     """
 
     irreps_in: e3nn.Irreps
@@ -173,9 +173,11 @@ class CGProductBasis(ProductBasisPlan):
         outputs = {irrep.ir: [jnp.zeros_like(components[0])] * irrep.ir.dim for irrep in self.irreps_out}
         sums: dict[tuple, list[jax.Array]] = {}
         for chain, weight in zip(self._chains, _unstacked(chain_weights), strict=True):
-            into, key, value = (outputs, chain.irrep, chain) if chain.parent is None else (sums, chain.link, chain.parent)
-            terms = [weight * component for component in values[value]]
-            into[key] = _added(into[key], terms) if key in into else terms
+            terms = [weight * component for component in values[chain.parent or chain]]
+            if chain.parent is None:
+                outputs[chain.irrep] = _added(outputs[chain.irrep], terms)
+            else:  # a sum may mix orders: the last link is linear in what comes before
+                sums[chain.link] = _added(sums[chain.link], terms) if chain.link in sums else terms
         for link, summed in sums.items():
             _, factor, out = link
             outputs[out] = _added(outputs[out], self._coupled(link, summed, factors[factor]))

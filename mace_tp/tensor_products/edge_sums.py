@@ -2,7 +2,7 @@
 
 A message is m[n, o, c] = Σ_e coupling[e, o, i] weight[e, c] feats[e, i, c] over the edges that node n receives: the coupling tensor
 of a product, contracted with an edge's harmonics, is a small matrix that all channels share. Edges come in blocks with one
-receiver, so the sum within a block is a loop of fixed length. XLA makes one pass over the inputs of it and of each of its
+receiver, so the sum within a block is a loop of fixed length. XLA makes, on a CPU, one pass over the inputs of it and of each of its
 derivatives, without an array in between; as batched matrix products, eight edges long, the same takes three to four times as long.
 """
 
@@ -72,12 +72,12 @@ def message_flops(paths: Sequence[Path], num_edges: int, channels: int) -> int:
     return num_edges * (channels * per_channel + couplings)
 
 
-def message_bytes(plan: InteractionPlan, num_edges: int, num_nodes: int, channels: int, itemsize: int) -> int:
-    """Bytes of weights and gathered features, read for every path, of couplings, and of the sums of blocks and nodes."""
+def message_bytes(plan: InteractionPlan, num_edges: int, num_nodes: int, channels: int, itemsize: int, repeats: int = 1) -> int:
+    """Bytes of weights and gathered features, read for every path and repeat, of couplings, and of the sums of blocks and nodes."""
     paths = plan.paths()
-    per_edge = (plan.irreps_node.dim + sum(1 + path.node.dim for path in paths)) * channels + plan.irreps_edge.dim + 2
+    per_edge = (plan.irreps_node.dim + repeats * sum(1 + path.node.dim for path in paths)) * channels + plan.irreps_edge.dim + 2
     couplings = sum(2 * path.node.dim * path.out.dim for path in paths)
-    per_block = 3 * sum(path.out.dim for path in paths) * channels
+    per_block = 3 * plan.irreps_out.dim * channels
     per_node = (2 * plan.irreps_out.dim + plan.irreps_node.dim) * channels
     return itemsize * (num_edges * (per_edge + couplings) + num_edges // EDGE_BLOCK * per_block + num_nodes * per_node)
 

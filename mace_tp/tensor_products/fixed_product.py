@@ -153,8 +153,8 @@ class DegreeWeighted(InteractionPlan):
     ) -> jax.Array:
         blocks = [in_blocks(weight) for weight in weights]
         feats = split_irreps(node_feats, self.irreps_node)
-        attr_rows = rows_of(self.irreps_edge)
-        couplings = [edge_coupling(table, edge_attrs[:, attr_rows[path.edge]]) for path, table in zip(self._paths, self._path_tables)]
+        harmonics = split_irreps(edge_attrs.T, self.irreps_edge)
+        couplings = [edge_coupling(table, harmonics[path.edge].T) for path, table in zip(self._paths, self._path_tables)]
         terms = []
         for r in range(self.rank):
             term = blocks[r * self._weights_per_term : (r + 1) * self._weights_per_term]
@@ -181,4 +181,4 @@ class DegreeWeighted(InteractionPlan):
         return self.rank * (message_flops(self._paths, num_edges, channels) + products * num_edges * channels)
 
     def bytes(self, num_edges: int, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        return self.rank * message_bytes(self, num_edges, num_nodes, channels, itemsize)
+        return message_bytes(self, num_edges, num_nodes, channels, itemsize, repeats=self.rank)

@@ -152,8 +152,8 @@ def test_without_shuffling_batches_follow_the_file(graphs):
 def test_all_batches_take_the_shapes_of_the_buckets(graphs):
     loader = _loader(graphs)
     chosen = loader.buckets
-    shapes = {(batch.num_nodes, batch.num_edges, batch.num_graphs) for epoch in range(20) for batch in loader.epoch(epoch)}
-    assert shapes == {(bucket.nodes, bucket.edges, bucket.graphs) for bucket in chosen}
+    shapes = {(batch.num_nodes, batch.num_edges, batch.num_graphs, batch.num_pairs) for epoch in range(20) for batch in loader.epoch(epoch)}
+    assert shapes == {(bucket.nodes, bucket.edges, bucket.graphs, bucket.pairs) for bucket in chosen}
     assert loader.buckets == chosen
 
 
@@ -167,6 +167,13 @@ def test_batch_that_fits_nowhere_gets_a_shape_of_its_own(graphs, caplog):
     assert sum(int(batch.graph_mask.sum()) for batch in batches) == len(graphs)
     assert loader.buckets[0] == small and len(loader.buckets) > 1
     assert caplog.text.count("needs a new shape") == len(loader.buckets) - 1
+
+
+def test_batch_of_too_many_pairs_gets_a_shape_of_its_own(graphs):
+    roomy = Bucket(nodes=400, edges=8000, graphs=5, pairs=8)
+    loader = BatchLoader(graphs, 4, [roomy], np.float64)
+    assert sum(int(batch.edge_mask.sum()) for batch in loader.epoch(0)) == sum(graph.num_edges for graph in graphs)
+    assert len(loader.buckets) == 2 and loader.buckets[1].pairs > 8
 
 
 def test_empty_set_has_no_batches():
