@@ -39,7 +39,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 STATISTICS = DatasetStatistics(atomic_numbers=(1, 6, 8), atomic_energies=(-1.25, 2.5, -0.75), avg_num_neighbors=0.5, scale=0.8, shift=-0.2)
 ARCHITECTURE = Architecture(cutoff=4.0, l_max=2, num_channels=4, radial_mlp=[8, 8], num_bessel=4, readout_mlp=4)
 CG = TensorProductConfig()
-BUCKET = Bucket(nodes=12, edges=256, graphs=4)
+BUCKET = Bucket(nodes=12, edges=256, graphs=4, pairs=129)
 
 
 @pytest.fixture(scope="session")

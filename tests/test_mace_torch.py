@@ -67,7 +67,7 @@ def _batch(arrays: dict[str, np.ndarray], case: dict) -> GraphBatch:
         for system in SYSTEMS
     ]  # fmt: skip
     graphs = build_graphs(configurations, case["atomic_numbers"], case["atomic_energies"], case["r_max"])
-    return pad_batch(graphs, Bucket(nodes=12, edges=160, graphs=4), np.float64)
+    return pad_batch(graphs, Bucket(nodes=12, edges=160, graphs=4, pairs=81), np.float64)
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -41,12 +41,11 @@ class Bucket:
     nodes: int
     edges: int  # slots: the edges, those that fill up blocks, and those behind
     graphs: int
-    pairs: int = 0  # of opposite edges, those that are padding included; zero stands for as many as the edges can be
+    pairs: int  # of opposite edges, those that are padding included; half as many as the edges and one are always enough
 
     def __post_init__(self) -> None:
         if self.edges % EDGE_BLOCK:
             raise ValueError(f"edges must be a multiple of {EDGE_BLOCK}, got {self.edges}")
-        object.__setattr__(self, "pairs", self.pairs or self.edges // 2 + 1)
 
     def holds(self, nodes: int, edges: int, pairs: int) -> bool:
         """Whether so many nodes, edge slots and pairs fit, with one padded node and pair left."""
@@ -93,10 +92,12 @@ def select_bucket(buckets: Sequence[Bucket], nodes: int, edges: int, pairs: int)
 def larger_bucket(buckets: Sequence[Bucket], nodes: int, edges: int) -> Bucket:
     """A shape for a batch that none of the ascending shapes holds, with room for others like it and for every pair."""
     top = buckets[-1]
+    slots = _round_up(max(edges, _GROWTH * top.edges), _EDGE_MULTIPLE)
     return Bucket(
         nodes=_round_up(max(nodes + 1, _GROWTH * top.nodes), _NODE_MULTIPLE),
-        edges=_round_up(max(edges, _GROWTH * top.edges), _EDGE_MULTIPLE),
+        edges=slots,
         graphs=top.graphs,
+        pairs=slots // 2 + 1,
     )
 
 

@@ -30,24 +30,12 @@ def fill_edge_blocks(
     return slot_senders, slot_receivers, slot_shifts, mask
 
 
-def pair_edges(senders: np.ndarray, receivers: np.ndarray, shifts: np.ndarray, edge_mask: np.ndarray) -> np.ndarray:
-    """Slots of every edge and its reverse [edges / 2, 2], int32.
+def pair_slots(reverse: np.ndarray, edge_mask: np.ndarray) -> np.ndarray:
+    """Slots of each edge and its reverse [edges / 2, 2], int32.
 
     Args:
-        senders: [slots].
-        receivers: [slots].
-        shifts: [slots, 3], Å; those of an edge and its reverse are opposite to the last bit.
-        edge_mask: [slots], bool.
-
-    Raises:
-        ValueError: an edge has no reverse.
+        reverse: for every edge the one in the opposite direction [edges].
+        edge_mask: of the slots, which hold the edges in their order [slots].
     """
-    slots = np.flatnonzero(edge_mask)
-    # Adding zero takes the sign from a negative one.
-    there = np.column_stack([senders[slots], receivers[slots], shifts[slots]]) + 0.0
-    back = np.column_stack([receivers[slots], senders[slots], -shifts[slots]]) + 0.0
-    order_there, order_back = np.lexsort(there.T), np.lexsort(back.T)
-    if not np.array_equal(there[order_there], back[order_back]):
-        raise ValueError("every edge must have a reverse, between the same images of the two atoms")
-    first, second = slots[order_there], slots[order_back]
-    return np.column_stack([first, second])[first < second].astype(np.int32)
+    slots, edges = np.flatnonzero(edge_mask), np.arange(len(reverse))
+    return np.column_stack([slots, slots[reverse]])[edges < reverse].astype(np.int32)

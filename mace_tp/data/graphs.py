@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mace_tp.data.configuration import Configuration
-from mace_tp.data.edge_blocks import fill_edge_blocks, pair_edges
+from mace_tp.data.edge_blocks import fill_edge_blocks, pair_slots
 from mace_tp.data.elements import symbol, symbols
 from mace_tp.data.neighbors import neighbor_list, wrap
 from mace_tp.errors import InputError
@@ -82,7 +82,7 @@ def _build_graph(configuration: Configuration, elements: np.ndarray, atomic_ener
     species = _species(configuration, elements)
     # First to the middle, so that a molecule in a periodic box is not cut by its walls.
     positions = wrap(configuration.positions - configuration.positions.mean(axis=0), configuration.cell, configuration.pbc)
-    edges = neighbor_list(positions, configuration.cell, configuration.pbc, cutoff)
+    *edges, reverse = neighbor_list(positions, configuration.cell, configuration.pbc, cutoff)
     senders, receivers, shifts, edge_mask = fill_edge_blocks(*edges, configuration.num_atoms)
     cell = configuration.cell if any(configuration.pbc) else np.zeros((3, 3))
     energy = configuration.energy
@@ -93,7 +93,7 @@ def _build_graph(configuration: Configuration, elements: np.ndarray, atomic_ener
         receivers=receivers,
         shifts=shifts,
         edge_mask=edge_mask,
-        pairs=pair_edges(senders, receivers, shifts, edge_mask),
+        pairs=pair_slots(reverse, edge_mask),
         cell=cell,
         interaction_energy=None if energy is None else float(energy - atomic_energies[species].sum()),
         forces=configuration.forces,

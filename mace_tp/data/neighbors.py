@@ -12,11 +12,10 @@ _MAX_BOX = 100.0
 
 def neighbor_list(
     positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool], cutoff: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """All edges shorter than the cutoff, each in both directions, sorted by receiver, then sender.
 
-    An edge from an atom to its own periodic image is kept. The shifts of the two directions are opposite to the last bit. Positions may
-    lie outside the cell, and far from the origin.
+    An edge from an atom to its own periodic image is kept. Positions may lie outside the cell, and far from the origin.
 
     Args:
         positions: [atoms, 3], Å.
@@ -25,14 +24,21 @@ def neighbor_list(
         cutoff: Å.
 
     Returns:
-        senders [edges] int32, receivers [edges] int32, shifts [edges, 3] in Å; the displacement along an edge is
-        positions[receivers] - positions[senders] + shifts.
+        senders [edges] int32, receivers [edges] int32, shifts [edges, 3] in Å, and for every edge the one in the opposite direction
+        [edges] int32. The displacement along an edge is positions[receivers] - positions[senders] + shifts, that along its reverse the
+        opposite to the last bit.
     """
     positions = np.asarray(positions, np.float64)
     find = _periodic_edges if any(pbc) else _open_edges
-    senders, receivers, shifts = find(positions, np.asarray(cell, np.float64), np.array(pbc, bool), cutoff)
+    senders, receivers, images, box = find(positions, np.asarray(cell, np.float64), np.array(pbc, bool), cutoff)
+    kept, reverse = _match_reverses(senders, receivers, images)
+    senders, receivers, images = senders[kept], receivers[kept], images[kept].astype(np.float64)
     order = np.lexsort((senders, receivers))
-    return senders[order].astype(np.int32), receivers[order].astype(np.int32), shifts[order]
+    position = np.empty(len(order), np.int32)
+    position[order] = np.arange(len(order))
+    # Component by component, so that opposite images have opposite shifts to the last bit; a matrix product does not promise that.
+    shifts = sum(images[:, axis, None] * box[axis] for axis in range(3))
+    return senders[order].astype(np.int32), receivers[order].astype(np.int32), shifts[order], position[reverse[order]]
 
 
 def wrap(positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool]) -> np.ndarray:
@@ -44,31 +50,38 @@ def wrap(positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool]) 
     return positions - np.round(positions @ np.linalg.pinv(vectors)) @ vectors
 
 
-def _open_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+_Edges = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Senders [edges], receivers [edges], images [edges, 3] in units of the box, box [3, 3] in Å."""
+
+
+def _open_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> _Edges:
     # A tree needs no box, so atoms may be any distance apart.
     pairs = cKDTree(positions).query_pairs(cutoff, output_type="ndarray")
     pairs = pairs[np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1) < cutoff]
-    return pairs.ravel(), pairs[:, ::-1].ravel(), np.zeros((pairs.size, 3))
+    return pairs.ravel(), pairs[:, ::-1].ravel(), np.zeros((pairs.size, 3), np.int64), np.zeros((3, 3))
 
 
-def _periodic_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _periodic_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> _Edges:
     box, origin = _search_box(positions, cell, pbc, cutoff)
     senders, receivers, images = neighbour_list("ijS", cutoff=cutoff, positions=positions - origin, cell=box, pbc=pbc)
-    kept = _has_reverse(senders, receivers, images)
-    # Component by component, so that opposite images have opposite shifts to the last bit; a matrix product does not promise that.
-    images = images[kept].astype(np.float64)
-    return senders[kept], receivers[kept], sum(images[:, axis, None] * box[axis] for axis in range(3))
+    return senders, receivers, images, box
 
 
-def _has_reverse(senders: np.ndarray, receivers: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Whether the opposite of each edge was found, too [edges]; rounding may drop one of the two at the cutoff, where neither counts."""
+def _match_reverses(senders: np.ndarray, receivers: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The edges that were found in both directions [kept edges], and the position among them of each one's reverse [kept edges].
+
+    At the cutoff, where neither counts, rounding may find one direction only.
+    """
     width = 2 * np.abs(images).max(initial=0) + 1
     num_atoms = max(senders.max(initial=0), receivers.max(initial=0)) + 1
     shape = (num_atoms, num_atoms, width, width, width)
-    offset = width // 2
-    there = np.ravel_multi_index((senders, receivers, *(images + offset).T), shape)
-    back = np.ravel_multi_index((receivers, senders, *(offset - images).T), shape)
-    return np.isin(there, back)
+    there = np.ravel_multi_index((senders, receivers, *(images + width // 2).T), shape)
+    back = np.ravel_multi_index((receivers, senders, *(width // 2 - images).T), shape)
+    kept = np.flatnonzero(np.isin(there, back))
+    # An edge and its reverse stand at the same place, one in the order of the edges, the other in that of the reverses.
+    reverse = np.empty(len(kept), np.int64)
+    reverse[np.argsort(there[kept])] = np.argsort(back[kept])
+    return kept, reverse
 
 
 def _search_box(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:

@@ -12,15 +12,7 @@ import numpy as np
 
 from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, require_reached
 from mace_tp.tensor_products.coupling_chains import Chain, chain_basis, link_coupling, parents_of
-from mace_tp.tensor_products.edge_sums import (
-    edge_coupling,
-    gather_blocks,
-    in_blocks,
-    message_bytes,
-    message_flops,
-    sum_blocks,
-    sum_messages,
-)
+from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_messages, sum_blocks
 from mace_tp.tensor_products.irreps import split_irreps
 from mace_tp.tensor_products.sparse_product import sparse_product
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
@@ -82,13 +74,10 @@ class CGInteraction(InteractionPlan):
         senders: jax.Array,
         receivers: jax.Array,
     ) -> jax.Array:
-        feats = split_irreps(node_feats, self.irreps_node)
-        harmonics, outputs = split_irreps(edge_attrs.T, self.irreps_edge), []
-        for weight, path in zip(weights, self._paths, strict=True):
-            coupling = edge_coupling(path_coupling(path).transpose(1, 0, 2), harmonics[path.edge].T)
-            summed = sum_messages(coupling, in_blocks(weight), gather_blocks(feats[path.node], senders))
-            outputs.append(sum_blocks(summed, receivers, node_feats.shape[1]))
-        return jnp.concatenate(outputs, axis=1).transpose(1, 0, 2)
+        tables = [path_coupling(path).transpose(1, 0, 2) for path in self._paths]
+        feats, harmonics = split_irreps(node_feats, self.irreps_node), split_irreps(edge_attrs.T, self.irreps_edge)
+        messages = path_messages(self._paths, tables, weights, feats, harmonics, senders)
+        return sum_blocks(messages, receivers, node_feats.shape[1])
 
     def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
         return message_flops(self._paths, num_edges, channels)

@@ -6,15 +6,40 @@ receiver, so the sum within a block is a loop of fixed length. XLA makes, on a C
 derivatives, without an array in between; as batched matrix products, eight edges long, the same takes three to four times as long.
 """
 
-import functools
 from collections.abc import Sequence
 
+import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.graph import EDGE_BLOCK, gather, segment_sum
 from mace_tp.tensor_products.base import InteractionPlan, Path
+from mace_tp.tensor_products.sparse_product import total
+
+
+def path_messages(
+    paths: Sequence[Path],
+    tables: Sequence[np.ndarray],
+    weights: Sequence[jax.Array],
+    node_feats: dict[e3nn.Irrep, jax.Array],
+    edge_attrs: dict[e3nn.Irrep, jax.Array],
+    senders: jax.Array,
+) -> list[jax.Array]:
+    """Messages of every path, summed over the edges of each block [blocks, output components, channels].
+
+    Args:
+        paths: what couples to what.
+        tables: for each path the coupling [harmonics, node components, output components].
+        weights: for each path [edges, channels], radial.
+        node_feats: by irrep [components, nodes, channels].
+        edge_attrs: harmonics, by irrep [components, edges].
+        senders: [edges].
+    """
+    return [
+        sum_messages(edge_coupling(table, edge_attrs[path.edge].T), in_blocks(weight), gather_blocks(node_feats[path.node], senders))
+        for path, table, weight in zip(paths, tables, weights, strict=True)
+    ]
 
 
 def gather_blocks(node_feats: jax.Array, senders: jax.Array) -> jax.Array:
@@ -54,15 +79,16 @@ def sum_messages(coupling: jax.Array, weight: jax.Array, feats: jax.Array) -> ja
     return _contractions["message"](coupling, weight, feats)
 
 
-def sum_blocks(block_values: jax.Array, receivers: jax.Array, num_nodes: int) -> jax.Array:
-    """Sum of [blocks, outputs, channels] over the blocks of each node [nodes, outputs, channels].
+def sum_blocks(parts: Sequence[jax.Array], receivers: jax.Array, num_nodes: int) -> jax.Array:
+    """Sums over the blocks of each node, the parts one after another [components of all parts, nodes, channels].
 
     Args:
-        block_values: one value for each block.
+        parts: [blocks, components, channels] each.
         receivers: [edges], ascending, equal within a block.
         num_nodes: how many receivers there are.
     """
-    return segment_sum(block_values, receivers[::EDGE_BLOCK], num_nodes, indices_are_sorted=True)
+    sums = [segment_sum(part, receivers[::EDGE_BLOCK], num_nodes, indices_are_sorted=True) for part in parts]
+    return jnp.concatenate(sums, axis=1).transpose(1, 0, 2)
 
 
 def message_flops(paths: Sequence[Path], num_edges: int, channels: int) -> int:
@@ -87,17 +113,17 @@ def _message(coupling: jax.Array, weight: jax.Array, feats: jax.Array) -> jax.Ar
     terms = [
         coupling[:, e, :, i, None] * (weight[:, e] * feats[:, e, i])[:, None] for e in range(EDGE_BLOCK) for i in range(feats.shape[2])
     ]
-    return _total(terms)
+    return total(terms)
 
 
 def _weight(coupling: jax.Array, feats: jax.Array, message: jax.Array) -> jax.Array:
-    back = [_total([coupling[:, :, o, i, None] * message[:, None, o] for o in range(message.shape[1])]) for i in range(feats.shape[2])]
-    return _total([feats[:, :, i] * term for i, term in enumerate(back)])
+    back = [total([coupling[:, :, o, i, None] * message[:, None, o] for o in range(message.shape[1])]) for i in range(feats.shape[2])]
+    return total([feats[:, :, i] * term for i, term in enumerate(back)])
 
 
 def _feats(coupling: jax.Array, weight: jax.Array, message: jax.Array) -> jax.Array:
     terms = [coupling[:, :, o, :, None] * message[:, None, o, None] for o in range(message.shape[1])]
-    return weight[:, :, None] * _total(terms)
+    return weight[:, :, None] * total(terms)
 
 
 def _coupling(weight: jax.Array, feats: jax.Array, message: jax.Array) -> jax.Array:
@@ -106,11 +132,8 @@ def _coupling(weight: jax.Array, feats: jax.Array, message: jax.Array) -> jax.Ar
     return products @ jnp.ones(weight.shape[-1], weight.dtype)
 
 
-def _total(terms: list[jax.Array]) -> jax.Array:
-    return functools.reduce(jnp.add, terms)
-
-
-_FORMS = {"coupling": _coupling, "weight": _weight, "feats": _feats, "message": _message}
+# As functions of their own, so that each is traced once for a shape, not once for every path and derivative.
+_FORMS = {name: jax.jit(form) for name, form in (("coupling", _coupling), ("weight", _weight), ("feats", _feats), ("message", _message))}
 
 
 def _contraction(missing: str) -> jax.custom_vjp:

@@ -7,21 +7,13 @@ from collections.abc import Sequence
 
 import e3nn_jax as e3nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.tensor_products.base import InteractionPlan, Path, TensorProduct, UnreachableIrrep
 from mace_tp.tensor_products.cg import CGInteraction
-from mace_tp.tensor_products.edge_sums import (
-    edge_coupling,
-    gather_blocks,
-    in_blocks,
-    message_bytes,
-    message_flops,
-    sum_blocks,
-    sum_messages,
-)
+from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_messages, sum_blocks
 from mace_tp.tensor_products.irreps import rows_of, split_irreps
+from mace_tp.tensor_products.sparse_product import total
 
 # A coupling smaller than this is zero: couplings are sums of a few terms of order one.
 ZERO = 1e-10
@@ -127,9 +119,7 @@ class DegreeWeighted(InteractionPlan):
         harmonics, outputs = (e3nn.Irreps([(1, irrep) for irrep in irreps]) for irreps in (self._edge_irreps, self._outputs))
         table = self.product.table(self.irreps_node, harmonics, outputs).transpose(1, 0, 2)
         rows = rows_of(harmonics), rows_of(self.irreps_node), rows_of(outputs)
-        blocks = [
-            self._scales[path.out] * table[rows[0][path.edge], rows[1][path.node], rows[2][path.out]] for path in self._paths
-        ]  # fmt: skip
+        blocks = [self._scales[path.out] * table[rows[0][path.edge], rows[1][path.node], rows[2][path.out]] for path in self._paths]
         return tuple(np.where(np.abs(block) > ZERO, block, 0) for block in blocks)
 
     def coefficients(self, weights: np.ndarray) -> np.ndarray:
@@ -151,30 +141,21 @@ class DegreeWeighted(InteractionPlan):
         senders: jax.Array,
         receivers: jax.Array,
     ) -> jax.Array:
-        blocks = [in_blocks(weight) for weight in weights]
-        feats = split_irreps(node_feats, self.irreps_node)
-        harmonics = split_irreps(edge_attrs.T, self.irreps_edge)
-        couplings = [edge_coupling(table, harmonics[path.edge].T) for path, table in zip(self._paths, self._path_tables)]
+        feats, harmonics = split_irreps(node_feats, self.irreps_node), split_irreps(edge_attrs.T, self.irreps_edge)
         terms = []
         for r in range(self.rank):
-            term = blocks[r * self._weights_per_term : (r + 1) * self._weights_per_term]
-            terms.append(self._term(term, feats, couplings, senders))
-        summed = jnp.concatenate([term[irrep] for irrep in self._outputs for term in terms], axis=1)
-        return sum_blocks(summed, receivers, node_feats.shape[1]).transpose(1, 0, 2)
+            path_weights = self._path_weights(weights[r * self._weights_per_term : (r + 1) * self._weights_per_term])
+            messages = path_messages(self._paths, self._path_tables, path_weights, feats, harmonics, senders)
+            of_out = {out: [message for path, message in zip(self._paths, messages) if path.out == out] for out in self._outputs}
+            terms.append({out: total(parts) for out, parts in of_out.items()})
+        return sum_blocks([term[out] for out in self._outputs for term in terms], receivers, node_feats.shape[1])
 
-    def _term(
-        self, weights: Sequence[jax.Array], feats: dict[e3nn.Irrep, jax.Array], couplings: Sequence[jax.Array], senders: jax.Array
-    ) -> dict[e3nn.Irrep, jax.Array]:
-        """Messages of one term, summed over the edges of every block [blocks, components, channels], by output irrep."""
+    def _path_weights(self, weights: Sequence[jax.Array]) -> list[jax.Array]:
+        """The weights of both factors of every path, from those of one term."""
         num_factors = len(self.irreps_node) - 1
         of_node = dict(zip([irrep.ir for irrep in self.irreps_node[1:]], weights[:num_factors]))
         of_edge = dict(zip(self._edge_irreps, weights[num_factors:], strict=True))
-        outputs: dict[e3nn.Irrep, jax.Array] = {}
-        for path, coupling in zip(self._paths, couplings, strict=True):
-            weight = of_edge[path.edge] * of_node[path.node] if path.node in of_node else of_edge[path.edge]
-            message = sum_messages(coupling, weight, gather_blocks(feats[path.node], senders))
-            outputs[path.out] = outputs[path.out] + message if path.out in outputs else message
-        return outputs
+        return [of_edge[path.edge] * of_node[path.node] if path.node in of_node else of_edge[path.edge] for path in self._paths]
 
     def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
         products = sum(path.node != self.irreps_node[0].ir for path in self._paths)  # of the weights of both factors

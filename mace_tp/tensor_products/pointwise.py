@@ -18,7 +18,7 @@ from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
 from mace_tp.tensor_products.coordinates import chain_polynomials, coordinates, in_order, start_scale
 from mace_tp.tensor_products.couplings import gaunt_coupling
 from mace_tp.tensor_products.fixed_product import FixedProduct
-from mace_tp.tensor_products.irreps import is_natural, parity_mask, require_harmonics, rows_of_harmonics
+from mace_tp.tensor_products.irreps import is_natural, parity_mask, require_harmonics, rows_of_harmonics, split_irreps
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.table_map import table_map
 
@@ -168,7 +168,7 @@ class PointwisePowers(ProductBasisPlan):
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
         node_weights = (weights * self._norms.astype(weights.dtype)[:, None, None])[:, species]
         outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
-        inputs = {irrep.ir: node_feats[rows] for irrep, rows in zip(self.irreps_in, self.irreps_in.slices())}
+        inputs = split_irreps(node_feats, self.irreps_in)
         projections = self._projected_powers(node_weights, node_feats)
         weight = self._num_factors
         for order, irrep in self._terms:

@@ -93,10 +93,11 @@ def _sums(coupling: _Coupling, left: _Components, right: _Components) -> _Compon
             where = np.argwhere(classes == rounded)
             products = [left[i] * right[j] if entries[i, j] > 0 else -left[i] * right[j] for i, j in where]
             size = sizes[tuple(where[0])].item()
-            terms.append(_total(products) if rounded == 1 else size * _total(products))
-        outputs.append(_total(terms) if terms else jnp.zeros_like(left[0]))
+            terms.append(total(products) if rounded == 1 else size * total(products))
+        outputs.append(total(terms) if terms else jnp.zeros_like(left[0]))
     return tuple(outputs)
 
 
-def _total(terms: Sequence[jax.Array]) -> jax.Array:
+def total(terms: Sequence[jax.Array]) -> jax.Array:
+    """Sum of the terms, of which there is one at least, without a zero to start from."""
     return functools.reduce(jnp.add, terms)

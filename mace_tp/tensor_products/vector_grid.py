@@ -17,7 +17,7 @@ from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
 from mace_tp.tensor_products.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
 from mace_tp.tensor_products.couplings import bracket_coupling
 from mace_tp.tensor_products.fixed_product import FixedProduct
-from mace_tp.tensor_products.irreps import is_natural, parity_mask, rows_of_harmonics
+from mace_tp.tensor_products.irreps import is_natural, parity_mask, rows_of_harmonics, split_irreps
 from mace_tp.tensor_products.parts import SumOfPlans
 from mace_tp.tensor_products.pointwise import PointwisePowers, gaunt_law
 from mace_tp.tensor_products.sphere import Quadrature, harmonics, quadrature, rotational_derivatives
@@ -150,10 +150,8 @@ class BracketPowers(ProductBasisPlan):
 
     def _brackets(self, node_feats: jax.Array) -> dict[int, jax.Array]:
         """{A, A_l'} at the points [points, nodes, channels] for every position of l'."""
-        parts = [
-            tuple(table_map(np.ascontiguousarray(table[:, rows]))(node_feats[rows]) for table in self._derivatives)
-            for rows in self.irreps_in.slices()
-        ]
+        blocks = zip(self.irreps_in.slices(), split_irreps(node_feats, self.irreps_in).values())
+        parts = [tuple(table_map(np.ascontiguousarray(table[:, rows]))(block) for table in self._derivatives) for rows, block in blocks]
         first, second = (sum(part) for part in zip(*parts))
         return {i: first * parts[i][1] - second * parts[i][0] for i in self._second_factors}
 

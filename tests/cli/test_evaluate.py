@@ -70,7 +70,7 @@ def test_predictions_are_the_models(evaluated, toys):
     statistics, cutoff = model.statistics, model.architecture.cutoff
     configurations = read_configurations(toys / "test.xyz", LabelKeys())
     graphs = build_graphs(configurations, statistics.atomic_numbers, statistics.atomic_energies, cutoff)
-    batch = pad_batch(graphs, Bucket(nodes=40, edges=512, graphs=8), np.float64)
+    batch = pad_batch(graphs, Bucket(nodes=40, edges=512, graphs=8, pairs=257), np.float64)
 
     predicted = jax.jit(make_predict(model.graphdef, cutoff))(model.params, batch)
 

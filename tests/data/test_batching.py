@@ -25,7 +25,7 @@ def graphs(make_gas):
 
 @pytest.fixture
 def batch(graphs):
-    return pad_batch(graphs[:4], Bucket(nodes=80, edges=2048, graphs=6), np.float64)
+    return pad_batch(graphs[:4], Bucket(nodes=80, edges=2048, graphs=6, pairs=1025), np.float64)
 
 
 def test_real_entries_come_first_and_keep_their_values(graphs, batch):
@@ -88,7 +88,7 @@ def test_labels_are_masked_where_they_are_missing(graphs, batch):
 
 
 def test_sums_over_graphs_see_real_nodes_only(graphs):
-    batch = pad_batch(graphs[:4], Bucket(nodes=80, edges=2048, graphs=6), np.float32)
+    batch = pad_batch(graphs[:4], Bucket(nodes=80, edges=2048, graphs=6, pairs=1025), np.float32)
     sizes = [graph.num_nodes for graph in graphs[:4]]
     assert nodes_per_graph(batch).tolist() == sizes + [1, 1]
     assert sum_over_graphs(np.ones(80, np.float32), batch).tolist() == sizes + [0, 0]
@@ -96,7 +96,7 @@ def test_sums_over_graphs_see_real_nodes_only(graphs):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_types_of_the_arrays_do_not_depend_on_the_content(graphs, dtype):
-    batch = pad_batch(graphs[:1], Bucket(64, 2048, 2), dtype)
+    batch = pad_batch(graphs[:1], Bucket(64, 2048, 2, 1025), dtype)
     for name in ("positions", "shifts", "cell", "energy", "forces", "stress"):
         assert getattr(batch, name).dtype == dtype, name
     for name in ("species", "node_graph", "senders", "receivers", "edge_pair", "pair_edges"):
@@ -159,7 +159,7 @@ def test_all_batches_take_the_shapes_of_the_buckets(graphs):
 
 def test_batch_that_fits_nowhere_gets_a_shape_of_its_own(graphs, caplog):
     caplog.set_level("INFO", logger="mace_tp")
-    small = Bucket(nodes=40, edges=256, graphs=5)
+    small = Bucket(nodes=40, edges=256, graphs=5, pairs=129)
     loader = BatchLoader(graphs, 4, [small], np.float64)
 
     batches = list(loader.epoch(0))

@@ -75,15 +75,15 @@ def test_smallest_data_sets_have_a_shape(num_graphs, batch_size):
 def test_expected_work_of_the_choice_is_the_least():
     """Two sizes, alone in a batch: shapes fit each of them exactly."""
     graphs = [_graph(7, 32)] * 60 + [_graph(31, 960)] * 30
-    assert choose_buckets(graphs, batch_size=1) == (Bucket(8, 32, 2), Bucket(32, 960, 2))
+    assert choose_buckets(graphs, batch_size=1) == (Bucket(8, 32, 2, 17), Bucket(32, 960, 2, 481))
     assert estimated_padding(graphs, choose_buckets(graphs, 1), 1) == 0
 
 
 def test_shape_on_demand_has_room_for_others():
-    top = Bucket(100, 1600, 6)
+    top = Bucket(100, 1600, 6, 801)
     larger = larger_bucket([top], nodes=101, edges=300)
-    assert larger == Bucket(128, 2016, 6)
-    assert larger_bucket([top], nodes=500, edges=9000) == Bucket(504, 9024, 6)
+    assert larger == Bucket(128, 2016, 6, 1009)
+    assert larger_bucket([top], nodes=500, edges=9000) == Bucket(504, 9024, 6, 4513)
 
 
 def test_order_of_an_epoch_is_a_permutation_that_changes():
@@ -103,4 +103,4 @@ def test_nothing_to_choose_from_is_an_error(graphs, batch_size, max_buckets):
 
 def test_shape_must_be_whole_blocks():
     with pytest.raises(ValueError, match=f"edges must be a multiple of {EDGE_BLOCK}, got {4 * EDGE_BLOCK + 1}"):
-        Bucket(nodes=4, edges=4 * EDGE_BLOCK + 1, graphs=2)
+        Bucket(nodes=4, edges=4 * EDGE_BLOCK + 1, graphs=2, pairs=9)

@@ -72,7 +72,7 @@ def test_element_that_the_model_does_not_know_is_an_error(make_configuration):
 def test_slots_are_whole_blocks_and_hold_every_edge(make_gas):
     gas = make_gas(12, seed=0)
     (graph,) = build_graphs([gas], (1,), (0.0,), 3.0)
-    senders, receivers, _ = neighbor_list(gas.positions, gas.cell, gas.pbc, 3.0)
+    senders, receivers, _, _ = neighbor_list(gas.positions, gas.cell, gas.pbc, 3.0)
 
     blocks = graph.receivers.reshape(-1, EDGE_BLOCK)
     assert (blocks == blocks[:, :1]).all()

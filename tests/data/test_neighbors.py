@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mace_tp.data import neighbors
-from mace_tp.data.edge_blocks import pair_edges
 from mace_tp.data.neighbors import neighbor_list, wrap
 
 CUTOFF = 3.0
@@ -32,7 +31,7 @@ def _assert_equals_ase(positions, cell, pbc):
     i, j, displacements = ase.neighborlist.primitive_neighbor_list(
         "ijD", pbc, atoms.cell.complete(), positions, CUTOFF, numbers=atoms.numbers, self_interaction=False
     )
-    senders, receivers, shifts = neighbor_list(positions, np.array(cell), pbc, CUTOFF)
+    senders, receivers, shifts, _ = neighbor_list(positions, np.array(cell), pbc, CUTOFF)
     ours = _edges(senders, receivers, positions[receivers] - positions[senders] + shifts)
     np.testing.assert_allclose(ours, _edges(i, j, displacements), atol=1e-8)
     assert (np.diff(receivers) >= 0).all()
@@ -62,33 +61,29 @@ def test_edges_are_those_of_ase_in_random_cells(seed):
 @pytest.mark.parametrize("pbc", PBC, ids=lambda pbc: "".join("FT"[periodic] for periodic in pbc))
 def test_every_edge_has_a_reverse_to_the_last_bit(cell, pbc):
     positions = np.random.default_rng(PBC.index(pbc)).uniform(-1, 2, (12, 3)) @ np.array(cell)
-    senders, receivers, shifts = neighbor_list(positions, np.array(cell), pbc, CUTOFF)
-    first, second = pair_edges(senders, receivers, shifts, np.ones(len(senders), bool)).T
-    np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), np.arange(len(senders)))
-    np.testing.assert_array_equal(senders[first], receivers[second])
-    np.testing.assert_array_equal(shifts[first], -shifts[second])
+    senders, receivers, shifts, reverse = neighbor_list(positions, np.array(cell), pbc, CUTOFF)
+    displacements = positions[receivers] - positions[senders] + shifts
+    np.testing.assert_array_equal(senders[reverse], receivers)
+    np.testing.assert_array_equal(displacements[reverse], -displacements)
+    np.testing.assert_array_equal(reverse[reverse], np.arange(len(senders)))
+    assert (reverse != np.arange(len(senders))).all()
 
 
 def test_edge_that_rounding_found_in_one_direction_only_is_dropped(monkeypatch):
     found = np.array([0, 1, 0]), np.array([1, 0, 0]), np.array([[0, 0, 0], [0, 0, 0], [1, 0, 0]])
     monkeypatch.setattr(neighbors, "neighbour_list", lambda *_, **__: found)
-    senders, receivers, shifts = neighbor_list(np.zeros((2, 3)), np.eye(3), (True, True, True), CUTOFF)
-    assert senders.tolist() == [1, 0] and receivers.tolist() == [0, 1] and not shifts.any()
-
-
-def test_edge_without_a_reverse_has_no_pair():
-    with pytest.raises(ValueError, match="every edge must have a reverse"):
-        pair_edges(np.array([0, 1, 0]), np.array([1, 0, 2]), np.zeros((3, 3)), np.ones(3, bool))
+    senders, receivers, shifts, reverse = neighbor_list(np.zeros((2, 3)), np.eye(3), (True, True, True), CUTOFF)
+    assert senders.tolist() == [1, 0] and receivers.tolist() == [0, 1] and not shifts.any() and reverse.tolist() == [1, 0]
 
 
 def test_lone_atom_sees_its_own_images_only():
     cubic = 2.0 * np.eye(3)
-    senders, receivers, shifts = neighbor_list(np.zeros((1, 3)), cubic, (True, True, True), 2.5)
+    senders, receivers, shifts, _ = neighbor_list(np.zeros((1, 3)), cubic, (True, True, True), 2.5)
     assert senders.tolist() == receivers.tolist() == [0] * 6
     np.testing.assert_allclose(np.linalg.norm(shifts, axis=1), 2.0)
 
     for pbc in PBC:
-        senders, receivers, shifts = neighbor_list(np.zeros((1, 3)), 10 * cubic, pbc, 2.5)
+        senders, receivers, shifts, _ = neighbor_list(np.zeros((1, 3)), 10 * cubic, pbc, 2.5)
         assert len(senders) == len(receivers) == 0 and shifts.shape == (0, 3)
 
 
@@ -106,7 +101,7 @@ def test_edges_do_not_depend_on_the_origin(pbc):
     here = neighbor_list(positions, cell, pbc, CUTOFF)
     there = neighbor_list(positions + 1e5, cell, pbc, CUTOFF)
 
-    def edges(positions, senders, receivers, shifts):
+    def edges(positions, senders, receivers, shifts, _):
         return _edges(senders, receivers, positions[receivers] - positions[senders] + shifts)
 
     np.testing.assert_allclose(edges(positions, *here), edges(positions + 1e5, *there), atol=1e-8)

@@ -1,5 +1,6 @@
 """Every plan computes what it says: it equals `cg` run with the Clebsch-Gordan coordinates that it reports."""
 
+import functools
 from collections.abc import Callable
 
 import e3nn_jax as e3nn
@@ -24,24 +25,37 @@ def products(request):
     return build(request.param)
 
 
-def _derivatives(function: Callable[..., jax.Array], arguments: tuple) -> list[np.ndarray]:
-    """Value, gradient, and the gradient of a projection of the gradient, of a random projection of a function."""
+def _derivatives(function: Callable[..., jax.Array], arguments: tuple, weights: tuple = ()) -> list[np.ndarray]:
+    """Value, gradient, and the gradient of a projection of the gradient, of a random projection of a function of (*weights, *arguments)."""
     rng = np.random.default_rng(5)
-    probe = rng.normal(size=jax.eval_shape(function, *arguments).shape)
+    probe = rng.normal(size=jax.eval_shape(function, *weights, *arguments).shape)
     directions = tuple(rng.normal(size=argument.shape) for argument in arguments)
-    positions = tuple(range(len(arguments)))
+    return [np.asarray(value) for value in _compiled(function, len(arguments))(probe, directions, weights, arguments)]
 
-    def projected(*arguments: jax.Array) -> jax.Array:
-        return jnp.sum(probe * function(*arguments))
 
-    def slope(*arguments: jax.Array) -> jax.Array:
-        gradients = jax.grad(projected, positions)(*arguments)
-        return sum(jnp.sum(gradient * direction) for gradient, direction in zip(gradients, directions))
+@functools.cache
+def _compiled(function: Callable[..., jax.Array], num_arguments: int) -> Callable[..., list[jax.Array]]:
+    """Compiled once for a function, however often it is asked for."""
+    positions = tuple(range(num_arguments))
 
-    def everything(*arguments: jax.Array) -> list[jax.Array]:
-        return [function(*arguments), *jax.grad(projected, positions)(*arguments), *jax.grad(slope, positions)(*arguments)]
+    def everything(probe: jax.Array, directions: tuple, weights: tuple, arguments: tuple) -> list[jax.Array]:
+        def projected(*arguments: jax.Array) -> jax.Array:
+            return jnp.sum(probe * function(*weights, *arguments))
 
-    return [np.asarray(value) for value in jax.jit(everything)(*arguments)]
+        def slope(*arguments: jax.Array) -> jax.Array:
+            gradients = jax.grad(projected, positions)(*arguments)
+            return sum(jnp.sum(gradient * direction) for gradient, direction in zip(gradients, directions))
+
+        return [function(*weights, *arguments), *jax.grad(projected, positions)(*arguments), *jax.grad(slope, positions)(*arguments)]
+
+    return jax.jit(everything)
+
+
+@functools.cache
+def _cg_product_basis(irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> Callable[..., jax.Array]:
+    """(coordinates, features) → product basis of `cg`; the same function for every product that is compared with it."""
+    plan = CG().product_basis(irreps_in, irreps_out, correlation)
+    return lambda coordinates, feats: plan(coordinates, feats, SPECIES)
 
 
 def _assert_equal(actual: list[np.ndarray], expected: list[np.ndarray]) -> None:
@@ -110,15 +124,14 @@ def test_product_basis_is_cg_with_its_coordinates(products, l_max, correlation):
     harmonics = e3nn.s2_irreps(l_max)
     hidden = e3nn.Irreps("0e+1o" if (l_max, correlation) in [(1, 1), (3, 4)] else "0e+1o+2e")
     plan = products.product_basis.product_basis(harmonics, hidden, correlation)
-    reference = CG().product_basis(harmonics, hidden, correlation)
     rng = np.random.default_rng(0)
     weights, feats = rng.normal(size=(plan.num_weights, 2, 1)), rng.normal(size=(harmonics.dim, 3, 1))
     coordinates = plan.coefficients(weights)
 
-    assert coordinates.shape == (reference.num_weights, 2, 1)
+    assert coordinates.shape == (CG().product_basis(harmonics, hidden, correlation).num_weights, 2, 1)
     _assert_equal(
         _derivatives(lambda feats: plan(weights, feats, SPECIES), (feats,)),
-        _derivatives(lambda feats: reference(coordinates, feats, SPECIES), (feats,)),
+        _derivatives(_cg_product_basis(harmonics, hidden, correlation), (feats,), (coordinates,)),
     )
 
 

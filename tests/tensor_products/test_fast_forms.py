@@ -82,4 +82,5 @@ def test_couplings_of_edges_and_sums_of_blocks():
     coupling = edge_coupling(table, harmonics)
     np.testing.assert_allclose(coupling.reshape(-1, 7, 5), np.einsum("yio,ey->eoi", table, harmonics), atol=1e-13)
     values, receivers = rng.normal(size=(3, 2, 4)), np.repeat([0, 2, 2], EDGE_BLOCK)
-    np.testing.assert_allclose(sum_blocks(values, receivers, 4), [values[0], np.zeros((2, 4)), values[1] + values[2], np.zeros((2, 4))])
+    of_nodes = np.stack([values[0], np.zeros((2, 4)), values[1] + values[2], np.zeros((2, 4))], axis=1)
+    np.testing.assert_allclose(sum_blocks([values, 2 * values[:, :1]], receivers, 4), np.concatenate([of_nodes, 2 * of_nodes[:1]]))
