@@ -1,5 +1,6 @@
 """What tests share: float64 on the CPU, a compilation cache, three small systems and a small model."""
 
+import gc
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -29,6 +30,8 @@ from mace_tp.potential import Prediction
 from mace_tp.training.state import Params
 from mace_tp.training.step import make_predict
 
+# Tracing makes many objects that stay; to look through all of them again and again takes a tenth of the time.
+gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_enable_x64", True)
 # Compiling is most of the time of the tests, and from run to run nearly all of it is the same. Compiled programs are for
 # the processor that they were compiled on, and a home directory may be shared between machines.

@@ -1,6 +1,6 @@
 """Every tensor product that has a YAML file, with its defaults and with every example of every option: what shared tests run over.
 
-Those with an option are in the slow set.
+Those with an option are in the slow set, and so is `cuequivariance`: on a CPU another, slow way to compute `cg`.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import yaml
 from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.model import TensorProducts
 
+_SLOW = {"cuequivariance"}
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs" / "tensor_product"
 
 
@@ -25,7 +26,7 @@ def _cases() -> list[Any]:
     cases = []
     for path in sorted(CONFIGS.glob("*.yaml")):
         default = yaml.safe_load(path.read_text(encoding="utf-8"))
-        cases.append(pytest.param(default, id=path.stem))
+        cases.append(pytest.param(default, id=path.stem, marks=[pytest.mark.slow] * (path.stem in _SLOW)))
         for option in dataclasses.fields(build(default).interaction):
             for value in option.metadata["examples"]:
                 case = {site: {**options, option.name: value} for site, options in default.items()}

@@ -110,7 +110,8 @@ def test_loss_falls(train_step, state, batch):
     assert state.step == 30
 
 
-@pytest.mark.parametrize("options", [{}, pytest.param({"rank": 2}, marks=pytest.mark.slow)], ids=["rank 1", "rank 2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"rank": 2}], ids=["rank 1", "rank 2"])
 def test_trainings_with_gaunt_and_spherical_grid_are_the_same(make_model, architecture, batch, options):
     """Two ways to compute one map: twenty steps from the same parameters follow the same losses."""
     losses = {}
