@@ -19,6 +19,11 @@ class TrainState:
 
 
 def initial_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    # The average starts as a copy: the training step donates its input, and one buffer cannot be given away twice.
-    ema_params = jax.tree.map(jnp.copy, params)
-    return TrainState(step=jnp.zeros((), jnp.int32), params=params, ema_params=ema_params, opt_state=optimizer.init(params))
+    """The state before the first update, by one program: one for every shape of a parameter takes a second to compile."""
+
+    def initialize(params: Params) -> TrainState:
+        # The average starts as a copy: the training step donates its input, and one buffer cannot be given away twice.
+        ema_params = jax.tree.map(jnp.copy, params)
+        return TrainState(step=jnp.zeros((), jnp.int32), params=params, ema_params=ema_params, opt_state=optimizer.init(params))
+
+    return jax.jit(initialize)(params)
