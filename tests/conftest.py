@@ -30,7 +30,7 @@ from mace_tp.potential import Prediction
 from mace_tp.training.state import Params
 from mace_tp.training.step import make_predict
 
-# Tracing makes many objects that stay; to look through all of them again and again takes a tenth of the time.
+# Tracing makes many objects that stay; to look through all of them again and again takes nearly a tenth of the time.
 gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_enable_x64", True)
 # Compiling is most of the time of the tests, and from run to run nearly all of it is the same. Compiled programs are for
