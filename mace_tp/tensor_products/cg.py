@@ -12,7 +12,7 @@ import numpy as np
 
 from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, require_reached
 from mace_tp.tensor_products.coupling_chains import Chain, chain_basis, link_coupling, parents_of
-from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_messages, sum_blocks
+from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_couplings, path_messages, sum_blocks
 from mace_tp.tensor_products.irreps import split_irreps
 from mace_tp.tensor_products.sparse_product import sparse_product
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
@@ -76,7 +76,7 @@ class CGInteraction(InteractionPlan):
     ) -> jax.Array:
         tables = [path_coupling(path).transpose(1, 0, 2) for path in self._paths]
         feats, harmonics = split_irreps(node_feats, self.irreps_node), split_irreps(edge_attrs.T, self.irreps_edge)
-        messages = path_messages(self._paths, tables, weights, feats, harmonics, senders)
+        messages = path_messages(self._paths, path_couplings(self._paths, tables, harmonics), weights, feats, senders)
         return sum_blocks(messages, receivers, node_feats.shape[1])
 
     def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:

@@ -18,27 +18,36 @@ from mace_tp.tensor_products.base import InteractionPlan, Path
 from mace_tp.tensor_products.sparse_product import total
 
 
+def path_couplings(paths: Sequence[Path], tables: Sequence[np.ndarray], edge_attrs: dict[e3nn.Irrep, jax.Array]) -> list[jax.Array]:
+    """For every path its table contracted with the harmonics [blocks, EDGE_BLOCK, outputs, components].
+
+    Args:
+        paths: what couples to what.
+        tables: for each path [harmonics, node components, output components].
+        edge_attrs: harmonics, by irrep [components, edges].
+    """
+    return [edge_coupling(table, edge_attrs[path.edge].T) for path, table in zip(paths, tables, strict=True)]
+
+
 def path_messages(
     paths: Sequence[Path],
-    tables: Sequence[np.ndarray],
+    couplings: Sequence[jax.Array],
     weights: Sequence[jax.Array],
     node_feats: dict[e3nn.Irrep, jax.Array],
-    edge_attrs: dict[e3nn.Irrep, jax.Array],
     senders: jax.Array,
 ) -> list[jax.Array]:
     """Messages of every path, summed over the edges of each block [blocks, output components, channels].
 
     Args:
         paths: what couples to what.
-        tables: for each path the coupling [harmonics, node components, output components].
+        couplings: of `path_couplings`.
         weights: for each path [edges, channels], radial.
         node_feats: by irrep [components, nodes, channels].
-        edge_attrs: harmonics, by irrep [components, edges].
         senders: [edges].
     """
     return [
-        sum_messages(edge_coupling(table, edge_attrs[path.edge].T), in_blocks(weight), gather_blocks(node_feats[path.node], senders))
-        for path, table, weight in zip(paths, tables, weights, strict=True)
+        sum_messages(coupling, in_blocks(weight), gather_blocks(node_feats[path.node], senders))
+        for path, coupling, weight in zip(paths, couplings, weights, strict=True)
     ]
 
 

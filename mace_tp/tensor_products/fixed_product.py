@@ -11,7 +11,7 @@ import numpy as np
 
 from mace_tp.tensor_products.base import InteractionPlan, Path, TensorProduct, UnreachableIrrep
 from mace_tp.tensor_products.cg import CGInteraction
-from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_messages, sum_blocks
+from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_couplings, path_messages, sum_blocks
 from mace_tp.tensor_products.irreps import rows_of, split_irreps
 from mace_tp.tensor_products.sparse_product import total
 
@@ -142,10 +142,10 @@ class DegreeWeighted(InteractionPlan):
         receivers: jax.Array,
     ) -> jax.Array:
         feats, harmonics = split_irreps(node_feats, self.irreps_node), split_irreps(edge_attrs.T, self.irreps_edge)
-        terms = []
+        couplings, terms = path_couplings(self._paths, self._path_tables, harmonics), []
         for r in range(self.rank):
             path_weights = self._path_weights(weights[r * self._weights_per_term : (r + 1) * self._weights_per_term])
-            messages = path_messages(self._paths, self._path_tables, path_weights, feats, harmonics, senders)
+            messages = path_messages(self._paths, couplings, path_weights, feats, senders)
             of_out = {out: [message for path, message in zip(self._paths, messages) if path.out == out] for out in self._outputs}
             terms.append({out: total(parts) for out, parts in of_out.items()})
         return sum_blocks([term[out] for out in self._outputs for term in terms], receivers, node_feats.shape[1])

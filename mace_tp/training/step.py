@@ -67,7 +67,7 @@ class CompiledStep:
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Tracing makes millions of objects and hardly any garbage; collecting it meanwhile is a quarter of the time."""
+    """Tracing makes many objects that stay; looking through them for garbage meanwhile takes a quarter of its time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
