@@ -9,7 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from mace_tp.errors import InputError
-from mace_tp.training.state import Params, TrainState
+from mace_tp.training.state import Params, TrainState, flatten_moments, name_moments
 
 _LOG = logging.getLogger("mace_tp")
 
@@ -38,7 +38,7 @@ class Checkpoints:
 
     def save(self, state: TrainState, best_params: Params, progress: Progress) -> None:
         """Copy to the host and write in the background."""
-        arrays = ocp.args.StandardSave({"state": state, "best_params": best_params})
+        arrays = ocp.args.StandardSave({"state": name_moments(state), "best_params": best_params})
         self._manager.save(progress.epoch, args=ocp.args.Composite(arrays=arrays, progress=ocp.args.JsonSave(dataclasses.asdict(progress))))
 
     def restore(self, state: TrainState, best_params: Params) -> tuple[TrainState, Params, Progress] | None:
@@ -50,14 +50,14 @@ class Checkpoints:
         epoch = self._manager.latest_step()
         if epoch is None:
             return None
-        template = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"state": state, "best_params": best_params})
+        template = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"state": name_moments(state), "best_params": best_params})
         arguments = ocp.args.Composite(arrays=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore())
         try:
             restored = self._manager.restore(epoch, args=arguments)
         except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{self._manager.directory}: checkpoint {epoch} does not fit the model or is damaged ({reason})") from error
-        return restored.arrays["state"], restored.arrays["best_params"], Progress(**restored.progress)
+        return flatten_moments(restored.arrays["state"], state), restored.arrays["best_params"], Progress(**restored.progress)
 
     def close(self) -> None:
         """Wait until everything is on disk."""

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.flatten_util import ravel_pytree
 
 Params = optax.Params
 
@@ -27,3 +28,16 @@ def initial_state(params: Params, optimizer: optax.GradientTransformation) -> Tr
         return TrainState(step=jnp.zeros((), jnp.int32), params=params, ema_params=ema_params, opt_state=optimizer.init(params))
 
     return jax.jit(initialize)(params)
+
+
+def name_moments(state: TrainState) -> TrainState:
+    """The same state with the optimizer's vectors as trees like the parameters: what is on disk has names, not an order."""
+    flat, unravel = ravel_pytree(state.params)
+    opt_state = jax.tree.map(lambda leaf: unravel(leaf) if leaf.shape == flat.shape else leaf, state.opt_state)
+    return state.replace(opt_state=opt_state)
+
+
+def flatten_moments(state: TrainState, like: TrainState) -> TrainState:
+    """The inverse of `name_moments`, for a state with the structure of `like`."""
+    opt_state = jax.tree.map(lambda leaf, named: ravel_pytree(named)[0].reshape(leaf.shape), like.opt_state, state.opt_state)
+    return state.replace(opt_state=opt_state)
