@@ -1,5 +1,7 @@
 """Where a number was measured: versions, device, threads, memory."""
 
+import contextlib
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -20,6 +22,7 @@ def describe(device: jax.Device, dtype: str) -> dict[str, str | int]:
         "dtype": dtype,
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "huge_pages": "on" if "hugetlb=1" in os.environ.get("GLIBC_TUNABLES", "") else "off",
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
 
@@ -30,3 +33,9 @@ def peak_memory_mb(device: jax.Device) -> float:
         return statistics["peak_bytes_in_use"] / 1e6
     kilobyte = 1.0 if sys.platform == "darwin" else 1024.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte / 1e6
+
+
+def release_freed_memory() -> None:
+    """Give freed memory back to the system, where glibc holds it: after a compilation, hundreds of megabytes in small pieces."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

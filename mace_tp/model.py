@@ -6,6 +6,7 @@ import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from numpy.random import Generator
 
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.graph import GraphBatch, pair_vectors
@@ -71,13 +72,13 @@ class MACE(nnx.Module):
         statistics: DatasetStatistics,
         *,
         dtype: jnp.dtype,
-        rngs: nnx.Rngs,
+        rng: Generator,
     ) -> None:
         hidden = e3nn.Irreps(architecture.hidden_irreps)
         scalars = e3nn.Irreps("0e")
         self.architecture = architecture
         self.statistics = statistics
-        self.embedding = ElementEmbedding(len(statistics.atomic_numbers), architecture.num_channels, dtype=dtype, rngs=rngs)
+        self.embedding = ElementEmbedding(len(statistics.atomic_numbers), architecture.num_channels, dtype=dtype, rng=rng)
         self.layers = nnx.List([])
         self.readouts = nnx.List([])
         irreps_in = scalars
@@ -85,11 +86,11 @@ class MACE(nnx.Module):
             is_last = i == architecture.num_interactions - 1
             irreps_out = scalars if is_last else hidden
             residual = i > 0 or architecture.first_interaction == "residual"
-            self.layers.append(_layer(architecture, tensor_products, statistics, irreps_in, irreps_out, residual, dtype, rngs))
+            self.layers.append(_layer(architecture, tensor_products, statistics, irreps_in, irreps_out, residual, dtype, rng))
             if is_last and architecture.num_interactions > 1:
-                self.readouts.append(MLPReadout(architecture.num_channels, architecture.readout_mlp, dtype=dtype, rngs=rngs))
+                self.readouts.append(MLPReadout(architecture.num_channels, architecture.readout_mlp, dtype=dtype, rng=rng))
             else:
-                self.readouts.append(LinearReadout(architecture.num_channels, dtype=dtype, rngs=rngs))
+                self.readouts.append(LinearReadout(architecture.num_channels, dtype=dtype, rng=rng))
             irreps_in = irreps_out
 
     def __call__(self, edge_vectors: jax.Array, batch: GraphBatch) -> jax.Array:
@@ -115,16 +116,16 @@ class MACE(nnx.Module):
 
 def _layer(
     architecture: Architecture, tensor_products: TensorProducts, statistics: DatasetStatistics, irreps_in: e3nn.Irreps,
-    irreps_out: e3nn.Irreps, residual: bool, dtype: jnp.dtype, rngs: nnx.Rngs,
+    irreps_out: e3nn.Irreps, residual: bool, dtype: jnp.dtype, rng: Generator,
 ) -> Layer:  # fmt: skip
     channels, num_species = architecture.num_channels, len(statistics.atomic_numbers)
     harmonics = e3nn.s2_irreps(architecture.l_max)
     plan = tensor_products.interaction.interaction(irreps_in, harmonics, harmonics)
-    radial_mlp = RadialMLP(architecture.num_bessel, architecture.radial_mlp, plan.num_weights, channels, dtype=dtype, rngs=rngs)
-    interaction = Interaction(plan, irreps_in, harmonics, radial_mlp, statistics.avg_num_neighbors, channels, dtype=dtype, rngs=rngs)
+    radial_mlp = RadialMLP(architecture.num_bessel, architecture.radial_mlp, plan.num_weights, channels, dtype=dtype, rng=rng)
+    interaction = Interaction(plan, irreps_in, harmonics, radial_mlp, statistics.avg_num_neighbors, channels, dtype=dtype, rng=rng)
     if residual:
-        self_connection = ResidualSelfConnection(irreps_in, irreps_out, channels, num_species, dtype=dtype, rngs=rngs)
+        self_connection = ResidualSelfConnection(irreps_in, irreps_out, channels, num_species, dtype=dtype, rng=rng)
     else:
-        self_connection = MessageSelfConnection(harmonics, channels, num_species, dtype=dtype, rngs=rngs)
+        self_connection = MessageSelfConnection(harmonics, channels, num_species, dtype=dtype, rng=rng)
     basis_plan = tensor_products.product_basis.product_basis(harmonics, irreps_out, architecture.correlation)
-    return Layer(interaction, self_connection, ProductBasis(basis_plan, channels, num_species, dtype=dtype, rngs=rngs))
+    return Layer(interaction, self_connection, ProductBasis(basis_plan, channels, num_species, dtype=dtype, rng=rng))

@@ -43,22 +43,16 @@ class Model:
 def create_model(
     architecture: Architecture, tensor_product: TensorProductConfig, statistics: DatasetStatistics, dtype: jnp.dtype, seed: int
 ) -> Model:
-    """A model with random parameters; the initialization runs as one compiled function, which is the same for every seed.
+    """A model with random parameters.
 
     Raises:
         InputError: the tensor product does not reach the hidden irreps; the message names those that do.
     """
-    products = build_tensor_products(tensor_product)
-
-    def initialize(key: jax.Array) -> Params:
-        return nnx.split(MACE(architecture, products, statistics, dtype=dtype, rngs=nnx.Rngs(params=key)), nnx.Param)[1]
-
     try:
-        graphdef, _ = _structure(architecture, products, statistics, dtype)
+        graphdef, params = _initialized(architecture, build_tensor_products(tensor_product), statistics, dtype, seed)
     except UnreachableIrrep as error:
         able = _able_products(architecture, statistics, dtype)
         raise InputError(f"{error}; tensor products that can: {', '.join(able) or 'none'}") from error
-    params = jax.jit(initialize)(jax.random.key(seed))
     return Model(graphdef, params, architecture, tensor_product, statistics)
 
 
@@ -67,17 +61,16 @@ def _able_products(architecture: Architecture, statistics: DatasetStatistics, dt
     able = []
     for name in tensor_product_names():
         with contextlib.suppress(InputError):
-            _structure(architecture, build_tensor_products(TensorProductConfig(name, name)), statistics, dtype)
+            _initialized(architecture, build_tensor_products(TensorProductConfig(name, name)), statistics, dtype)
             able.append(name)
     return able
 
 
-def _structure(
-    architecture: Architecture, products: TensorProducts, statistics: DatasetStatistics, dtype: jnp.dtype
+def _initialized(
+    architecture: Architecture, products: TensorProducts, statistics: DatasetStatistics, dtype: jnp.dtype, seed: int = 0
 ) -> tuple[nnx.GraphDef, Params]:
-    """Structure and parameter shapes, without computing anything."""
-    abstract = nnx.eval_shape(lambda: MACE(architecture, products, statistics, dtype=dtype, rngs=nnx.Rngs(params=0)))
-    return nnx.split(abstract, nnx.Param)
+    """Structure and random parameters."""
+    return nnx.split(MACE(architecture, products, statistics, dtype=dtype, rng=np.random.default_rng(seed)), nnx.Param)
 
 
 def save_model(directory: Path, model: Model, notes: dict[str, Any]) -> None:
@@ -123,16 +116,16 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None) -> Model:
     if not weights:
         raise InputError(f"{directory / _WEIGHTS}: holds no weights")
     dtype = dtype or build_dtype(Config(dtype=next(iter(weights.values())).dtype.name))
-    graphdef, shapes = _structure(architecture, build_tensor_products(tensor_product), statistics, dtype)
-    expected = {name: leaf.shape for name, leaf in _named(shapes).items()}
+    graphdef, untrained = _initialized(architecture, build_tensor_products(tensor_product), statistics, dtype)
+    expected = {name: leaf.shape for name, leaf in _named(untrained).items()}
     found = {name: weight.shape for name, weight in weights.items()}
     if expected != found:
         name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
         raise InputError(
             f"{directory / _WEIGHTS}: {name} has shape {found.get(name)}, the model in {_DESCRIPTION} needs {expected.get(name)}"
         )
-    leaves = [jnp.asarray(weights[name], dtype) for name in _named(shapes)]
-    params = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    leaves = [jnp.asarray(weights[name], dtype) for name in _named(untrained)]
+    params = jax.tree.unflatten(jax.tree.structure(untrained), leaves)
     return Model(graphdef, params, architecture, tensor_product, statistics)
 
 

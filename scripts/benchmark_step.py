@@ -17,7 +17,9 @@ import time
 
 import numpy as np
 
-_HEADER = f"{'interaction/product basis':30} channels  block  huge  step ms     min     max  ratio  faults compile s  edges  slots"
+_HEADER = f"{'interaction/product basis':30} " + (
+    "channels  block  huge light  step ms     min     max  ratio  faults compile s memory MB  edges  slots"
+)
 
 
 def main() -> None:
@@ -25,23 +27,23 @@ def main() -> None:
     if options.worker:
         print(json.dumps(_measure(options)))
         return
-    settings = list(itertools.product(options.tensor_products, options.channels, options.edge_block, options.huge_pages))
-    results: dict[tuple[str, int, int, int], list[dict]] = {setting: [] for setting in settings}
+    settings = list(
+        itertools.product(options.tensor_products, options.channels, options.edge_block, options.huge_pages, options.light_compiler)
+    )
+    results: dict[tuple[str, int, int, int, int], list[dict]] = {setting: [] for setting in settings}
     for _ in range(options.rounds):
         for setting in settings:
             results[setting].append(_run_worker(options, *setting))
     print(json.dumps(next(iter(results.values()))[0]["environment"]))
     first = np.median([run["step_ms"] for run in results[settings[0]]])
     print(_HEADER)
-    for (product, channels, block, huge), runs in results.items():
+    for (product, channels, block, huge, light), runs in results.items():
         steps = [run["step_ms"] for run in runs]
-        median, (compile_seconds, faults) = (
-            np.median(steps),
-            (np.median([run[name] for run in runs]) for name in ("compile_seconds", "faults")),
-        )
+        median = np.median(steps)
+        compile_seconds, memory, faults = (np.median([run[name] for run in runs]) for name in ("compile_seconds", "memory_mb", "faults"))
         times = f"{median:8.1f} {min(steps):7.1f} {max(steps):7.1f} {median / first:6.2f}"
-        counts = f"{faults:7.0f} {compile_seconds:9.1f} {runs[0]['edges']:6d} {runs[0]['slots']:6d}"
-        print(f"{product:30} {channels:8d} {block:6d} {huge:5d} {times} {counts}")
+        counts = f"{faults:7.0f} {compile_seconds:9.1f} {memory:9.0f} {runs[0]['edges']:6d} {runs[0]['slots']:6d}"
+        print(f"{product:30} {channels:8d} {block:6d} {huge:5d} {light:5d} {times} {counts}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--channels", type=int, nargs="+", default=[32])
     parser.add_argument("--edge-block", type=int, nargs="+", default=[8])
     parser.add_argument("--huge-pages", type=int, nargs="+", choices=(0, 1), default=[1], help="glibc.malloc.hugetlb")
+    parser.add_argument("--light-compiler", type=int, nargs="+", choices=(0, 1), default=[1], help="XLA's flags as the command sets them")
     parser.add_argument("--hidden-irreps", default="0e+1o")
     parser.add_argument("--batch-size", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40, help="timed steps per process, after five that are not")
@@ -59,9 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_worker(options: argparse.Namespace, product: str, channels: int, block: int, huge: int) -> dict:
+def _run_worker(options: argparse.Namespace, product: str, channels: int, block: int, huge: int, light: int) -> dict:
     command = [sys.executable, __file__, options.data, "--worker", "--tensor-products", product]
-    command += ["--channels", str(channels), "--edge-block", str(block)]
+    command += ["--channels", str(channels), "--edge-block", str(block), "--light-compiler", str(light)]
     command += ["--hidden-irreps", options.hidden_irreps, "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
     environment = os.environ | {"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={huge}", "TF_CPP_MIN_LOG_LEVEL": "3"}
     output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
@@ -76,16 +79,19 @@ def _measure(options: argparse.Namespace) -> dict:
     mace_tp.graph.EDGE_BLOCK = options.edge_block[0]
     import jax
 
+    from mace_tp.cli.main import use_light_compiler
     from mace_tp.config import Config, DataConfig, TensorProductConfig, build_loss_weights
     from mace_tp.data.batching import BatchLoader, choose_buckets
     from mace_tp.datasets import load_datasets
-    from mace_tp.environment import describe
+    from mace_tp.environment import describe, peak_memory_mb
     from mace_tp.model import Architecture
     from mace_tp.saved_model import create_model
     from mace_tp.training.optimizer import make_optimizer
     from mace_tp.training.state import initial_state
     from mace_tp.training.step import Control, make_predict, make_train_step
 
+    if options.light_compiler[0]:
+        use_light_compiler()
     architecture = Architecture(num_channels=options.channels[0], hidden_irreps=options.hidden_irreps)
     config = Config(data=DataConfig(train=options.data, atomic_energies="least_squares", max_configurations=50), model=architecture)
     datasets = load_datasets(config)
@@ -110,6 +116,7 @@ def _measure(options: argparse.Namespace) -> dict:
         "step_ms": 1000 * float(np.median(seconds[5:])),
         "faults": float(np.median(np.diff(faults[5:]))),
         "compile_seconds": step.compile_seconds,
+        "memory_mb": peak_memory_mb(jax.devices()[0]),
         "edges": int(batch.edge_mask.sum()),
         "slots": batch.num_edges,
         "environment": describe(jax.devices()[0], "float32"),

@@ -49,7 +49,7 @@ def _statistics(case: dict) -> DatasetStatistics:
 def _model(case: dict, arrays: dict[str, np.ndarray]) -> MACE:
     architecture, statistics = _architecture(case), _statistics(case)
     products = build_tensor_products(TensorProductConfig("cg", "cg"))
-    model = nnx.eval_shape(lambda: MACE(architecture, products, statistics, dtype=np.dtype(np.float64), rngs=nnx.Rngs(0)))
+    model = MACE(architecture, products, statistics, dtype=np.dtype(np.float64), rng=np.random.default_rng(0))
     graphdef, params = nnx.split(model, nnx.Param)
     weights = read_weights(arrays, architecture, len(statistics.atomic_numbers))
     expected = {path: variable.shape for path, variable in nnx.to_flat_state(params)}

@@ -114,3 +114,9 @@ def test_weights_of_another_shape_are_refused_by_name(created, saved, tmp_path):
         InputError, match=r"weights\.safetensors: embedding\.weight has shape \(2, 2\), the model in model\.json needs \(3, 2\)"
     ):
         load_model(tmp_path)
+
+
+def test_a_seed_means_the_same_start_in_every_dtype(created, statistics):
+    single = create_model(created.architecture, created.tensor_product, statistics, jnp.dtype("float32"), 0)
+
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b.astype(np.float32)), single.params, created.params)

@@ -29,6 +29,7 @@ def main() -> None:
         print(f"mace-tp: {command}: no such command; valid: {', '.join(_COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     _use_huge_pages()
+    use_light_compiler()
     _use_compilation_cache()
     try:
         importlib.import_module(f"mace_tp.cli.{command}").main(arguments[1:])
@@ -66,6 +67,18 @@ def _use_huge_pages() -> None:
         return
     os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, "glibc.malloc.hugetlb=1"]))
     os.execv(sys.executable, [sys.executable, "-P", "-m", "mace_tp", *sys.argv[1:]])
+
+
+def use_light_compiler() -> None:
+    """Choose XLA's older emitter of fused loops on a CPU, and loops that are not unrolled. XLA reads it before it compiles first.
+
+    The newer emitter holds a compiler context for each of hundreds of kernels in work. Without it and without unrolling, the training
+    step of the default model compiles in two thirds of the time, with 500 MB less, and is as fast
+    (`scripts/benchmark_step.py --light-compiler 0 1`).
+    """
+    options = "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters,xla_cpu_disable_loop_unrolling"
+    if "xla_backend_extra_options" not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = " ".join(filter(None, [options, os.environ.get("XLA_FLAGS")]))
 
 
 def _use_compilation_cache() -> None:

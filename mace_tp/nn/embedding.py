@@ -4,6 +4,7 @@ import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from numpy.random import Generator
 
 from mace_tp.nn.linear import normal
 from mace_tp.radial import bessel_basis, polynomial_cutoff, safe_norm
@@ -12,8 +13,8 @@ from mace_tp.radial import bessel_basis, polynomial_cutoff, safe_norm
 class ElementEmbedding(nnx.Module):
     """One vector of channels for each element."""
 
-    def __init__(self, num_species: int, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
-        self.weight = normal(rngs, (num_species, channels), dtype)
+    def __init__(self, num_species: int, channels: int, *, dtype: jnp.dtype, rng: Generator) -> None:
+        self.weight = normal(rng, (num_species, channels), dtype)
 
     def __call__(self, species: jax.Array) -> jax.Array:
         """Scalar features [1, nodes, channels] of the nodes."""

@@ -4,6 +4,7 @@ import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from numpy.random import Generator
 
 from mace_tp.graph import GraphBatch, gather
 from mace_tp.nn.linear import Linear, SpeciesLinear
@@ -19,12 +20,12 @@ class Interaction(nnx.Module):
 
     def __init__(
         self, plan: InteractionPlan, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, radial_mlp: RadialMLP, avg_num_neighbors: float,
-        channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs,
+        channels: int, *, dtype: jnp.dtype, rng: Generator,
     ) -> None:  # fmt: skip
         self.plan = plan
-        self.linear_up = Linear(irreps_in, irreps_in, channels, dtype=dtype, rngs=rngs)
+        self.linear_up = Linear(irreps_in, irreps_in, channels, dtype=dtype, rng=rng)
         self.radial_mlp = radial_mlp
-        self.linear = Linear(plan.irreps_out, irreps_out, channels, dtype=dtype, rngs=rngs)
+        self.linear = Linear(plan.irreps_out, irreps_out, channels, dtype=dtype, rng=rng)
         self.avg_num_neighbors = avg_num_neighbors
 
     def __call__(self, node_feats: jax.Array, edge_attrs: jax.Array, radial_embedding: jax.Array, batch: GraphBatch) -> jax.Array:
@@ -37,8 +38,8 @@ class Interaction(nnx.Module):
 class MessageSelfConnection(nnx.Module):
     """Element-dependent mixing of the message, no residual: ACEsuit's `RealAgnosticInteractionBlock`."""
 
-    def __init__(self, irreps_message: e3nn.Irreps, channels: int, num_species: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
-        self.skip = SpeciesLinear(irreps_message, irreps_message, channels, num_species, dtype=dtype, rngs=rngs)
+    def __init__(self, irreps_message: e3nn.Irreps, channels: int, num_species: int, *, dtype: jnp.dtype, rng: Generator) -> None:
+        self.skip = SpeciesLinear(irreps_message, irreps_message, channels, num_species, dtype=dtype, rng=rng)
 
     def __call__(self, message: jax.Array, node_feats: jax.Array, one_hot: jax.Array) -> tuple[jax.Array, jax.Array]:
         return self.skip(message, one_hot), jnp.zeros((), message.dtype)
@@ -48,9 +49,9 @@ class ResidualSelfConnection(nnx.Module):
     """Element-dependent mixing of the layer's input, added after the product: ACEsuit's `RealAgnosticResidualInteractionBlock`."""
 
     def __init__(
-        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, num_species: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, num_species: int, *, dtype: jnp.dtype, rng: Generator
     ) -> None:
-        self.skip = SpeciesLinear(irreps_in, irreps_out, channels, num_species, dtype=dtype, rngs=rngs)
+        self.skip = SpeciesLinear(irreps_in, irreps_out, channels, num_species, dtype=dtype, rng=rng)
 
     def __call__(self, message: jax.Array, node_feats: jax.Array, one_hot: jax.Array) -> tuple[jax.Array, jax.Array]:
         """A-basis, and the residual that is added to the product basis (broadcastable to its shape)."""

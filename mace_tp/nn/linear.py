@@ -4,13 +4,17 @@ import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from numpy.random import Generator
 
 from mace_tp.tensor_products.irreps import split_irreps
 
 
-def normal(rngs: nnx.Rngs, shape: tuple[int, ...], dtype: jnp.dtype) -> nnx.Param:
-    """Parameter of unit variance; the fan-in is divided out where it is used, as in e3nn."""
-    return nnx.Param(jax.random.normal(rngs.params(), shape, dtype))
+def normal(rng: Generator, shape: tuple[int, ...], dtype: jnp.dtype) -> nnx.Param:
+    """Parameter of unit variance; the fan-in is divided out where it is used, as in e3nn.
+
+    Drawn by numpy: jax would compile a program for it, which takes seconds where it is not in the cache. The same numbers for every dtype.
+    """
+    return nnx.Param(jnp.asarray(rng.standard_normal(shape), dtype))
 
 
 class Linear(nnx.Module):
@@ -22,14 +26,14 @@ class Linear(nnx.Module):
         channels: channels of input and output.
     """
 
-    def __init__(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, *, dtype: jnp.dtype, rng: Generator) -> None:
         missing = [str(irrep.ir) for irrep in irreps_out if irrep.ir not in irreps_in]
         if missing:
             raise ValueError(f"no path reaches {', '.join(missing)} from {irreps_in}")
         self.irreps_in = irreps_in.simplify()
         self.irreps_out = irreps_out
         self.weights = nnx.Dict(
-            {str(irrep.ir): normal(rngs, (self.irreps_in.count(irrep.ir), channels, channels), dtype) for irrep in irreps_out}
+            {str(irrep.ir): normal(rng, (self.irreps_in.count(irrep.ir), channels, channels), dtype) for irrep in irreps_out}
         )
 
     def __call__(self, features: jax.Array) -> jax.Array:
@@ -50,12 +54,12 @@ class SpeciesLinear(nnx.Module):
     """
 
     def __init__(
-        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, num_species: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, num_species: int, *, dtype: jnp.dtype, rng: Generator
     ) -> None:
         self.irreps_in = irreps_in
         self.irreps_out = irreps_out
         shared = [irrep.ir for irrep in irreps_out if irrep.ir in irreps_in]
-        self.weights = nnx.Dict({str(ir): normal(rngs, (num_species, channels, channels), dtype) for ir in shared})
+        self.weights = nnx.Dict({str(ir): normal(rng, (num_species, channels, channels), dtype) for ir in shared})
 
     def __call__(self, features: jax.Array, one_hot: jax.Array) -> jax.Array:
         """Features [components, nodes, channels] and one-hot elements [nodes, elements] → [components, nodes, channels]."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from numpy.random import Generator
 
 from mace_tp.nn.linear import normal
 
@@ -21,10 +22,10 @@ def normalized_silu(x: jax.Array) -> jax.Array:
 class RadialMLP(nnx.Module):
     """Radial basis → weights of the interaction's paths. Zero in gives zero out, so padded edges send nothing."""
 
-    def __init__(self, num_basis: int, hidden: Sequence[int], num_weights: int, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, num_basis: int, hidden: Sequence[int], num_weights: int, channels: int, *, dtype: jnp.dtype, rng: Generator) -> None:
         sizes = [num_basis, *hidden]
-        self.hidden = nnx.List([normal(rngs, (fan_in, fan_out), dtype) for fan_in, fan_out in zip(sizes[:-1], sizes[1:])])
-        self.output = normal(rngs, (num_weights, sizes[-1], channels), dtype)
+        self.hidden = nnx.List([normal(rng, (fan_in, fan_out), dtype) for fan_in, fan_out in zip(sizes[:-1], sizes[1:])])
+        self.output = normal(rng, (num_weights, sizes[-1], channels), dtype)
 
     def __call__(self, radial_embedding: jax.Array) -> list[jax.Array]:
         """Embedding [edges, num_basis] → num_weights arrays [edges, channels].

@@ -2,7 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from numpy.random import Generator
 
 from mace_tp.nn.linear import Linear
 from mace_tp.tensor_products.base import ProductBasisPlan
@@ -11,11 +13,12 @@ from mace_tp.tensor_products.base import ProductBasisPlan
 class ProductBasis(nnx.Module):
     """B-basis of a layer (Batatia et al. 2022, MACE, eqs. 10 and 11)."""
 
-    def __init__(self, plan: ProductBasisPlan, channels: int, num_species: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, plan: ProductBasisPlan, channels: int, num_species: int, *, dtype: jnp.dtype, rng: Generator) -> None:
         self.plan = plan
-        scales = jnp.array(plan.weight_scales, dtype)[:, None, None]
-        self.weights = nnx.Param(scales * jax.random.normal(rngs.params(), (plan.num_weights, num_species, channels), dtype))
-        self.linear = Linear(plan.irreps_out, plan.irreps_out, channels, dtype=dtype, rngs=rngs)
+        scales = np.array(plan.weight_scales)[:, None, None]
+        weights = scales * rng.standard_normal((plan.num_weights, num_species, channels))
+        self.weights = nnx.Param(jnp.asarray(weights, dtype))
+        self.linear = Linear(plan.irreps_out, plan.irreps_out, channels, dtype=dtype, rng=rng)
 
     def __call__(self, node_feats: jax.Array, species: jax.Array, residual: jax.Array) -> jax.Array:
         """A-basis [components, nodes, channels] → features [irreps_out.dim, nodes, channels]."""

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from numpy.random import Generator
 
 from mace_tp.nn.linear import normal
 from mace_tp.nn.mlp import normalized_silu
@@ -11,8 +12,8 @@ from mace_tp.nn.mlp import normalized_silu
 class LinearReadout(nnx.Module):
     """Linear in the scalars; every layer but the last."""
 
-    def __init__(self, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
-        self.weight = normal(rngs, (channels,), dtype)
+    def __init__(self, channels: int, *, dtype: jnp.dtype, rng: Generator) -> None:
+        self.weight = normal(rng, (channels,), dtype)
 
     def __call__(self, scalars: jax.Array) -> jax.Array:
         """Scalars [nodes, channels] → [nodes]."""
@@ -22,9 +23,9 @@ class LinearReadout(nnx.Module):
 class MLPReadout(nnx.Module):
     """One hidden layer; the last layer of a model with several."""
 
-    def __init__(self, channels: int, hidden: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
-        self.hidden = normal(rngs, (channels, hidden), dtype)
-        self.output = normal(rngs, (hidden,), dtype)
+    def __init__(self, channels: int, hidden: int, *, dtype: jnp.dtype, rng: Generator) -> None:
+        self.hidden = normal(rng, (channels, hidden), dtype)
+        self.output = normal(rng, (hidden,), dtype)
 
     def __call__(self, scalars: jax.Array) -> jax.Array:
         """Scalars [nodes, channels] → [nodes]."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
+from mace_tp.environment import release_freed_memory
 from mace_tp.graph import GraphBatch
 from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.metrics import ErrorSums, error_sums
@@ -61,6 +62,7 @@ class CompiledStep:
             with _no_garbage_collection():
                 lowered = self._jitted.lower(state, batch, *rest)
             self._compiled[shape] = lowered.compile()
+            release_freed_memory()
             self.compile_seconds += time.monotonic() - start
         return self._compiled[shape]
 
