@@ -1,7 +1,5 @@
 """Where a number was measured: versions, device, threads, memory."""
 
-import contextlib
-import ctypes
 import importlib.metadata
 import os
 import platform
@@ -33,9 +31,3 @@ def peak_memory_mb(device: jax.Device) -> float:
         return statistics["peak_bytes_in_use"] / 1e6
     kilobyte = 1.0 if sys.platform == "darwin" else 1024.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte / 1e6
-
-
-def release_freed_memory() -> None:
-    """Give freed memory back to the system, where glibc holds it: after a compilation, hundreds of megabytes in small pieces."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -61,15 +61,15 @@ def _able_products(architecture: Architecture, statistics: DatasetStatistics, dt
     able = []
     for name in tensor_product_names():
         with contextlib.suppress(InputError):
-            _initialized(architecture, build_tensor_products(TensorProductConfig(name, name)), statistics, dtype)
+            _initialized(architecture, build_tensor_products(TensorProductConfig(name, name)), statistics, dtype, seed=0)
             able.append(name)
     return able
 
 
 def _initialized(
-    architecture: Architecture, products: TensorProducts, statistics: DatasetStatistics, dtype: jnp.dtype, seed: int = 0
+    architecture: Architecture, products: TensorProducts, statistics: DatasetStatistics, dtype: jnp.dtype, seed: int
 ) -> tuple[nnx.GraphDef, Params]:
-    """Structure and random parameters."""
+    """Structure and random parameters; to draw them takes less time than to trace their shapes."""
     return nnx.split(MACE(architecture, products, statistics, dtype=dtype, rng=np.random.default_rng(seed)), nnx.Param)
 
 
@@ -116,7 +116,7 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None) -> Model:
     if not weights:
         raise InputError(f"{directory / _WEIGHTS}: holds no weights")
     dtype = dtype or build_dtype(Config(dtype=next(iter(weights.values())).dtype.name))
-    graphdef, untrained = _initialized(architecture, build_tensor_products(tensor_product), statistics, dtype)
+    graphdef, untrained = _initialized(architecture, build_tensor_products(tensor_product), statistics, dtype, seed=0)
     expected = {name: leaf.shape for name, leaf in _named(untrained).items()}
     found = {name: weight.shape for name, weight in weights.items()}
     if expected != found:

@@ -1,6 +1,9 @@
 """The installed jax computes right numbers where a released one did not, and is one that we allow."""
 
+import os
 import pathlib
+import subprocess
+import sys
 import tomllib
 
 import jax
@@ -23,6 +26,20 @@ def test_matrix_times_vector_then_sum_of_squares(num_rows, dtype):
     actual = jax.jit(jax.vmap(lambda vector: jnp.sum((jnp.asarray(matrix) @ vector) ** 2)))(vectors)
 
     np.testing.assert_array_equal(actual, ((vectors @ matrix.T) ** 2).sum(axis=1))
+
+
+@pytest.mark.slow
+def test_model_and_canary_are_right_without_our_compiler_options():
+    """Programs that call the library run those of XLA; the other tests run those of the command (`use_light_compiler`)."""
+    tests = pathlib.Path(__file__).parent
+    files = ("test_numerics_canary.py", "test_model.py", "tensor_products/test_fast_forms.py", "training/test_step.py")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", *(str(tests / name) for name in files)],
+        env=os.environ | {"XLA_FLAGS": "--xla_backend_extra_options="}, cwd=tests.parent, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout
 
 
 def _requirements() -> dict[str, Requirement]:

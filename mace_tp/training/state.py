@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
-from jax.flatten_util import ravel_pytree
 
 Params = optax.Params
 
@@ -31,13 +31,26 @@ def initial_state(params: Params, optimizer: optax.GradientTransformation) -> Tr
 
 
 def name_moments(state: TrainState) -> TrainState:
-    """The same state with the optimizer's vectors as trees like the parameters: what is on disk has names, not an order."""
-    flat, unravel = ravel_pytree(state.params)
-    opt_state = jax.tree.map(lambda leaf: unravel(leaf) if leaf.shape == flat.shape else leaf, state.opt_state)
-    return state.replace(opt_state=opt_state)
+    """The same state with the optimizer's vectors of all parameters as trees of them, copied to the host.
+
+    For the disk, where a name outlives the order of the parameters. Vectors of this length must be those of `optax.flatten`.
+    """
+    leaves, structure = jax.tree.flatten(state.params)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+
+    def named(leaf: jax.Array) -> jax.Array | Params:
+        if leaf.shape != (ends[-1],):
+            return leaf
+        parts = np.split(np.array(leaf), ends[:-1])
+        return structure.unflatten([part.reshape(parameter.shape) for part, parameter in zip(parts, leaves, strict=True)])
+
+    return state.replace(opt_state=jax.tree.map(named, state.opt_state))
 
 
 def flatten_moments(state: TrainState, like: TrainState) -> TrainState:
     """The inverse of `name_moments`, for a state with the structure of `like`."""
-    opt_state = jax.tree.map(lambda leaf, named: ravel_pytree(named)[0].reshape(leaf.shape), like.opt_state, state.opt_state)
-    return state.replace(opt_state=opt_state)
+
+    def flat(leaf: jax.Array, named: jax.Array | Params) -> np.ndarray:
+        return np.concatenate([np.ravel(part) for part in jax.tree.leaves(named)]).reshape(leaf.shape)
+
+    return state.replace(opt_state=jax.tree.map(flat, like.opt_state, state.opt_state))

@@ -1,7 +1,9 @@
 """The compiled steps: one update, one evaluation."""
 
 import contextlib
+import ctypes
 import gc
+import platform
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +13,6 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
-from mace_tp.environment import release_freed_memory
 from mace_tp.graph import GraphBatch
 from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.metrics import ErrorSums, error_sums
@@ -62,7 +63,7 @@ class CompiledStep:
             with _no_garbage_collection():
                 lowered = self._jitted.lower(state, batch, *rest)
             self._compiled[shape] = lowered.compile()
-            release_freed_memory()
+            _release_freed_memory()
             self.compile_seconds += time.monotonic() - start
         return self._compiled[shape]
 
@@ -77,6 +78,12 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _release_freed_memory() -> None:
+    """Give back to the system what glibc holds free: after a compilation hundreds of megabytes, in pieces too small for a batch."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def make_predict(graphdef: nnx.GraphDef, cutoff: float) -> Predict:

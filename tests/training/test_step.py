@@ -16,7 +16,7 @@ from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.metrics import error_sums
 from mace_tp.potential import Prediction
 from mace_tp.training.optimizer import make_optimizer
-from mace_tp.training.state import Params, TrainState, flatten_moments, initial_state, name_moments
+from mace_tp.training.state import Params, TrainState, initial_state
 from mace_tp.training.step import CompiledStep, Control, make_eval_step, make_predict, make_train_step
 
 OPTIMIZER = make_optimizer(amsgrad=True, beta1=0.9, beta2=0.999, weight_decay=5e-7, max_grad_norm=10.0)
@@ -209,18 +209,3 @@ def test_step_keeps_the_dtype(batch, dtype):
         state, loss = step(state, batch, _control(dtype=dtype))
     assert jax.tree.map(lambda leaf: leaf.dtype, state) == before
     assert loss.dtype == dtype and counted.num_traces == 1
-
-
-def test_a_checkpoint_names_the_moments_of_every_parameter(train_step, state, batch):
-    """In the step they are vectors; on disk they outlive a change of the parameters' order."""
-    state, _ = train_step(state, batch, _control())
-
-    named = name_moments(state)
-    moments = [entry for entry in named.opt_state if hasattr(entry, "mu")][0]
-
-    for tree in (moments.mu, moments.nu, moments.nu_max):
-        assert jax.tree.structure(tree) == jax.tree.structure(state.params)
-        jax.tree.map(lambda moment, parameter: np.testing.assert_equal(moment.shape, parameter.shape), tree, state.params)
-    restored = flatten_moments(named, state)
-    assert jax.tree.structure(restored) == jax.tree.structure(state)
-    jax.tree.map(np.testing.assert_array_equal, restored, state)
