@@ -69,7 +69,7 @@ def _able_products(architecture: Architecture, statistics: DatasetStatistics, dt
 def _initialized(
     architecture: Architecture, products: TensorProducts, statistics: DatasetStatistics, dtype: jnp.dtype, seed: int
 ) -> tuple[nnx.GraphDef, Params]:
-    """Structure and random parameters; to draw them takes less time than to trace their shapes."""
+    """Structure and random parameters."""
     return nnx.split(MACE(architecture, products, statistics, dtype=dtype, rng=np.random.default_rng(seed)), nnx.Param)
 
 

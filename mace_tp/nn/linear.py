@@ -3,18 +3,19 @@
 import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from numpy.random import Generator
 
 from mace_tp.tensor_products.irreps import split_irreps
 
 
-def normal(rng: Generator, shape: tuple[int, ...], dtype: jnp.dtype) -> nnx.Param:
-    """Parameter of unit variance; the fan-in is divided out where it is used, as in e3nn.
+def normal(rng: Generator, shape: tuple[int, ...], dtype: jnp.dtype, scale: np.ndarray | float = 1.0) -> nnx.Param:
+    """Parameter with `scale`, broadcastable to `shape`, as its standard deviation; the fan-in is divided out where it is used, as in e3nn.
 
     Drawn by numpy: jax would compile a program for it, which takes seconds where it is not in the cache. The same numbers for every dtype.
     """
-    return nnx.Param(jnp.asarray(rng.standard_normal(shape), dtype))
+    return nnx.Param(jnp.asarray(scale * rng.standard_normal(shape), dtype))
 
 
 class Linear(nnx.Module):

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from numpy.random import Generator
 
-from mace_tp.nn.linear import Linear
+from mace_tp.nn.linear import Linear, normal
 from mace_tp.tensor_products.base import ProductBasisPlan
 
 
@@ -16,8 +16,7 @@ class ProductBasis(nnx.Module):
     def __init__(self, plan: ProductBasisPlan, channels: int, num_species: int, *, dtype: jnp.dtype, rng: Generator) -> None:
         self.plan = plan
         scales = np.array(plan.weight_scales)[:, None, None]
-        weights = scales * rng.standard_normal((plan.num_weights, num_species, channels))
-        self.weights = nnx.Param(jnp.asarray(weights, dtype))
+        self.weights = normal(rng, (plan.num_weights, num_species, channels), dtype, scales)
         self.linear = Linear(plan.irreps_out, plan.irreps_out, channels, dtype=dtype, rng=rng)
 
     def __call__(self, node_feats: jax.Array, species: jax.Array, residual: jax.Array) -> jax.Array:

@@ -12,8 +12,8 @@ def make_optimizer(*, amsgrad: bool, beta1: float, beta2: float, weight_decay: f
     """Gradient → direction of the update, for a learning rate of one.
 
     The decay is added to the gradient (L2, not decoupled) and only where MACE puts it: on the linear map after the
-    interaction and on the product basis. Where names do not matter, all parameters are one vector: two dozen operations on
-    each of 33 arrays take longer to compile and to start than to compute.
+    interaction and on the product basis. Where names do not matter, all parameters are one vector, for which XLA
+    makes a few kernels instead of some for every parameter.
 
     Args:
         amsgrad: divide by the largest second moment so far instead of the current one.

@@ -20,7 +20,7 @@ class TrainState:
 
 
 def initial_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first update, by one program: to compile one for every shape of a parameter takes three times as long."""
+    """The state before the first update, by one program instead of one for every shape of a parameter."""
 
     def initialize(params: Params) -> TrainState:
         # The average starts as a copy: the training step donates its input, and one buffer cannot be given away twice.

@@ -81,7 +81,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def _release_freed_memory() -> None:
-    """Give back to the system what glibc holds free: after a compilation hundreds of megabytes, in pieces too small for a batch."""
+    """Give back to the system what glibc holds free: a step's first buffers do not fit into what a compilation leaves and come on top."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 
