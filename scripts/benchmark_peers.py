@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--programs", nargs="+", default=_PROGRAMS, help="PROGRAM:INTERACTION/PRODUCT_BASIS; the first is the unit")
     parser.add_argument("--huge-pages", type=int, nargs="+", choices=(0, 1), default=[1], help="glibc.malloc.hugetlb, for all programs")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20, help="timed steps per process, after five that are not")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps per process, after some that are not")
     parser.add_argument("--epochs", type=int, default=4, help="of the case `epoch`; the first is not counted")
     parser.add_argument("--max-atoms", type=int, default=8192, help="largest size of the case `scaling`")
     parser.add_argument("--json", type=Path, help="file to which a line for each case and program is added; the terminal by default")
@@ -189,10 +190,12 @@ def _build_case(name: str, options: argparse.Namespace, bench: Bench) -> Case:
 def _sizes(options: argparse.Namespace, bench: Bench) -> list[Entry]:
     """Each crystal twice as large as the one before."""
     entries, repeats = [], [2, 2, 2]
-    while 8 * np.prod(repeats) <= options.max_atoms:
-        data = bench.silicon(tuple(repeats))
-        settings = {"kind": "train", "num_channels": 16, "batch_size": 1, "max_frames": 1, "data": data, "warmup": 2}
-        entries.append(Entry(f"{8 * np.prod(repeats)} atoms", lambda s=settings: bench.cached_step("mace-tp:cg/cg", s)))
+    while (atoms := 8 * math.prod(repeats)) <= options.max_atoms:
+        # Steps of a few milliseconds scatter the most; more of them cost nothing.
+        steps = options.steps * max(1, 1024 // atoms)
+        settings = {"kind": "train", "num_channels": 16, "batch_size": 1, "max_frames": 1, "warmup": 2, "steps": steps}
+        settings["data"] = bench.silicon(tuple(repeats))
+        entries.append(Entry(f"{atoms} atoms", lambda s=settings: bench.cached_step("mace-tp:cg/cg", s)))
         repeats[len(entries) % 3 - 1] *= 2
     return entries
 
