@@ -33,7 +33,8 @@ class DataConfig:
     atomic_energies: Any = "isolated"  # `isolated`, `least_squares`, or a mapping such as {H: -13.6} in eV
     energy_key: str = "energy"
     forces_key: str = "forces"
-    stress_key: str = "stress"
+    stress_key: str = "stress"  # a key with `virial` in it names a virial in eV: the stress is -virial / volume
+    on_bad_frame: str = "error"  # or `skip`: list frames that cannot be used, and go on without them
     batch_size: int = 5
     valid_batch_size: int = 20
     max_configurations: int | None = None  # only the first so many of every file
@@ -93,7 +94,8 @@ class TrainerConfig:
     max_minutes: float | None = None  # wall-clock from the start of the command to the end of the updates
     patience: int | None = None  # epochs without a better validation loss of the same stage before the training ends
     checkpoint_minutes: float = 1.0  # least time between checkpoints; one is always written at the end
-    resume: str | None = None  # `auto` continues the run in run_dir
+    keep_every: int | None = None  # keep the checkpoint of every so many epochs, beside the last two
+    resume: str | None = None  # `auto` continues the run in run_dir; `anyway` also with another configuration or other data
 
 
 @dataclasses.dataclass

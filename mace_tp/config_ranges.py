@@ -13,6 +13,7 @@ _POSITIVE = (
     "data.batch_size", "data.valid_batch_size", "data.max_configurations", "model.cutoff", "model.num_channels", "model.correlation",
     "model.num_interactions", "model.radial_mlp", "model.num_bessel", "model.readout_mlp", "optimizer.learning_rate",
     "optimizer.max_grad_norm", "optimizer.plateau_factor", "trainer.max_epochs", "trainer.max_minutes", "trainer.patience",
+    "trainer.keep_every",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "model.l_max", "loss.energy_weight", "loss.forces_weight", "loss.stress_weight", "loss.stage_two.start", "loss.stage_two.energy_weight",
@@ -21,12 +22,13 @@ _NOT_NEGATIVE = (
 )  # fmt: skip
 _FRACTIONS = ("data.valid_fraction", "optimizer.warmup", "optimizer.beta1", "optimizer.beta2", "optimizer.ema_decay")
 _CHOICES: dict[str, tuple[str | None, ...]] = {
+    "data.on_bad_frame": ("error", "skip"),
     "model.first_interaction": ("nonresidual", "residual"),
     "optimizer.schedule": ("constant", "cosine", "plateau"),
     "logger.wandb": ("disabled", "offline", "online"),
     "dtype": ("float32", "float64"),
     "device": ("auto", "cpu", "gpu"),
-    "trainer.resume": (None, "auto"),
+    "trainer.resume": (None, "auto", "anyway"),
 }
 
 

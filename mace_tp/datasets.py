@@ -74,7 +74,7 @@ def _read(paths: Sequence[str], data: DataConfig, need: Sequence[str]) -> tuple[
     kept: list[Configuration] = []
     isolated: dict[int, float] = {}
     for path in paths:
-        frames, atoms = separate_isolated_atoms(read_configurations(path, keys))
+        frames, atoms = separate_isolated_atoms(read_configurations(path, keys, skip_bad=data.on_bad_frame == "skip"))
         if frames:
             require_labels(frames, keys, need, path)
         kept += frames[: data.max_configurations]

@@ -57,13 +57,13 @@ class Evaluator:
         self._eval_step = make_eval_step(make_predict(model.graphdef, model.architecture.cutoff))
         self._dtype: jnp.dtype = jax.tree.leaves(model.params)[0].dtype
 
-    def evaluate_file(self, path: str, keys: LabelKeys) -> Evaluation:
-        """Evaluate every configuration of a file; frames tagged as isolated atoms are left out.
+    def evaluate_file(self, path: str, keys: LabelKeys, *, skip_bad: bool = False) -> Evaluation:
+        """Evaluate every configuration of a file; frames tagged as isolated atoms are left out, and bad ones if they shall be.
 
         Raises:
             InputError: the file cannot be used, has an element that the model does not know, or has nothing under a key of its own.
         """
-        configurations, _ = separate_isolated_atoms(read_configurations(path, keys))
+        configurations, _ = separate_isolated_atoms(read_configurations(path, keys, skip_bad=skip_bad))
         if not configurations:
             raise InputError(f"{path}: no configuration besides isolated atoms")
         require_labels(configurations, keys, (), path)

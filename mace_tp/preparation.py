@@ -9,7 +9,8 @@ import optax
 
 from mace_tp.config import Config
 from mace_tp.data.batching import BatchLoader, choose_buckets
-from mace_tp.data.report import data_report
+from mace_tp.data.report import describe_batches, describe_parts
+from mace_tp.data.suspicions import suspicions
 from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.saved_model import Model, create_model
 from mace_tp.training.optimizer import make_optimizer
@@ -75,10 +76,14 @@ def _eval_loaders(config: Config, datasets: Datasets, dtype: jnp.dtype) -> dict[
 
 
 def _report_data(config: Config, datasets: Datasets, loader: BatchLoader) -> None:
-    _LOG.info(datasets.origin_of_energies)
-    batch_size, seed = config.data.batch_size, config.seed
-    for line in data_report(datasets.train, datasets.valid, datasets.test, datasets.statistics, loader.buckets, batch_size, seed):
-        _LOG.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line.removeprefix("WARNING "))
+    statistics = datasets.statistics
+    parts = {"train": datasets.train, "valid": datasets.valid} | {f"test {name}": graphs for name, graphs in datasets.test.items()}
+    lines = [datasets.origin_of_energies, *describe_parts(parts, statistics.atomic_numbers)]
+    for line in lines + describe_batches(datasets.train, statistics, loader.buckets, config.data.batch_size, config.seed):
+        _LOG.info(line)
+    fitted = config.data.atomic_energies == "least_squares"
+    for line in suspicions(parts, statistics.atomic_numbers, statistics.atomic_energies, energies_are_fitted=fitted):
+        _LOG.warning(line)
 
 
 def _report_model(config: Config, model: Model) -> None:

@@ -147,6 +147,8 @@ def _read_description(path: Path) -> tuple[Architecture, TensorProductConfig, Da
 
 
 def _model_directory(path: Path) -> Path:
+    if path.is_file():
+        raise InputError(f"{path}: not a model of mace-tp, which is a folder; a file that can run code when it is read is never opened")
     for directory in (path, path / "model"):
         if (directory / _DESCRIPTION).exists():
             return directory

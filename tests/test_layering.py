@@ -21,7 +21,7 @@ ROWS = [
     {"loss", "metrics"},
     {"training", "loggers", "wandb_logger", "plots", "parity"},
     {"config"},
-    {"config_ranges", "datasets", "saved_model", "evaluation", "preparation", "results", "run"},
+    {"config_ranges", "datasets", "inspection", "origin", "saved_model", "evaluation", "preparation", "results", "run"},
     {"cli", "__main__", "__init__"},
 ]
 

@@ -73,6 +73,11 @@ def test_translation_changes_nothing(batch, potential):
     _assert_close(potential(moved), potential(batch), 1e-11)
 
 
+def test_a_molecule_far_from_the_origin_is_the_same(make_batch, molecule, potential):
+    away = dataclasses.replace(molecule, positions=molecule.positions + 1e4)
+    _assert_close(potential(make_batch(away)), potential(make_batch(molecule)), 1e-10)
+
+
 def test_order_of_the_atoms_does_not_matter(make_batch, molecule, crystal, potential):
     def shuffle(configuration: Configuration, order: list[int]) -> Configuration:
         return dataclasses.replace(

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
         environment = describe(device, str(jax.tree.leaves(model.params)[0].dtype))
         print(" · ".join(f"{name} {value}" for name, value in environment.items()))
         evaluator = Evaluator(model, options.batch_size)
-        evaluations = {path: evaluator.evaluate_file(path, keys) for path in options.files}
+        evaluations = {path: evaluator.evaluate_file(path, keys, skip_bad=options.skip_bad_frames) for path in options.files}
     if not options.predictions:
         for path, evaluation in evaluations.items():
             _require_errors(path, evaluation, keys)
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="write the errors")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw parity plots")
+    parser.add_argument("--skip-bad-frames", action="store_true", help="list frames that cannot be used, and go on without them")
     parser.add_argument("--batch-size", type=int, default=20, help="configurations per batch (default 20)")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: as trained")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")

@@ -13,6 +13,7 @@ from mace_tp.errors import InputError, TrainingError
 _COMMANDS = {
     "train": "train a model: mace-tp train [data.train=FILE] [key=value ...], -m for sweeps, --help for all keys",
     "evaluate": "errors and predictions of a model: mace-tp evaluate MODEL FILE...",
+    "inspect": "what is in files of structures, and what looks wrong: mace-tp inspect FILE...",
 }
 _STARTED = "MACE_TP_STARTED"
 
@@ -39,8 +40,8 @@ def main() -> None:
     except TrainingError as error:
         print(f"mace-tp {command}: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        sys.exit(getattr(error, "exit_code", 130))
 
 
 def command_started() -> float:

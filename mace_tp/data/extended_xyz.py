@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Sequence
 
+from mace_tp.data.bad_frames import BadFrames
 from mace_tp.data.elements import is_symbol
 from mace_tp.errors import InputError
 
@@ -35,23 +36,41 @@ class Frame:
         return self.start + 1
 
 
-def scan(lines: Sequence[str], path: str) -> list[Frame]:
+def scan(lines: Sequence[str], path: str, errors: BadFrames) -> list[Frame]:
     """Find the frames of an extended-XYZ file and check their lines and columns. Blank lines between frames are passed over.
 
+    Args:
+        lines: of the whole file.
+        path: for messages.
+        errors: takes those of single frames; behind a bad frame the next one is looked for.
+
     Raises:
-        InputError: the file is empty or truncated, a frame has no atoms, or a line does not have the announced columns.
+        InputError: the file is empty, or a frame is truncated, has no atoms, or a line without the announced columns.
     """
-    frames, start = [], 0
+    frames: list[Frame] = []
+    start, index = 0, 0
     while start < len(lines):
         if not lines[start].strip():
             start += 1
             continue
-        frames.append(_scan_frame(lines, start, len(frames), path))
-        start = frames[-1].stop
-    if not frames:
+        with errors.of_one_frame():
+            frames.append(_scan_frame(lines, start, index, path))
+        found = bool(frames) and frames[-1].index == index
+        start = frames[-1].stop if found else _next_frame(lines, start + 1)
+        index += 1
+    if not index:
         raise InputError(f"{path}: the file is empty; extended XYZ with at least one frame is needed")
-    _check_last_number(lines, frames[-1], path)
-    return frames
+    if frames:
+        with errors.of_one_frame():
+            _check_last_number(lines, frames[-1], path)
+            return frames
+    return frames[:-1]
+
+
+def _next_frame(lines: Sequence[str], start: int) -> int:
+    """The first line from `start` on that can be the count of a frame: a number, and below it a comment that announces something."""
+    candidates = range(start, len(lines) - 1)
+    return next((row for row in candidates if re.fullmatch(r"\s*\d+\s*", lines[row]) and "=" in lines[row + 1]), len(lines))
 
 
 def explain(lines: Sequence[str], frame: Frame, path: str) -> None:
@@ -63,8 +82,8 @@ def explain(lines: Sequence[str], frame: Frame, path: str) -> None:
     columns = _columns(_properties(lines[frame.start + 1]))
     for atom in range(frame.num_atoms):
         row = frame.start + 2 + atom
-        for word, (name, kind) in zip(lines[row].split(), columns, strict=False):
-            where = f"{path} frame {frame.index}, atom {atom} (line {row + 1})"
+        for column, (word, (name, kind)) in enumerate(zip(lines[row].split(), columns, strict=False)):
+            where = f"{path} frame {frame.index}, atom {atom} (line {row + 1}, column {column + 1})"
             if name == "species" and not is_symbol(word):
                 raise InputError(f"{where}: unknown chemical symbol {word!r} in the species column; valid are symbols such as H, C, Si")
             if kind in "RI" and not _is_number(word, kind):

@@ -48,11 +48,18 @@ def forces_label(value: Any, num_atoms: int, key: str, source: str) -> np.ndarra
     return forces
 
 
-def stress_label(value: Any, key: str, source: str) -> np.ndarray | None:
+def stress_label(value: Any, volume: float, key: str, source: str) -> np.ndarray | None:
     """A symmetric stress [3, 3] in eV/Å³ from 6 numbers (Voigt: xx yy zz yz xz xy) or 9; None where there is none.
 
+    Args:
+        value: what lies under the key. Where the key has `virial` in it, a virial W in eV, of which the stress is -W / volume:
+            W = -dE/dε for a strain ε, as ACEsuit's MACE, QUIP and NequIP have it, and the stress is dE/dε / volume, as ASE has it.
+        volume: of the cell, Å³.
+        key: for messages.
+        source: for messages.
+
     Raises:
-        InputError: another number of components, one that is not finite, or a matrix that is not symmetric.
+        InputError: another number of components, one that is not finite, a matrix that is not symmetric, or a virial without a volume.
     """
     if value is None:
         return None
@@ -63,7 +70,12 @@ def stress_label(value: Any, key: str, source: str) -> np.ndarray | None:
     matrix = numbers.ravel()[_VOIGT] if numbers.size == 6 else numbers.reshape(3, 3)
     if np.abs(matrix - matrix.T).max() > _ASYMMETRY * np.abs(matrix).max():
         raise InputError(f"{source}: {key} is not a symmetric matrix; a stress is, to {_ASYMMETRY:.0%} of its largest component")
-    return (matrix + matrix.T) / 2
+    symmetric = (matrix + matrix.T) / 2
+    if "virial" not in key.lower():
+        return symmetric
+    if volume <= 0:
+        raise InputError(f"{source}: {key} is a virial, but the cell has no volume; the stress is -virial / volume")
+    return -symmetric / volume
 
 
 def check_atoms_finite(values: np.ndarray, name: str, source: str) -> None:

@@ -23,6 +23,7 @@ from ase.io.extxyz import key_val_str_to_dict, read_xyz
 from ase.io.formats import UnknownFileTypeError
 
 from mace_tp.data import extended_xyz
+from mace_tp.data.bad_frames import BadFrames
 from mace_tp.data.configuration import Configuration, LabelKeys
 from mace_tp.data.labels import energy_label, find_label, forces_label, stress_label
 from mace_tp.data.rmd17 import read_rmd17
@@ -32,8 +33,8 @@ from mace_tp.errors import InputError
 _LOG = logging.getLogger("mace_tp")
 _OPEN: dict[str, Callable] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _XYZ_SUFFIXES = (".xyz", ".extxyz")
-# A stress of six numbers, which ASE's parser of comment lines refuses under its own word.
-_VOIGT_STRESS = re.compile(r"(?<!\S)stress=([\"'{])\s*((?:[^\s\"'{}]+[\s,]+){5}[^\s\"'{}]+)\s*[\"'}]")
+# A stress of six numbers, which ASE's parser of comment lines refuses under its own words.
+_VOIGT_STRESS = re.compile(r"(?<!\S)(stress|virial)=([\"'{])\s*((?:[^\s\"'{}]+[\s,]+){5}[^\s\"'{}]+)\s*[\"'}]")
 _VOIGT_TO_MATRIX = (0, 5, 4, 5, 1, 3, 4, 3, 2)
 # What ASE's many parsers raise on a file that they cannot read.
 _UNREADABLE = (
@@ -48,28 +49,39 @@ _LIKELY_KEYS = {
 }
 
 
-def read_configurations(path: str | Path, keys: LabelKeys) -> list[Configuration]:
+def read_configurations(path: str | Path, keys: LabelKeys, *, skip_bad: bool = False) -> list[Configuration]:
     """Read every frame of a file.
 
     Extended XYZ (`.xyz`, `.extxyz`, also compressed as `.gz`, `.xz`, `.bz2`), rMD17 archives (`.npz`, in kcal/mol; they have no keys),
     and whatever else ASE reads. A label is looked for in ASE's calculator results, in `atoms.info` and in `atoms.arrays`;
     where it is not, it is None. Frames and atoms in messages count from 0, as ASE indexes them.
 
+    Args:
+        path: the file.
+        keys: where the labels lie. A key with `virial` in it names a virial in eV, of which the stress is -virial / volume.
+        skip_bad: log frames that cannot be used and go on; for files that ASE reads, only those whose content is at fault.
+
     Raises:
         InputError: the file is missing, empty, truncated or not readable, a label or position is not finite, an element is unknown,
             a frame has no atoms, two atoms are at one place, or a cell is not one.
     """
     path = _existing_file(path)
-    if "virial" in keys.stress.lower():
-        raise InputError(f"data.stress_key={keys.stress} names a virial (eV); name a stress (eV/Å³), which is -virial/volume")
+    bad = BadFrames(skip_bad)
+    configurations: list[Configuration] = []
     if path.suffix == ".npz":
-        configurations = read_rmd17(path)
+        for configuration in read_rmd17(path):
+            with bad.of_one_frame():
+                check_configuration(configuration)
+                configurations.append(configuration)
     else:
-        frames = list(_frames(path))
-        _warn_of_second_labels(frames, keys, path)
-        configurations = [_configuration(atoms, keys, f"{path} frame {index}") for index, atoms in enumerate(frames)]
-    for configuration in configurations:
-        check_configuration(configuration)
+        frames = list(_frames(path, bad))
+        _warn_of_second_labels([atoms for _, atoms in frames], keys, path)
+        for index, atoms in frames:
+            with bad.of_one_frame():
+                configuration = _configuration(atoms, keys, f"{path} frame {index}")
+                check_configuration(configuration)
+                configurations.append(configuration)
+    bad.report(str(path), len(configurations))
     return configurations
 
 
@@ -93,7 +105,7 @@ def label_keys(path: str | Path) -> list[str]:
     path = _existing_file(path)
     if path.suffix == ".npz":
         return ["energies", "forces"]
-    names = {name for atoms in _frames(path) for place in _places(atoms) for name in place}
+    names = {name for _, atoms in _frames(path, BadFrames(skip=True)) for place in _places(atoms) for name in place}
     return sorted(names - {"numbers", "positions", "config_type"})
 
 
@@ -108,29 +120,34 @@ def _existing_file(path: str | Path) -> Path:
     return path
 
 
-def _frames(path: Path) -> Iterator[ase.Atoms]:
+def _frames(path: Path, bad: BadFrames) -> Iterator[tuple[int, ase.Atoms]]:
+    """Frames with their numbers in the file."""
     if _is_extended_xyz(path):
-        return _extended_xyz_frames(path)
-    return _database_frames(path) if path.suffix == ".db" else _ase_frames(path)
+        return _extended_xyz_frames(path, bad)
+    return enumerate(_database_frames(path) if path.suffix == ".db" else _ase_frames(path))
 
 
 def _is_extended_xyz(path: Path) -> bool:
     return Path(path.name.removesuffix(path.suffix) if path.suffix in _OPEN else path.name).suffix.lower() in _XYZ_SUFFIXES
 
 
-def _extended_xyz_frames(path: Path) -> Iterator[ase.Atoms]:
+def _extended_xyz_frames(path: Path, bad: BadFrames) -> Iterator[tuple[int, ase.Atoms]]:
     lines = _lines(path)
-    frames = extended_xyz.scan(lines, str(path))
-    # ASE stops at the first blank line, so only the frames' own lines go to it.
-    text = "".join("".join(lines[frame.start : frame.stop]) for frame in frames)
-    reader = read_xyz(io.StringIO(text), slice(None), properties_parser=_parse_comment)
-    for frame in frames:
-        try:
-            atoms = next(reader)
-        except _UNREADABLE as error:
-            extended_xyz.explain(lines, frame, str(path))
-            raise InputError(f"{path} frame {frame.index} (line {frame.line}): cannot be read ({_one_line(error)})") from error
-        yield atoms
+    for frame in extended_xyz.scan(lines, str(path), bad):
+        atoms = None
+        with bad.of_one_frame():
+            atoms = _read_frame(lines, frame, path)
+        if atoms is not None:
+            yield frame.index, atoms
+
+
+def _read_frame(lines: Sequence[str], frame: extended_xyz.Frame, path: Path) -> ase.Atoms:
+    text = io.StringIO("".join(lines[frame.start : frame.stop]))
+    try:
+        return next(read_xyz(text, slice(None), properties_parser=_parse_comment))
+    except _UNREADABLE as error:
+        extended_xyz.explain(lines, frame, str(path))
+        raise InputError(f"{path} frame {frame.index} (line {frame.line}): cannot be read ({_one_line(error)})") from error
 
 
 def _lines(path: Path) -> list[str]:
@@ -148,8 +165,8 @@ def _parse_comment(line: str) -> dict[str, Any]:
 
 
 def _matrix_from_voigt(match: re.Match) -> str:
-    words = match.group(2).replace(",", " ").split()
-    return f'stress="{" ".join(words[index] for index in _VOIGT_TO_MATRIX)}"'
+    words = match.group(3).replace(",", " ").split()
+    return f'{match.group(1)}="{" ".join(words[index] for index in _VOIGT_TO_MATRIX)}"'
 
 
 def _ase_frames(path: Path) -> Iterator[ase.Atoms]:
@@ -194,7 +211,7 @@ def _configuration(atoms: ase.Atoms, keys: LabelKeys, source: str) -> Configurat
         pbc=tuple(bool(periodic) for periodic in atoms.pbc),
         energy=energy_label(find_label(keys.energy, places), keys.energy, source),
         forces=forces_label(find_label(keys.forces, places), len(atoms), keys.forces, source),
-        stress=stress_label(find_label(keys.stress, places), keys.stress, source),
+        stress=stress_label(find_label(keys.stress, places), atoms.cell.volume, keys.stress, source),
         config_type=str(atoms.info.get("config_type", "")),
         source=source,
     )

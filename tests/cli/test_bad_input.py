@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,11 @@ def _two_atoms_at_one_place(path: Path) -> tuple[str, ...]:
     return "frame 1", "atoms 3 (H) and 4 (H)", "same place"
 
 
+def _not_text(path: Path) -> tuple[str, ...]:
+    path.write_bytes(pickle.dumps({"weights": b"\xff\xfe" * 20}))
+    return ("cannot be read as text",)
+
+
 def _no_structures(path: Path) -> tuple[str, ...]:
     path.write_text("This is not a list of atoms.\n")
     return "frame 0 (line 1)", "expected the number of atoms"
@@ -89,7 +95,7 @@ def _only_isolated_atoms(path: Path) -> tuple[str, ...]:
     "spoil",
     [
         _other_keys, _no_forces, _nan_energy, _nan_forces, _truncated, _empty, _missing, _two_atoms_at_one_place, _no_structures,
-        _only_isolated_atoms,
+        _only_isolated_atoms, _not_text,
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["data.train", "data.valid"])
@@ -134,6 +140,9 @@ MISTAKES = {
     "model={l_mx:2}": ["model.l_mx: no such configuration key; did you mean model.l_max?"],
     "model.wings=2": ["model.wings: no such configuration key", "model.cutoff, model.l_max"],
     "wings=2": ["wings: no such configuration key", "data, ", "trainer"],
+    "model._target_=os.system": ["model._target_: no such configuration key"],
+    "+_target_=os.system": ["_target_: no such configuration key"],
+    "tensor_product.interaction={name: cg, _target_: os.system}": ["tensor_product.interaction._target_: cg has no such option"],
     "+wings=2": ["wings: no such configuration key"],
     "++model.l_mx=2": ["model.l_mx: no such configuration key; did you mean model.l_max?"],
     "experimnt=ethanol": ["experimnt: no such configuration key; did you mean experiment?"],
@@ -328,3 +337,22 @@ def test_a_broken_model(spoil, said, run, finished, toys, tmp_path):
     spoil(tmp_path / "model")
 
     assert_one_line(run("evaluate", tmp_path / "model", toys / "test.xyz"), *said)
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "model.model", "model.pt"])
+def test_a_model_that_could_run_code_is_not_opened(name, run, toys, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "exploded"), "w")
+
+    (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
+
+    assert_one_line(run("evaluate", tmp_path / name, toys / "test.xyz"), f"{tmp_path}/{name}", "not a model of mace-tp", "can run code")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_model_that_names_code_is_refused(run, finished, toys, tmp_path):
+    shutil.copytree(finished[0] / "model", tmp_path / "model")
+    _edit(tmp_path / "model", tensor_product={"interaction": {"name": "cg", "_target_": "os.system"}, "product_basis": "os.system"})
+
+    assert_one_line(run("evaluate", tmp_path / "model", toys / "test.xyz"), "tensor_product.interaction._target_: cg has no such option")

@@ -49,15 +49,18 @@ BAD_FILES = {
         _frame(header="Properties=species:S:1:pos:R energy=1"),
         r"Properties=species:S:1:pos:R is not a list of name:type",
     ),
-    "unknown symbol": (FRAME + _with_atom(2, ATOMS[2].replace("H", "Hx")), r"frame 1, atom 2 \(line 10\): unknown chemical symbol 'Hx'"),
+    "unknown symbol": (
+        FRAME + _with_atom(2, ATOMS[2].replace("H", "Hx")),
+        r"frame 1, atom 2 \(line 10, column 1\): unknown chemical symbol 'Hx'",
+    ),
     "placeholder element": (_with_atom(2, ATOMS[2].replace("H", "X")), r"frame 0, atom 2: unknown element, atomic number 0"),
     "stars": (
         _with_atom(0, ATOMS[0].replace("0.119000", "********")),
-        r"frame 0, atom 0 \(line 3\): pos holds '\*+', which is not a number",
+        r"frame 0, atom 0 \(line 3, column 4\): pos holds '\*+', which is not a number",
     ),
     "Fortran exponent": (
         _with_atom(1, ATOMS[1].replace("0.763000", "7.63D-01")),
-        r"atom 1 \(line 4\): pos holds '7.63D-01', which is not a number",
+        r"atom 1 \(line 4, column 3\): pos holds '7.63D-01', which is not a number",
     ),
     "Fortran exponent in the energy": (
         _frame(header=HEADER.replace("-14.25", "-1.4D+01")),
@@ -156,3 +159,29 @@ def test_plain_xyz_may_have_columns_of_its_own(tmp_path):
     path.write_text("2\nhydrogen at rest\nH 0 0 0 0.1\nH 0 0 0.74 -0.1\n")
     configuration = read_configurations(path, LabelKeys())[0]
     assert configuration.energy is None and configuration.forces is None and configuration.num_atoms == 2
+
+
+# Followed by another frame, a cut number is a number.
+SKIPPED = {name: text for name, (text, _) in BAD_FILES.items() if name not in ("empty", "blank", "last number cut")}
+
+
+@pytest.mark.parametrize("text", SKIPPED.values(), ids=SKIPPED)
+def test_bad_frames_are_skipped_and_listed_on_request(tmp_path, text, caplog):
+    path = tmp_path / "train.xyz"
+    good = _frame(header=HEADER.replace("-14.25", "-15.5"))
+    path.write_text(good + text.rstrip("\n") + "\n" + good)
+
+    read = read_configurations(path, LabelKeys(), skip_bad=True)
+
+    assert read[0].energy == read[-1].energy == -15.5
+    assert all(frame.num_atoms in (2, 3) for frame in read)
+    assert f"{path}: " in caplog.text and "frames skipped" in caplog.text and "skipped: " in caplog.text
+    assert [frame.source for frame in read][-1] != f"{path} frame {len(read) - 1}", "frames keep their number in the file"
+
+
+def test_a_file_of_bad_frames_alone_is_an_error(tmp_path):
+    path = tmp_path / "train.xyz"
+    path.write_text(BAD_FILES["NaN force"][0])
+
+    with pytest.raises(InputError, match=r"no frame can be used; the first error: .*frame 0, atom 2: forces holds nan"):
+        read_configurations(path, LabelKeys(), skip_bad=True)

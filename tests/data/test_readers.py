@@ -7,6 +7,8 @@ import ase.io
 import ase.units
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mace_tp.data.configuration import LabelKeys
@@ -80,10 +82,36 @@ def test_stress_that_is_none_is_an_error(tmp_path, numbers, message):
         read_configurations(tmp_path / "a.xyz", LabelKeys(stress="REF_stress"))
 
 
-def test_virial_is_not_taken_for_a_stress(tmp_path):
-    ase.io.write(tmp_path / "a.xyz", _hydrogen())
-    with pytest.raises(InputError, match="stress_key=REF_virials names a virial"):
-        read_configurations(tmp_path / "a.xyz", LabelKeys(stress="REF_virials"))
+@pytest.mark.parametrize("key", ["virial", "REF_virials"])
+@pytest.mark.parametrize("form", ["six", "nine"])
+def test_sign_of_a_virial_is_that_of_a_finite_strain(tmp_path, key, form):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=0)
+    atoms.set_cell(atoms.cell @ [[1.03, 0.01, 0], [0, 1, 0], [0, 0, 0.99]], scale_atoms=True)
+
+    def energy(strain: np.ndarray) -> float:
+        strained = atoms.copy()
+        strained.set_cell(atoms.cell @ (np.eye(3) + strain), scale_atoms=True)
+        strained.calc = EMT()
+        return strained.get_potential_energy()
+
+    directions = np.eye(9).reshape(9, 3, 3)
+    strains = [1e-5 * (direction + direction.T) / 2 for direction in directions]
+    virial = -np.array([(energy(strain) - energy(-strain)) / 2e-5 for strain in strains]).reshape(3, 3)
+    atoms.info[key] = virial if form == "nine" else virial.ravel()[[0, 4, 8, 5, 2, 1]]
+    ase.io.write(tmp_path / "a.xyz", atoms)
+    atoms.calc = EMT()
+
+    read = read_configurations(tmp_path / "a.xyz", LabelKeys(stress=key))[0]
+
+    np.testing.assert_allclose(read.stress, atoms.get_stress(voigt=False), atol=1e-8)
+    assert np.abs(read.stress).max() > 0.01
+
+
+def test_virial_without_a_volume_is_an_error(tmp_path):
+    (tmp_path / "a.xyz").write_text('1\nvirial="1 0 0 0 1 0 0 0 1"\nSi 0.0 0.0 0.0\n')
+    with pytest.raises(InputError, match="frame 0: virial is a virial, but the cell has no volume"):
+        read_configurations(tmp_path / "a.xyz", LabelKeys(stress="virial"))
 
 
 def test_forces_of_another_shape_are_an_error(tmp_path):

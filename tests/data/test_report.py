@@ -1,11 +1,11 @@
-"""The report says what the data hold, and warns of what is likely a mistake."""
+"""The report says what the data hold."""
 
 import numpy as np
 import pytest
 
 from mace_tp.data.batching import choose_buckets
 from mace_tp.data.graphs import build_graphs
-from mace_tp.data.report import data_report
+from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.statistics import compute_statistics
 from mace_tp.graph import EDGE_BLOCK
 
@@ -15,7 +15,8 @@ E0 = {1: -13.5, 8: -2040.0}
 def _report(configurations, valid=(), test=()):
     train, valid, test = (build_graphs(part, tuple(E0), tuple(E0.values()), 5.0) for part in (configurations, valid, test))
     statistics = compute_statistics(configurations, train, E0)
-    return data_report(train, valid, {"hot.xyz": test}, statistics, choose_buckets(train, 2), 2)
+    parts = {"train": train, "valid": valid, "test hot.xyz": test}
+    return describe_parts(parts, tuple(E0)) + describe_batches(train, statistics, choose_buckets(train, 2), 2)
 
 
 @pytest.fixture
@@ -31,26 +32,13 @@ def test_report_says_what_the_data_hold(water, make_configuration):
     assert "labels: energy in 1 (missing in 1), forces in all, stress in none" in text
     assert "interaction energy E - ΣE0: -3.000 eV/atom" in text
     assert "forces: RMS 0.827 eV/Å, largest component 2.000 eV/Å" in text
-    assert "shortest distance 0.740 Å, 1.6 neighbors per atom" in text
+    assert "shortest distance 0.740 Å, 1.6 neighbors per atom (1 to 2)" in text
     assert "valid: none" in text
     assert "test hot.xyz: 1 configurations, 2 atoms (2 each), elements H" in text
     # Five atoms with a block each fill five eighths of the shape, and hold eight edges.
     assert f"padded to 8 nodes x {8 * EDGE_BLOCK} edges; {1 - 1 / EDGE_BLOCK:.0%} of the edge slots are padding" in text
-    assert "WARNING" not in text
-
-
-def test_report_warns_of_energies_of_another_method(water, make_configuration):
-    far = make_configuration(energy=-14.0, source="b.xyz frame 7")
-    warning = _report([water], valid=[water, far])[-1]
-    assert warning.startswith("WARNING valid: E - ΣE0 beyond 50 eV/atom in 1 configurations, first b.xyz frame 7 (684.3 eV/atom)")
-
-
-def test_report_warns_of_atoms_too_close(water, make_configuration):
-    near = make_configuration([1, 1], [[0, 0, 0], [0, 0, 0.2]], energy=None, source="b.xyz frame 7")
-    warning = _report([water, near])[-1]
-    assert warning == "WARNING train: atoms closer than 0.3 Å in 1 configurations, first b.xyz frame 7 (0.200 Å)"
 
 
 def test_report_of_lone_atoms_has_no_distance(make_configuration):
     text = "\n".join(_report([make_configuration([1], [[0, 0, 0]], energy=-13.5)]))
-    assert "no two atoms within the cutoff, 0.0 neighbors per atom" in text
+    assert "no two atoms within the cutoff, 0.0 neighbors per atom (0)" in text

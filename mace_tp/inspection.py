@@ -1,0 +1,62 @@
+"""Files of structures without a training: what is in them, and what looks like a mistake."""
+
+from collections.abc import Mapping, Sequence
+
+from mace_tp.data.batching import choose_buckets
+from mace_tp.data.configuration import Configuration, LabelKeys
+from mace_tp.data.elements import symbols
+from mace_tp.data.graphs import build_graphs
+from mace_tp.data.readers import label_keys, read_configurations
+from mace_tp.data.report import describe_batches, describe_parts
+from mace_tp.data.splits import read_isolated_atoms, separate_isolated_atoms
+from mace_tp.data.statistics import atomic_energies, compute_statistics
+from mace_tp.data.suspicions import suspicions
+from mace_tp.errors import InputError
+
+
+def inspect_files(
+    paths: Sequence[str], keys: LabelKeys, *, isolated_atoms: str | None, cutoff: float, batch_size: int
+) -> tuple[list[str], list[str]]:
+    """Read files as a training would, but go on behind frames that cannot be used.
+
+    Args:
+        paths: the first one is taken for the training set.
+        keys: where labels lie.
+        isolated_atoms: a file of them, for the E0s; without it tagged frames are used, and then least squares.
+        cutoff: Å, for the neighbors.
+        batch_size: for the padding.
+
+    Returns:
+        (lines of what there is, lines of warning).
+
+    Raises:
+        InputError: a file has nothing that can be used.
+    """
+    frames: dict[str, list[Configuration]] = {}
+    known: dict[int, float] = read_isolated_atoms(isolated_atoms, keys) if isolated_atoms else {}
+    lines = []
+    for path in paths:
+        frames[path], tagged = separate_isolated_atoms(read_configurations(path, keys, skip_bad=True))
+        known = tagged | known
+        lines.append(f"{path}: keys {', '.join(label_keys(path)) or 'none'}" + (f"; isolated atoms {symbols(tagged)}" if tagged else ""))
+    everything = [frame for part in frames.values() for frame in part]
+    if not everything:
+        raise InputError(f"{', '.join(paths)}: no structures besides isolated atoms")
+    energies, origin = _energies(everything, known)
+    parts = {path: build_graphs(part, tuple(energies), tuple(energies.values()), cutoff) for path, part in frames.items()}
+    first = next(path for path in paths if frames[path])
+    statistics = compute_statistics(frames[first], parts[first], energies)
+    lines += [origin, *describe_parts(parts, statistics.atomic_numbers)]
+    lines += describe_batches(parts[first], statistics, choose_buckets(parts[first], batch_size), batch_size)
+    fitted = not set(energies) <= set(known)
+    return lines, suspicions(parts, statistics.atomic_numbers, statistics.atomic_energies, energies_are_fitted=fitted)
+
+
+def _energies(configurations: Sequence[Configuration], known: Mapping[int, float]) -> tuple[dict[int, float], str]:
+    """The best E0s that there are: of isolated atoms, by least squares, or none."""
+    numbers = {int(number) for configuration in configurations for number in configuration.atomic_numbers}
+    if numbers <= set(known):
+        return atomic_energies("isolated", configurations, known)
+    if any(configuration.energy is not None for configuration in configurations):
+        return atomic_energies("least_squares", configurations, {})
+    return dict.fromkeys(sorted(numbers), 0.0), "no energies, so E0s are zero"
