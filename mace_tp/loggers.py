@@ -56,11 +56,14 @@ class JsonlLogger:
     """Appends a line of strict JSON per call; a number that is not finite becomes null, since JSON has no word for it.
 
     A line goes to the operating system in one write, so that a killed run leaves whole lines. Where a file is torn all the
-    same (a full disk, a crash of the machine), its unfinished last line is removed before the first new one.
+    same (a full disk, a crash of the machine), its unfinished last line is removed before the first new one. So are lines
+    of epochs behind `last_epoch`, from which a resumed training goes on: they will come again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, last_epoch: int | None = None) -> None:
         _remove_torn_line(path)
+        if last_epoch is not None:
+            _remove_later_epochs(path, last_epoch)
         self._file = io.FileIO(path, "a")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -83,6 +86,13 @@ def _remove_torn_line(path: Path) -> None:
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         os.truncate(path, whole)
+
+
+def _remove_later_epochs(path: Path, last: int) -> None:
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if json.loads(line).get("epoch", 0) <= last]
+    if len(kept) < len(lines):
+        os.truncate(path, sum(map(len, kept)))
 
 
 class _Column(NamedTuple):

@@ -12,16 +12,20 @@ import jax.numpy as jnp
 
 from mace_tp.config import Config, build_device, build_dtype, build_loss_weights, build_schedule
 from mace_tp.config_ranges import check_config
+from mace_tp.data.batching import Bucket
+from mace_tp.data.writers import write_graphs
 from mace_tp.environment import describe, peak_memory_mb
-from mace_tp.errors import InputError, TrainingError
+from mace_tp.errors import TrainingError
 from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
 from mace_tp.metrics import loss_from_sums, summarize
+from mace_tp.origin import origin_of, require_same
 from mace_tp.preparation import Setup, prepare
 from mace_tp.results import draw, final_outcomes, write_results
 from mace_tp.saved_model import save_model
 from mace_tp.training.checkpoint import Checkpoints, Progress
 from mace_tp.training.evaluate import evaluate
-from mace_tp.training.loop import EpochSummary, Plan, Report, Stage, train_epoch
+from mace_tp.training.loop import EpochSummary, NotFinite, Plan, Report, Skips, Stage, train_epoch
+from mace_tp.training.signals import StopRequest, stop_on_signals
 from mace_tp.training.state import Params, TrainState, initial_state
 
 _LOG = logging.getLogger("mace_tp")
@@ -37,6 +41,8 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
 
     Raises:
         InputError: something that the user gave cannot be used; raised before the training starts.
+        TrainingError: it cannot go on: numbers that are not finite, a disk that is full.
+        TrainingStopped: a signal has ended it after a step; `trainer.resume=auto` goes on from there.
     """
     check_config(config)
     dtype = build_dtype(config)
@@ -44,10 +50,16 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
     environment = describe(device, config.dtype)
     _LOG.info(" · ".join(f"{name} {value}" for name, value in environment.items()))
     with jax.default_device(device):
-        training = _Training(config, run_dir, time.monotonic() if started is None else started, prepare(config, dtype), dtype)
+        setup = prepare(config, dtype)
+        origin = origin_of(config, setup.datasets, environment)
+        training = _Training(config, run_dir, time.monotonic() if started is None else started, setup, origin)
         try:
             training.run_epochs()
             return _finish(training, environment, peak_memory_mb(device))
+        except OSError as error:
+            raise TrainingError(
+                f"{error.filename or run_dir}: cannot be written ({error.strerror}); checkpoints that are complete are kept"
+            ) from error
         finally:
             training.close()
 
@@ -59,6 +71,7 @@ def _finish(training: "_Training", environment: dict[str, str | int], memory_mb:
     training.save_model({"errors": errors})
     totals = {
         "epochs": progress.epoch,
+        "num_skipped": training.skips.count,
         "best_epoch": progress.best_epoch,
         "steps": int(training.state.step),
         "first_step_seconds": training.first_step_seconds,
@@ -74,31 +87,40 @@ def _finish(training: "_Training", environment: dict[str, str | int], memory_mb:
 class _Training:
     """What changes in the course of a training, and what it writes on the way."""
 
-    def __init__(self, config: Config, run_dir: Path, started: float, setup: Setup, dtype: jnp.dtype) -> None:
-        self.config, self.run_dir, self.started, self.setup = config, run_dir, started, setup
-        self.checkpoints = Checkpoints(run_dir / "checkpoints")
+    def __init__(self, config: Config, run_dir: Path, started: float, setup: Setup, origin: dict[str, Any]) -> None:
+        self.config, self.run_dir, self.started, self.setup, self.origin = config, run_dir, started, setup, origin
+        self.checkpoints = Checkpoints(run_dir / "checkpoints", origin)
         self.state: TrainState = initial_state(setup.model.params, setup.optimizer)
         self.best_params: Params = jax.tree.map(jnp.copy, setup.model.params)
         self.progress = Progress()
         self.schedule = build_schedule(config.optimizer)
         self._resume()
+        self.skips = Skips(self.progress.num_skipped, map(tuple, self.progress.skipped_in_a_row))
         self._elapsed_before = self.progress.elapsed_seconds
-        self.plan = self._plan(dtype)
+        self.plan = self._plan(build_dtype(config))
         self._compile()
         self.loggers = self._loggers()
         self._last_save = time.monotonic()
         self.first_step_seconds: float | None = None
 
     def run_epochs(self) -> None:
-        """Train until the configured end; the last state is saved."""
-        with TrainingProgress(self.config.logger.progress, self.config.trainer.max_epochs) as progress_bar:
-            while not self._is_over():
-                record = self._epoch(progress_bar)
+        """Train until the configured end or a signal; the last state is saved."""
+        trainer = self.config.trainer
+        with stop_on_signals() as stop, TrainingProgress(self.config.logger.progress, trainer.max_epochs) as progress_bar:
+            while not stop and not self._is_over():
+                record = self._epoch(progress_bar, stop)
+                if record is None:
+                    break
                 self.loggers.log(record["step"], {name: value for name, value in record.items() if value is not None})
                 progress_bar.epoch_line(record | {"is_best": self.progress.best_epoch == self.progress.epoch})
-                if time.monotonic() - self._last_save > 60 * self.config.trainer.checkpoint_minutes:
+                is_kept = trainer.keep_every is not None and self.progress.epoch % trainer.keep_every == 0
+                if is_kept:
+                    self.progress.kept.append(self.progress.num_batches)
+                if is_kept or time.monotonic() - self._last_save > 60 * trainer.checkpoint_minutes:
                     self._save()
-        self._save()
+            self._save()
+            self.checkpoints.wait()
+            stop.raise_if_set()
 
     def total_seconds(self) -> float:
         """Wall-clock since the command began, with that of the sessions before a resumption."""
@@ -114,17 +136,23 @@ class _Training:
         self.loggers.finish()
 
     def _resume(self) -> None:
-        if self.config.trainer.resume != "auto":
+        resume = self.config.trainer.resume
+        if resume is None:
             return
         restored = self.checkpoints.restore(self.state, self.best_params)
         if restored is None:
             _LOG.info("resume: no checkpoint in %s yet; starting from the beginning", self.run_dir)
             return
-        state, best_params, self.progress = restored
+        require_same(restored.origin, self.origin, changes_are_wanted=resume == "anyway")
+        self.progress = restored.progress
         # Arrays that are not bound to a device, as in a new training: for others every step would be compiled anew.
-        self.state, self.best_params = jax.tree.map(jnp.asarray, jax.device_get((state, best_params)))
+        arrays = jax.device_get((restored.state, restored.best_params))
+        self.state, self.best_params = jax.tree.map(jnp.asarray, arrays)
         self.schedule = dataclasses.replace(self.schedule, **self.progress.schedule)
-        _LOG.info("resume: continuing after epoch %d", self.progress.epoch)
+        if self.progress.buckets:
+            self.setup.train_loader.buckets = [Bucket(*shape) for shape in self.progress.buckets]
+        within = f" and {self.progress.batch} batches of the next" if self.progress.batch else ""
+        _LOG.info("resume: continuing after epoch %d%s", self.progress.epoch, within)
 
     def _plan(self, dtype: jnp.dtype) -> Plan:
         config, elapsed = self.config, self.progress.elapsed_seconds
@@ -151,7 +179,7 @@ class _Training:
         self.plan = dataclasses.replace(self.plan, begun=time.monotonic())
 
     def _loggers(self) -> Loggers:
-        loggers: list[Logger] = [JsonlLogger(self.run_dir / "metrics.jsonl")]
+        loggers: list[Logger] = [JsonlLogger(self.run_dir / "metrics.jsonl", self.progress.epoch)]
         logger = self.config.logger
         if logger.wandb != "disabled":
             loggers.append(WandbLogger(logger.wandb, logger.wandb_project, self.run_dir, dataclasses.asdict(self.config)))
@@ -167,13 +195,23 @@ class _Training:
             return True
         return False
 
-    def _epoch(self, progress_bar: TrainingProgress) -> dict[str, Any]:
-        """Train one epoch, validate, remember the best parameters; the record of `metrics.jsonl`."""
-        epoch = self.progress.epoch
-        num_batches = self.setup.train_loader.num_batches
-        progress_bar.start_epoch(epoch + 1, num_batches)
-        batches, report = self.setup.train_loader.epoch(epoch), self._reporter(progress_bar)
-        self.state, summary = train_epoch(self.state, batches, self.setup.train_step, self.plan, epoch, num_batches, report)
+    def _epoch(self, progress_bar: TrainingProgress, stop: StopRequest) -> dict[str, Any] | None:
+        """Train one epoch, validate, remember the best parameters; the record of `metrics.jsonl`. None if it was stopped on the way."""
+        epoch, loader = self.progress.epoch, self.setup.train_loader
+        progress_bar.start_epoch(epoch + 1, loader.num_batches)
+        report, position = self._reporter(progress_bar), (epoch, self.progress.batch)
+        try:
+            self.state, summary = train_epoch(
+                self.state, loader, self.setup.train_step, self.plan, position, self.skips, report, lambda: bool(stop)
+            )
+        except NotFinite as error:
+            raise self._not_finite(error) from error
+        self.progress.num_batches += summary.num_batches - self.progress.batch
+        if summary.num_skipped:
+            _LOG.warning("epoch %d: %d updates skipped, for loss or gradient were not finite", epoch + 1, summary.num_skipped)
+        if stop:
+            self.progress.batch = summary.num_batches
+            return None
         valid_start = time.monotonic()
         compiled_before = self.setup.eval_step.compile_seconds
         sums = evaluate(self.setup.eval_step, self.state.ema_params, self.setup.eval_loaders["valid"].epoch(0))
@@ -184,11 +222,9 @@ class _Training:
         stage = self.plan.stage(done)
         valid_loss = float(loss_from_sums(sums, self.plan.stages[stage].weights))
         if not math.isfinite(valid_loss):
-            kept = (
-                f"the best model, of epoch {self.progress.best_epoch}, is kept" if self.progress.best_epoch else "there is no model to keep"
-            )
             raise TrainingError(
-                f"the validation loss of epoch {epoch + 1} is {valid_loss}: the training diverged; {kept}; lower optimizer.learning_rate"
+                f"the validation loss of epoch {epoch + 1} is {valid_loss}: the training diverged; {self._kept()}; "
+                "lower optimizer.learning_rate"
             )
         self._remember(valid_loss, stage)
         self.schedule.observe(valid_loss)
@@ -199,6 +235,20 @@ class _Training:
             "stage": stage + 1,
             "peak_memory_mb": peak_memory_mb(next(iter(self.state.step.devices()))),
         }
+
+    def _not_finite(self, error: NotFinite) -> TrainingError:
+        """Write the configurations of the batches at fault to a file, and say where it is."""
+        graphs = {id(graph): graph for batch in error.batches for graph in self.setup.train_loader.members(*batch)}
+        path = self.run_dir / "not_finite.extxyz"
+        write_graphs(path, list(graphs.values()), self.setup.datasets.statistics)
+        return TrainingError(
+            f"epoch {error.batches[-1][0] + 1}: {error}; their configurations are in {path}; {self._kept()}; "
+            "look at their labels, or lower optimizer.learning_rate"
+        )
+
+    def _kept(self) -> str:
+        best = self.progress.best_epoch
+        return f"the best model, of epoch {best}, is kept" if best else "there is no model to keep"
 
     def _reporter(self, progress_bar: TrainingProgress) -> Report:
         """The progress bar's; the first time it says how long the command took to get there."""
@@ -215,7 +265,7 @@ class _Training:
     def _remember(self, valid_loss: float, stage: int) -> None:
         """Count the epoch; keep its averaged parameters if they are the best of the stage."""
         progress = self.progress
-        progress.epoch += 1
+        progress.epoch, progress.batch = progress.epoch + 1, 0
         if stage != progress.stage or progress.best_loss is None:
             progress.stage, progress.best_loss = stage, math.inf
             self.schedule.restart()
@@ -224,10 +274,13 @@ class _Training:
             self.best_params = jax.tree.map(jnp.copy, self.state.ema_params)
 
     def _save(self) -> None:
-        self.progress.elapsed_seconds = self.total_seconds()
-        self.progress.by_clock = min(self.plan.by_clock(), 1.0)
-        self.progress.schedule = dataclasses.asdict(self.schedule)
-        self.checkpoints.save(self.state, self.best_params, self.progress)
+        progress = self.progress
+        progress.elapsed_seconds = self.total_seconds()
+        progress.by_clock = min(self.plan.by_clock(), 1.0)
+        progress.schedule = dataclasses.asdict(self.schedule)
+        progress.buckets = [list(dataclasses.astuple(bucket)) for bucket in self.setup.train_loader.buckets]
+        progress.num_skipped, progress.skipped_in_a_row = self.skips.count, [list(batch) for batch in self.skips.in_a_row]
+        self.checkpoints.save(self.state, self.best_params, progress)
         self.save_model({})
         self._last_save = time.monotonic()
 
@@ -238,24 +291,9 @@ def _record(epoch: int, step: int, summary: EpochSummary, valid_loss: float, err
         "step": step,
         "learning_rate": summary.learning_rate,
         "train_loss": summary.loss,
+        "num_skipped": summary.num_skipped,
         "valid_loss": valid_loss,
         **errors,
         "epoch_seconds": summary.seconds - summary.compile_seconds,
         "step_seconds": summary.step_seconds,
     }
-
-
-def make_run_dir(path: str, resume: bool) -> Path:
-    """Make the run directory; one that already holds a run is only accepted to resume it.
-
-    Raises:
-        InputError: it holds a run, or cannot be made or written.
-    """
-    run_dir = Path(path).expanduser().absolute()
-    if (run_dir / "config.yaml").exists() and not resume:
-        raise InputError(f"run_dir={path}: already holds a run; continue it with trainer.resume=auto, or choose another run_dir")
-    try:
-        (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"run_dir={path}: cannot be made or written ({error.strerror})") from error
-    return run_dir

@@ -106,6 +106,17 @@ for step in range(10**9):
     assert [json.loads(line)["step"] for line in content.splitlines()] == list(range(content.count("\n")))
 
 
+def test_jsonl_forgets_epochs_that_come_again(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"epoch": {epoch}, "step": {epoch}}}\n' for epoch in (1, 2, 3)))
+
+    logger = JsonlLogger(path, last_epoch=2)
+    logger.log(30, {"epoch": 3})
+    logger.finish()
+
+    assert [(line["epoch"], line["step"]) for line in map(json.loads, path.read_text().splitlines())] == [(1, 1), (2, 2), (3, 30)]
+
+
 def test_jsonl_removes_a_torn_line_before_it_appends(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"epoch": 1, "step": 1}\n{"epoch": 2, "st')

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import hydra
-import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -20,7 +19,7 @@ from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.config import Config
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.loggers import setup_logging
-from mace_tp.run import make_run_dir, train
+from mace_tp.run import train
 
 _LOG = logging.getLogger("mace_tp")
 # With one of these the user has said what to train on; otherwise it is the data that ship.
@@ -90,46 +89,44 @@ def _job(composed: DictConfig) -> None:
     if OmegaConf.is_missing(composed, "data") or composed.data.train is None:
         raise InputError("data.train: no training file; give data.train=FILE, or data=ethanol for the data that ship")
     config = OmegaConf.to_object(composed)
-    run_dir = make_run_dir(HydraConfig.get().runtime.output_dir, resume=config.trainer.resume == "auto")
+    run_dir = _make_run_dir(HydraConfig.get().runtime.output_dir, resume=config.trainer.resume is not None)
     setup_logging(run_dir / "train.log")
-    _save_config(composed, run_dir / "config.yaml")
+    path = run_dir / "config.yaml"
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    path.write_text(OmegaConf.to_yaml(composed, resolve=True), encoding="utf-8")
     try:
         results = train(config, run_dir, command_started())
     except InputError:
-        if not (run_dir / "metrics.jsonl").exists():
-            (run_dir / "config.yaml").unlink()  # nothing has begun: once the mistake is mended, the run_dir can be used
+        if before is not None:
+            path.write_text(before, encoding="utf-8")
+        elif not (run_dir / "metrics.jsonl").exists():
+            path.unlink()  # nothing has begun: once the mistake is mended, the run_dir can be used
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         saved = any(path.name.isdigit() for path in (run_dir / "checkpoints").iterdir())
         _LOG.warning(
-            "interrupted; %s",
+            "%s; %s",
+            str(error) or "interrupted",
             f"to continue from the last checkpoint add run_dir={run_dir} trainer.resume=auto" if saved else "no checkpoint yet",
         )
         raise
     _report(results, run_dir)
 
 
-def _save_config(composed: DictConfig, path: Path) -> None:
-    """Write the resolved configuration, or compare with the one that a resumed run began with.
+def _make_run_dir(path: str, resume: bool) -> Path:
+    """Make the run directory; one that already holds a run is only accepted to resume it.
 
     Raises:
-        InputError: a resumed run is asked to continue with another configuration.
+        InputError: it holds a run, or cannot be made or written.
     """
-    text = OmegaConf.to_yaml(composed, resolve=True)
-    if path.exists():
-        before, now = (_flat(yaml.safe_load(content)) for content in (path.read_text(encoding="utf-8"), text))
-        free = ("trainer.", "logger.", "device", "run_dir")
-        different = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and not key.startswith(free))
-        if different:
-            changes = ", ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in different)
-            raise InputError(f"trainer.resume=auto: {path} has another configuration ({changes})")
-    path.write_text(text, encoding="utf-8")
-
-
-def _flat(values: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(values, dict) or not values:
-        return {prefix.rstrip("."): values}
-    return {key: value for name, inner in values.items() for key, value in _flat(inner, f"{prefix}{name}.").items()}
+    run_dir = Path(path).expanduser().absolute()
+    if (run_dir / "config.yaml").exists() and not resume:
+        raise InputError(f"run_dir={path}: already holds a run; continue it with trainer.resume=auto, or choose another run_dir")
+    try:
+        (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"run_dir={path}: cannot be made or written ({error.strerror})") from error
+    return run_dir
 
 
 def _report(results: dict, run_dir: Path) -> None:

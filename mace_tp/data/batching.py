@@ -94,10 +94,24 @@ class BatchLoader:
         """The shapes in use, ascending; more than were given once a batch did not fit them."""
         return self._buckets
 
-    def epoch(self, index: int) -> Iterator[GraphBatch]:
-        """The batches of one epoch; their order depends on the seed and the index alone."""
-        order = epoch_order(len(self._graphs), self._seed, index, self._shuffle)
-        return _ahead(self._batch, (order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)))
+    @buckets.setter
+    def buckets(self, buckets: Sequence[Bucket]) -> None:
+        self._buckets = tuple(buckets)
+
+    def epoch(self, index: int, first: int = 0) -> Iterator[GraphBatch]:
+        """The batches of one epoch, from number `first` on; their order depends on the seed and the index alone."""
+        order = self._order(index)
+        return _ahead(self._batch, (self._part(order, number) for number in range(first, self.num_batches)))
+
+    def members(self, epoch: int, number: int) -> list[Graph]:
+        """The graphs that make up a batch."""
+        return [self._graphs[index] for index in self._part(self._order(epoch), number)]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return epoch_order(len(self._graphs), self._seed, epoch, self._shuffle)
+
+    def _part(self, order: np.ndarray, number: int) -> np.ndarray:
+        return order[number * self._batch_size : (number + 1) * self._batch_size]
 
     def _batch(self, indices: np.ndarray) -> GraphBatch:
         graphs = [self._graphs[index] for index in indices]

@@ -9,6 +9,8 @@ import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mace_tp.data.configuration import Configuration
+from mace_tp.data.graphs import Graph
+from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 
 
@@ -36,6 +38,26 @@ def write_predictions(
         ase.io.write(path, frames, format="extxyz")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def write_graphs(path: Path, graphs: Sequence[Graph], statistics: DatasetStatistics) -> None:
+    """Extended XYZ of graphs with the labels that they have, total energies included, and where each was read as `source`.
+
+    Args:
+        path: the file to write.
+        graphs: in this order; positions are written centered, as the model sees them.
+        statistics: elements and E0s.
+    """
+    frames = []
+    for graph in graphs:
+        numbers, energies = (np.array(values)[graph.species] for values in (statistics.atomic_numbers, statistics.atomic_energies))
+        atoms = ase.Atoms(numbers=numbers, positions=graph.positions, cell=graph.cell, pbc=np.any(graph.cell, axis=1))
+        energy = None if graph.interaction_energy is None else graph.interaction_energy + energies.sum()
+        labels = {"energy": energy, "forces": graph.forces, "stress": graph.stress}
+        atoms.calc = SinglePointCalculator(atoms, **{name: value for name, value in labels.items() if value is not None})
+        atoms.info["source"] = graph.source
+        frames.append(atoms)
+    ase.io.write(path, frames, format="extxyz")
 
 
 def _frame(configuration: Configuration, energy: float, forces: np.ndarray, stress: np.ndarray) -> ase.Atoms:

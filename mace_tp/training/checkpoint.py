@@ -1,14 +1,25 @@
-"""Checkpoints to resume from: the whole state of a training, written by orbax in the background, complete or absent."""
+"""Checkpoints to resume from: the whole state of a training, written by orbax in the background, complete or absent.
 
+Each holds a digest of all that is in it, so that a damaged one is known from its contents alone; then the one before is used.
+Arrays and JSON: nothing in a checkpoint can execute code.
+"""
+
+import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
-from mace_tp.errors import InputError
+from mace_tp.errors import InputError, TrainingError
 from mace_tp.training.state import Params, TrainState, flatten_moments, name_moments
 
 _LOG = logging.getLogger("mace_tp")
@@ -19,47 +30,159 @@ class Progress:
     """What a training knows besides arrays; JSON in a checkpoint."""
 
     epoch: int = 0  # epochs completed
+    batch: int = 0  # batches of the next epoch that are done
+    num_batches: int = 0  # seen in all; the number of the checkpoint
+    kept: list[int] = dataclasses.field(default_factory=list)  # numbers of checkpoints that shall never be deleted
     elapsed_seconds: float = 0.0  # of all sessions so far
     by_clock: float = 0.0  # fraction of trainer.max_minutes that the updates have used
     stage: int = 0
     best_loss: float | None = None  # of the current stage
     best_epoch: int = 0
     schedule: dict[str, float] = dataclasses.field(default_factory=dict)  # fields of the learning-rate schedule
+    buckets: list[list[int]] = dataclasses.field(default_factory=list)  # shapes of the training's batches
+    num_skipped: int = 0  # updates that were not finite and not made
+    skipped_in_a_row: list[list[int]] = dataclasses.field(default_factory=list)  # (epoch, batch) of those without an update in between
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What a checkpoint gives back."""
+
+    state: TrainState
+    best_params: Params
+    progress: Progress
+    origin: dict[str, Any]  # what `Checkpoints` was told of the training that wrote it; empty in old checkpoints
 
 
 class Checkpoints:
-    """The last two checkpoints of a run, each with the best averaged parameters so far."""
+    """The last two checkpoints of a run, each with the best averaged parameters so far, and those that shall be kept."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, origin: dict[str, Any] | None = None) -> None:
+        """
+        Args:
+            directory: made if it is not there.
+            origin: what the training is made of: configuration, statistics, data, versions; JSON, written into every checkpoint.
+        """
         # orbax logs every array that it writes.
         logging.getLogger("absl").setLevel(logging.WARNING)
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=True)
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        self._directory = directory.absolute()
+        self._keep = _LastTwoAndKept(set())
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._keep, enable_async_checkpointing=True, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._origin = origin or {}
 
     def save(self, state: TrainState, best_params: Params, progress: Progress) -> None:
-        """Copy to the host and write in the background."""
-        arrays = ocp.args.StandardSave({"state": name_moments(state), "best_params": best_params})
-        self._manager.save(progress.epoch, args=ocp.args.Composite(arrays=arrays, progress=ocp.args.JsonSave(dataclasses.asdict(progress))))
+        """Copy to the host and write in the background; what has been written already is not written again.
 
-    def restore(self, state: TrainState, best_params: Params) -> tuple[TrainState, Params, Progress] | None:
-        """The newest checkpoint, in the shapes of what is given; None where there is none.
+        Args:
+            state: the current one.
+            best_params: averaged parameters of the best epoch.
+            progress: the rest; `num_batches` is the number of the checkpoint.
 
         Raises:
-            InputError: the checkpoint holds other parameters than the configured model has.
+            TrainingError: this one, or the one before, cannot be written.
         """
-        epoch = self._manager.latest_step()
-        if epoch is None:
-            return None
+        self._keep.numbers.update(progress.kept)
+        if progress.num_batches in self._manager.all_steps():
+            return
+        arrays = jax.device_get({"state": name_moments(state), "best_params": best_params})
+        about = {"progress": dataclasses.asdict(progress), "origin": self._origin}
+        items = ocp.args.Composite(
+            arrays=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about | {"digest": _digest(arrays, about)})
+        )
+        with self._complaining():
+            self._manager.save(progress.num_batches, args=items)
+
+    def restore(self, state: TrainState, best_params: Params) -> Restored | None:
+        """The newest checkpoint that is whole, in the shapes of what is given; None where there is none. Damaged ones are put aside.
+
+        Raises:
+            InputError: there are checkpoints, but none is whole and fits the model.
+        """
         template = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"state": name_moments(state), "best_params": best_params})
-        arguments = ocp.args.Composite(arrays=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore())
-        try:
-            restored = self._manager.restore(epoch, args=arguments)
-        except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{self._manager.directory}: checkpoint {epoch} does not fit the model or is damaged ({reason})") from error
-        return flatten_moments(restored.arrays["state"], state), restored.arrays["best_params"], Progress(**restored.progress)
+        reasons: dict[int, str] = {}
+        for number in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                arrays, about = self._read(number, template)
+            # orbax, tensorstore and zstd have no common exception for what they cannot read.
+            except Exception as error:
+                reasons[number] = (str(error).splitlines() or [type(error).__name__])[0][:200]
+                continue
+            self._put_aside(reasons)
+            progress = Progress(**about["progress"])
+            self._keep.numbers.update(progress.kept)
+            # That of an old checkpoint is an epoch's.
+            progress.num_batches = number
+            return Restored(flatten_moments(arrays["state"], state), arrays["best_params"], progress, about["origin"])
+        if reasons:
+            newest = max(reasons)
+            raise InputError(f"{self._directory}: no checkpoint is whole and fits the model; the newest, {newest}: {reasons[newest]}")
+        return None
+
+    def wait(self) -> None:
+        """Wait until everything is on disk.
+
+        Raises:
+            TrainingError: something could not be written.
+        """
+        with self._complaining():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait until everything is on disk."""
-        self._manager.wait_until_finished()
+        """Wait as `wait` does, and end the threads."""
+        self.wait()
         self._manager.close()
+
+    def _read(self, number: int, template: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        arguments = {"arrays": ocp.args.StandardRestore(template)}
+        if not (self._directory / str(number) / "about").exists():  # of a version before digests
+            restored = self._manager.restore(number, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **arguments))
+            return restored.arrays, {"progress": restored.progress, "origin": {}}
+        restored = self._manager.restore(number, args=ocp.args.Composite(about=ocp.args.JsonRestore(), **arguments))
+        about = {name: restored.about[name] for name in ("progress", "origin")}
+        if restored.about["digest"] != _digest(jax.device_get(restored.arrays), about):
+            raise ValueError("its contents have changed since they were written")
+        return restored.arrays, about
+
+    def _put_aside(self, reasons: dict[int, str]) -> None:
+        """Rename damaged checkpoints, so that their numbers are free and somebody can look at them."""
+        for number, reason in reasons.items():
+            damaged = self._directory / f"{number}.damaged"
+            shutil.rmtree(damaged, ignore_errors=True)
+            (self._directory / str(number)).rename(damaged)
+            _LOG.warning("checkpoint %d is damaged (%s); it is now %s, and the one before is used", number, reason, damaged)
+        if reasons:
+            self._manager.reload()
+
+    @contextlib.contextmanager
+    def _complaining(self) -> Iterator[None]:
+        try:
+            yield
+        # What tensorstore raises in its threads has no type of its own.
+        except Exception as error:
+            kept = ", ".join(map(str, self._manager.all_steps())) or "none"
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise TrainingError(f"{self._directory}: a checkpoint could not be written ({reason}); complete: {kept}") from error
+
+
+@dataclasses.dataclass
+class _LastTwoAndKept(PreservationPolicy):
+    """Which checkpoints orbax does not delete."""
+
+    numbers: set[int]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        last = {checkpoint.step for checkpoint in checkpoints[-2:]}
+        return [checkpoint.step in last | self.numbers for checkpoint in checkpoints]
+
+
+def _digest(arrays: dict[str, Any], about: dict[str, Any]) -> str:
+    """SHA-256 of the JSON and of every array in the order of the tree."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

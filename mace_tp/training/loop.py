@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable, Iterable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.graph import GraphBatch
+from mace_tp.data.batching import BatchLoader
 from mace_tp.loss import LossWeights
 from mace_tp.training.optimizer import Schedule
 from mace_tp.training.state import TrainState
@@ -18,6 +17,8 @@ from mace_tp.training.step import CompiledStep, Control
 # progress bar and a deadline, rarely enough to cost nothing.
 _WINDOW = 10
 _WINDOW_SECONDS = 1.0
+# Updates that are not finite are skipped; after so many without one in between, nothing will mend itself.
+_MAX_SKIPPED_IN_A_ROW = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +72,9 @@ class Plan:
 class EpochSummary:
     """What one epoch of training did."""
 
-    num_steps: int
-    loss: float  # mean over steps
+    num_batches: int  # seen so far in this epoch, those of an earlier session included
+    num_skipped: int  # batches of this session whose loss or gradient was not finite: no update was made
+    loss: float  # mean over the updates of this session; NaN if there was none
     learning_rate: float  # of the last step
     seconds: float
     step_seconds: float | None  # median over windows of steps without a compilation; None if there was none
@@ -83,28 +85,87 @@ Report = Callable[[float, float, int], None]
 """(progress, recent loss, steps done in this epoch) → None, for a progress bar."""
 
 
+class NotFinite(Exception):
+    """So many updates in a row were not finite that the training cannot go on; `batches` are theirs, (epoch, number)."""
+
+    def __init__(self, batches: list[tuple[int, int]]) -> None:
+        super().__init__(f"{len(batches)} updates in a row were not finite")
+        self.batches = batches
+
+
+class Skips:
+    """Counts updates that were not made because a loss or gradient was not finite."""
+
+    def __init__(self, count: int = 0, in_a_row: Iterable[tuple[int, int]] = ()) -> None:
+        self.count = count
+        self.in_a_row = list(in_a_row)
+
+    def observe(self, epoch: int, number: int, loss: float) -> None:
+        """One more batch and the loss that its step returned.
+
+        Raises:
+            NotFinite: it is one too many.
+        """
+        if np.isfinite(loss):
+            self.in_a_row.clear()
+            return
+        self.count += 1
+        self.in_a_row.append((epoch, number))
+        if len(self.in_a_row) >= _MAX_SKIPPED_IN_A_ROW:
+            raise NotFinite(self.in_a_row)
+
+
 def train_epoch(
-    state: TrainState, batches: Iterable[GraphBatch], train_step: CompiledStep, plan: Plan, epoch: int, num_batches: int, report: Report
-) -> tuple[TrainState, EpochSummary]:
-    """Train on every batch of epoch `epoch` (counted from 0), or until the deadline."""
+    state: TrainState, loader: BatchLoader, train_step: CompiledStep, plan: Plan, position: tuple[int, int], skips: Skips,
+    report: Report, should_stop: Callable[[], bool],
+) -> tuple[TrainState, EpochSummary]:  # fmt: skip
+    """Train on the batches of an epoch, until its end, the deadline, or a request to stop.
+
+    Args:
+        state: the current one; it is consumed.
+        loader: of the training set.
+        train_step: the compiled update.
+        plan: learning rate and loss weights by progress.
+        position: (epoch, counted from 0; batches of it that are done).
+        skips: counts on.
+        report: called after every window of steps.
+        should_stop: asked after every step.
+
+    Raises:
+        NotFinite: too many updates in a row were not.
+    """
     began = time.monotonic()
+    epoch, first = position
     losses: list[jax.Array] = []
+    known: list[float] = []
     windows = _Windows(train_step)
-    control = plan.control(plan.progress(epoch))
-    for batch in batches:
-        progress = plan.progress(epoch + len(losses) / num_batches)
+    control = plan.control(plan.progress(epoch + first / loader.num_batches))
+
+    def look() -> None:
+        """Wait for the device, then count what it found."""
+        windows.close(jax.block_until_ready(losses[-1:]))
+        for loss in losses[len(known) :]:
+            known.append(float(loss))
+            skips.observe(epoch, first + len(known) - 1, known[-1])
+
+    for batch in loader.epoch(epoch, first):
+        progress = plan.progress(epoch + (first + len(losses)) / loader.num_batches)
         if progress >= 1 and losses:
             break
         control = plan.control(progress)
         state, loss = train_step(state, batch, control)
         losses.append(loss)
         if windows.is_full():
-            windows.close(jax.block_until_ready(loss))
-            report(progress, float(loss), len(losses))
-    windows.close(jax.block_until_ready(losses[-1]))
+            look()
+            report(progress, known[-1], first + len(known))
+        if should_stop():
+            break
+    look()
+    finite = [loss for loss in known if np.isfinite(loss)]
     summary = EpochSummary(
-        num_steps=len(losses),
-        loss=float(jnp.mean(jnp.stack(losses))),
+        num_batches=first + len(known),
+        num_skipped=len(known) - len(finite),
+        loss=float(np.mean(finite)) if finite else float("nan"),
         learning_rate=float(control.learning_rate),
         seconds=time.monotonic() - began,
         step_seconds=windows.median(),
@@ -133,7 +194,7 @@ class _Windows:
         self._count += 1
         return self._count >= self._limit or self._step.compile_seconds != self._compile_seen
 
-    def close(self, _: jax.Array) -> None:
+    def close(self, _: list[jax.Array]) -> None:
         """End the window; call it once the device is idle."""
         now = time.monotonic()
         if self._count and self._step.compile_seconds == self._compile_seen:

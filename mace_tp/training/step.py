@@ -96,7 +96,10 @@ def make_predict(graphdef: nnx.GraphDef, cutoff: float) -> Predict:
 
 
 def make_train_step(predict_batch: Predict, optimizer: optax.GradientTransformation) -> CompiledStep:
-    """(state, batch, control) → (state, loss). The state given in is consumed."""
+    """(state, batch, control) → (state, loss). The state given in is consumed.
+
+    Where the loss or the norm of its gradient is not finite, the state stays as it was and the loss that is returned is NaN.
+    """
 
     def train_step(state: TrainState, batch: GraphBatch, control: Control) -> tuple[TrainState, jax.Array]:
         def loss_of(params: Params) -> jax.Array:
@@ -109,7 +112,9 @@ def make_train_step(predict_batch: Predict, optimizer: optax.GradientTransformat
         # As in torch_ema: a young average follows the parameters, so that its start is forgotten.
         decay = jnp.minimum(control.ema_decay, (1 + step) / (10 + step))
         ema_params = jax.tree.map(lambda ema, new: ema + (1 - decay).astype(new.dtype) * (new - ema), state.ema_params, params)
-        return TrainState(step=step, params=params, ema_params=ema_params, opt_state=opt_state), loss
+        new = TrainState(step=step, params=params, ema_params=ema_params, opt_state=opt_state)
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+        return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, state), jnp.where(is_finite, loss, jnp.nan)
 
     return CompiledStep(train_step, donate_state=True)
 

@@ -1,0 +1,76 @@
+"""What a training is made of, kept in its checkpoints: a resumed one must be made of the same."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mace_tp.config import Config
+from mace_tp.data.graphs import Graph
+from mace_tp.datasets import Datasets
+from mace_tp.errors import InputError
+
+_LOG = logging.getLogger("mace_tp")
+# Keys that may change when a training is resumed.
+_FREE = ("trainer.", "logger.", "device", "run_dir")
+
+
+def origin_of(config: Config, datasets: Datasets, environment: dict[str, Any]) -> dict[str, Any]:
+    """Configuration, data, statistics and versions, as JSON."""
+    data = {"training": datasets.train, "validation": datasets.valid}
+    origin = {
+        "config": dataclasses.asdict(config),
+        "data": {name: {"configurations": len(graphs), "sha256": _fingerprint(graphs)} for name, graphs in data.items()},
+        "statistics": datasets.statistics.to_dict(),
+        "environment": environment,
+    }
+    return json.loads(json.dumps(origin))
+
+
+def require_same(before: dict[str, Any], now: dict[str, Any], *, changes_are_wanted: bool) -> None:
+    """Compare the origin of a checkpoint with that of the training that wants to continue it.
+
+    Raises:
+        InputError: lists what is different, unless changes are wanted; then they are logged.
+    """
+    if not before:
+        _LOG.warning("resume: the checkpoint is of a version that did not keep configuration and data; they are not compared")
+        return
+    changes = _changes(before, now)
+    if changes and not changes_are_wanted:
+        raise InputError(f"trainer.resume=auto: the run began with other settings ({changes}); trainer.resume=anyway takes the new ones")
+    if changes:
+        _LOG.warning("resume: %s", changes)
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    old, new = _flat(before["config"]), _flat(now["config"])
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and not key.startswith(_FREE))
+    changes = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys]
+    for name, data in now["data"].items():
+        earlier = before["data"][name]
+        if earlier != data:
+            counts = f"{earlier['configurations']} configurations then, {data['configurations']} now"
+            changes.append(f"the {name} data are others: {counts}")
+    return "; ".join(changes)
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict) or not values:
+        return {prefix.rstrip("."): values}
+    return {key: value for name, inner in values.items() for key, value in _flat(inner, f"{prefix}{name}.").items()}
+
+
+def _fingerprint(graphs: Sequence[Graph]) -> str:
+    """SHA-256 of structures and labels, in their order; where they were read does not matter."""
+    digest = hashlib.sha256()
+    for graph in graphs:
+        for field in dataclasses.fields(graph):
+            value = getattr(graph, field.name)
+            if field.name != "source" and value is not None:
+                digest.update(field.name.encode() + np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,57 @@
+"""Signals that ask a training to stop: the running step ends, and what is known is saved."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+# What a terminal, a batch system before its time limit, and a system that shuts down send.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+
+
+class TrainingStopped(KeyboardInterrupt):
+    """A signal has ended a training after a step; its state is saved. No error, so `except Exception` lets it pass."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+class StopRequest:
+    """The first signal that has come, if any."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.number is not None
+
+    def raise_if_set(self) -> None:
+        if self.number is not None:
+            raise TrainingStopped(self.number)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Remember the first signal instead of dying of it; the second one does what it did before. In another than the main thread, where
+    Python takes no handlers, nothing changes."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def remember(number: int, _: object) -> None:
+        request.number = number
+        restore()
+
+    for number in _SIGNALS:
+        signal.signal(number, remember)
+    try:
+        yield request
+    finally:
+        restore()

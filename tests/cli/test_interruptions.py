@@ -1,0 +1,264 @@
+"""Trainings that are stopped, killed or given numbers that are not finite: what continues ends as if nothing had been."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import safetensors.numpy
+from toy_data import molecules, write
+
+import mace_tp.data.batching
+from mace_tp import run as run_module
+from mace_tp.data.configuration import LabelKeys
+from mace_tp.data.readers import read_configurations
+from mace_tp.training.step import CompiledStep
+
+
+def _metrics(run_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def _last_state(run_dir: Path) -> dict:
+    last = max((int(path.name), path) for path in (run_dir / "checkpoints").iterdir() if path.name.isdigit())[1]
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore((last / "arrays").absolute())
+
+
+def _assert_same_end(run_dir: Path, expected: Path) -> None:
+    """To the last bit: every array of the state, the saved model, the losses of every epoch."""
+    jax.tree.map(np.testing.assert_array_equal, _last_state(run_dir), _last_state(expected))
+    weights = [safetensors.numpy.load_file(folder / "model" / "weights.safetensors") for folder in (run_dir, expected)]
+    jax.tree.map(np.testing.assert_array_equal, *weights)
+    assert [line["valid_loss"] for line in _metrics(run_dir)] == [line["valid_loss"] for line in _metrics(expected)]
+
+
+# Signals
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"])
+def test_a_signal_ends_the_step_and_the_run_continues_from_there(name, run, on_molecules, finished, tmp_path, monkeypatch):
+    number = getattr(signal, name)
+    calls: list[int] = []
+
+    def signalled(step: CompiledStep, *arguments):
+        if len(arguments) == 3:  # an update; an evaluation has two
+            calls.append(1)
+            if len(calls) == 7:  # the second of five in the second epoch
+                os.kill(os.getpid(), number)
+        return step.compile(*arguments)(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CompiledStep, "__call__", signalled)
+        outcome = run(*on_molecules, f"run_dir={tmp_path}/run")
+
+    assert outcome.code == 128 + number
+    assert f"stopped by {name}" in outcome.out and f"run_dir={tmp_path}/run trainer.resume=auto" in outcome.out
+    assert len(calls) == 7 and [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["7"]
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto")
+
+    assert outcome.code == 0 and "continuing after epoch 1 and 2 batches of the next" in outcome.out
+    _assert_same_end(tmp_path / "run", finished[0])
+
+
+# Kills
+
+# Trains as `mace-tp` does, and dies of SIGKILL: after so many seconds, or within the save after so many batches.
+_DRIVER = """
+    import os, signal, sys, threading
+    from mace_tp.cli.main import main
+    from mace_tp.training.checkpoint import Checkpoints
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    kind, value = sys.argv.pop(1).split("=")
+    if kind == "save":
+        save = Checkpoints.save
+        def dying(self, state, best_params, progress):
+            save(self, state, best_params, progress)
+            if progress.num_batches == int(value):
+                die()
+        Checkpoints.save = dying
+    if kind == "seconds":
+        from mace_tp import run
+        train_epoch = run.train_epoch
+        timers = []
+        def timed(*rest):
+            if not timers:
+                timers.append(threading.Timer(float(value), die))
+                timers[0].start()
+            return train_epoch(*rest)
+        run.train_epoch = timed
+    main()
+"""
+
+
+def _train_in_a_process(death: str, *arguments: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    command = [sys.executable, "-c", textwrap.dedent(_DRIVER), death, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_a_kill_within_a_save_loses_that_save_at_most(run, on_molecules, finished, tmp_path):
+    arguments = (*on_molecules, f"run_dir={tmp_path}/run", "trainer.checkpoint_minutes=0")
+    assert _train_in_a_process("save=10", *arguments).returncode == -signal.SIGKILL
+
+    outcome = run(*arguments, "trainer.resume=auto")
+
+    assert outcome.code == 0 and "continuing after epoch" in outcome.out
+    _assert_same_end(tmp_path / "run", finished[0])
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_ten_times_ends_as_one_that_is_not(run, on_molecules, tmp_path):
+    more = ("trainer.max_epochs=40", "trainer.checkpoint_minutes=0")
+    assert run(*on_molecules, f"run_dir={tmp_path}/whole", *more).code == 0
+    seconds = 0.8 * sum(line["epoch_seconds"] + line["valid_seconds"] for line in _metrics(tmp_path / "whole")) / 10
+    rng = random.Random(0)
+    deaths = []
+    for index in range(10):
+        death = f"save={15 * (index + 1)}" if index % 3 == 2 else f"seconds={rng.uniform(0.2, 2) * seconds}"
+        resume = ["trainer.resume=auto"] if index else []
+        deaths.append(_train_in_a_process(death, *on_molecules, f"run_dir={tmp_path}/run", *more, *resume).returncode)
+
+    assert run(*on_molecules, f"run_dir={tmp_path}/run", *more, "trainer.resume=auto").code == 0
+
+    assert deaths.count(-signal.SIGKILL) >= 8, "the others came after the end"
+    _assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def stopped(run, on_molecules, tmp_path_factory) -> Path:
+    """A run of two epochs of four, with a checkpoint after each."""
+    run_dir = tmp_path_factory.mktemp("stopped") / "run"
+    epoch = run_module._Training._epoch
+
+    def two_epochs(training, *rest):
+        if training.progress.epoch == 2:
+            raise KeyboardInterrupt
+        return epoch(training, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module._Training, "_epoch", two_epochs)
+        assert run(*on_molecules, f"run_dir={run_dir}", "trainer.checkpoint_minutes=0").code == 130
+    return run_dir
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, run, on_molecules, finished, tmp_path):
+    shutil.copytree(stopped, tmp_path / "run")
+    largest = max((path for path in (tmp_path / "run" / "checkpoints" / "10").rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-20])
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto")
+
+    assert outcome.code == 0
+    assert "checkpoint 10 is damaged" in outcome.out and "continuing after epoch 1" in outcome.out
+    jax.tree.map(np.testing.assert_array_equal, _last_state(tmp_path / "run"), _last_state(finished[0]))
+
+
+def test_a_save_that_is_lost_is_an_error(run, on_molecules, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run")
+
+    assert outcome.code == 1 and outcome.err.count("\n") == 1
+    assert "a checkpoint could not be written ([Errno 28] No space left on device); complete: none" in outcome.err
+
+
+def test_checkpoints_of_chosen_epochs_are_kept(run, on_molecules, tmp_path):
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.max_epochs=5", "trainer.keep_every=2", "trainer.checkpoint_minutes=0")
+
+    assert outcome.code == 0
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"10", "20", "25"}
+
+
+# Changes
+
+
+def test_other_data_are_refused(stopped, run, on_molecules, tmp_path):
+    shutil.copytree(stopped, tmp_path / "run")
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    arguments = [argument for argument in on_molecules if not argument.startswith("data.valid=")]
+    other = f"data.valid={write(tmp_path / 'valid.xyz', molecules(3, seed=1))}"
+
+    outcome = run(*arguments, other, f"run_dir={tmp_path}/run", "trainer.resume=auto", "model.cutoff=2.9")
+
+    assert outcome.code == 2 and outcome.err.count("\n") == 1
+    for change in ("data.valid was", "model.cutoff was 3.0, is 2.9", "the validation data are others: 4 configurations then, 3 now"):
+        assert change in outcome.err
+    assert (tmp_path / "run" / "config.yaml").read_text() == config
+
+
+def test_changes_that_are_wanted_are_told(stopped, run, on_molecules, tmp_path):
+    shutil.copytree(stopped, tmp_path / "run")
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=anyway", "optimizer.learning_rate=0.001")
+
+    assert outcome.code == 0
+    assert "optimizer.learning_rate was 0.03, is 0.001" in outcome.out and "continuing after epoch 2" in outcome.out
+    assert _metrics(tmp_path / "run")[-1]["epoch"] == 4
+
+
+# Numbers that are not finite
+
+
+@pytest.fixture
+def poison(monkeypatch) -> Callable[[str], None]:
+    """Makes the forces of every configuration whose source ends so not a number, in the batches alone."""
+
+    def spoil(ending: str) -> None:
+        pad_batch = mace_tp.data.batching.pad_batch
+
+        def spoiled(graphs, *rest):
+            batch = pad_batch(graphs, *rest)
+            found = any(graph.source.endswith(ending) and "train.xyz" in graph.source for graph in graphs)
+            return batch.replace(forces=np.full_like(batch.forces, np.nan)) if found else batch
+
+        monkeypatch.setattr(mace_tp.data.batching, "pad_batch", spoiled)
+
+    return spoil
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_counted(poison, run, on_molecules, tmp_path):
+    poison("frame 3")
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run")
+
+    assert outcome.code == 0, outcome.err
+    assert [line["num_skipped"] for line in _metrics(tmp_path / "run")] == [1, 1, 1, 1]
+    assert "epoch 1: 1 updates skipped" in outcome.out
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (results["num_skipped"], results["steps"]) == (4, 16)
+    assert np.isfinite(results["valid"]["force_rmse"])
+
+
+def test_updates_that_are_never_finite_stop_the_run_and_show_the_configurations(poison, run, on_molecules, tmp_path):
+    poison("")
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.checkpoint_minutes=0")
+
+    assert outcome.code == 1 and outcome.err.count("\n") == 1
+    assert "10 updates in a row were not finite" in outcome.err and "of epoch 1, is kept" in outcome.err
+    assert f"their configurations are in {tmp_path}/run/not_finite.extxyz" in outcome.err
+    shown = read_configurations(tmp_path / "run" / "not_finite.extxyz", LabelKeys())
+    assert len(shown) == 10 and all(frame.forces is not None for frame in shown)
+    assert any((tmp_path / "run" / "checkpoints").iterdir())
