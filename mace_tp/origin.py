@@ -37,9 +37,6 @@ def require_same(before: dict[str, Any], now: dict[str, Any], *, changes_are_wan
     Raises:
         InputError: lists what is different, unless changes are wanted; then they are logged.
     """
-    if not before:
-        _LOG.warning("resume: the checkpoint is of a version that did not keep configuration and data; they are not compared")
-        return
     changes = _changes(before, now)
     if changes and not changes_are_wanted:
         raise InputError(f"trainer.resume=auto: the run began with other settings ({changes}); trainer.resume=anyway takes the new ones")

@@ -132,18 +132,24 @@ class _Training:
         save_model(self.run_dir / "model", best, {"epoch": self.progress.best_epoch, **notes})
 
     def close(self) -> None:
-        self.checkpoints.close()
-        self.loggers.finish()
+        try:
+            self.checkpoints.close()
+        finally:
+            self.loggers.finish()
 
     def _resume(self) -> None:
         resume = self.config.trainer.resume
         if resume is None:
             return
+        before = self.checkpoints.origin()
+        if before is not None:
+            require_same(before, self.origin, changes_are_wanted=resume == "anyway")
         restored = self.checkpoints.restore(self.state, self.best_params)
         if restored is None:
             _LOG.info("resume: no checkpoint in %s yet; starting from the beginning", self.run_dir)
             return
-        require_same(restored.origin, self.origin, changes_are_wanted=resume == "anyway")
+        if before is None:
+            _LOG.warning("resume: the checkpoint is of a version that kept neither configuration nor data; they are not compared")
         self.progress = restored.progress
         # Arrays that are not bound to a device, as in a new training: for others every step would be compiled anew.
         arrays = jax.device_get((restored.state, restored.best_params))

@@ -51,7 +51,6 @@ class Restored:
     state: TrainState
     best_params: Params
     progress: Progress
-    origin: dict[str, Any]  # what `Checkpoints` was told of the training that wrote it; empty in old checkpoints
 
 
 class Checkpoints:
@@ -95,6 +94,13 @@ class Checkpoints:
         with self._complaining():
             self._manager.save(progress.num_batches, args=items)
 
+    def origin(self) -> dict[str, Any] | None:
+        """What the training that wrote the newest readable checkpoint was made of; None where there is none to read, as in old ones."""
+        for number in sorted(self._manager.all_steps(), reverse=True):
+            with contextlib.suppress(Exception):  # damaged: `restore` will say so
+                return self._manager.restore(number, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about["origin"]
+        return None
+
     def restore(self, state: TrainState, best_params: Params) -> Restored | None:
         """The newest checkpoint that is whole, in the shapes of what is given; None where there is none. Damaged ones are put aside.
 
@@ -115,7 +121,7 @@ class Checkpoints:
             self._keep.numbers.update(progress.kept)
             # That of an old checkpoint is an epoch's.
             progress.num_batches = number
-            return Restored(flatten_moments(arrays["state"], state), arrays["best_params"], progress, about["origin"])
+            return Restored(flatten_moments(arrays["state"], state), arrays["best_params"], progress)
         if reasons:
             newest = max(reasons)
             raise InputError(f"{self._directory}: no checkpoint is whole and fits the model; the newest, {newest}: {reasons[newest]}")
@@ -139,7 +145,7 @@ class Checkpoints:
         arguments = {"arrays": ocp.args.StandardRestore(template)}
         if not (self._directory / str(number) / "about").exists():  # of a version before digests
             restored = self._manager.restore(number, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **arguments))
-            return restored.arrays, {"progress": restored.progress, "origin": {}}
+            return restored.arrays, {"progress": restored.progress}
         restored = self._manager.restore(number, args=ocp.args.Composite(about=ocp.args.JsonRestore(), **arguments))
         about = {name: restored.about[name] for name in ("progress", "origin")}
         if restored.about["digest"] != _digest(jax.device_get(restored.arrays), about):

@@ -208,6 +208,17 @@ def test_other_data_are_refused(stopped, run, on_molecules, tmp_path):
     assert (tmp_path / "run" / "config.yaml").read_text() == config
 
 
+@pytest.mark.parametrize("change", ["model.num_channels=3", "tensor_product=matrix"])
+def test_another_model_is_refused_by_its_keys(change, stopped, run, on_molecules, tmp_path):
+    shutil.copytree(stopped, tmp_path / "run")
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto", change)
+
+    assert outcome.code == 2 and outcome.err.count("\n") == 1
+    assert f"{change.partition('=')[0]}" in outcome.err and " was " in outcome.err
+    assert not list((tmp_path / "run" / "checkpoints").glob("*.damaged"))
+
+
 def test_changes_that_are_wanted_are_told(stopped, run, on_molecules, tmp_path):
     shutil.copytree(stopped, tmp_path / "run")
 

@@ -71,7 +71,7 @@ def test_forces_in_kcal_per_mol(water, make_configuration):
 
 
 def test_stress_of_the_other_sign(copper):
-    assert "train: energies fall with the volume where the stress is positive, in 10 configurations" in _warned({"train": copper(-1.0)})
+    assert "train: the stress falls as the cell grows, in 10 configurations" in _warned({"train": copper(-1.0)})
 
 
 def test_atoms_too_close(water, make_configuration):
