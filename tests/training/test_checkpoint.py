@@ -141,6 +141,17 @@ def test_of_a_damaged_checkpoint_nothing_is_used(damage, written, tmp_path, capl
     assert len(files) > 5 and 1 in epochs
 
 
+def test_a_number_that_was_changed_is_damage(written, tmp_path, caplog):
+    shutil.copytree(written, tmp_path / "checkpoints")
+    [about] = [path for path in (tmp_path / "checkpoints" / "2" / "about").rglob("*") if path.is_file() and b"epoch" in path.read_bytes()]
+    about.write_bytes(about.read_bytes().replace(b'"best_epoch": 0', b'"best_epoch": 1'))
+
+    restored, _ = _restored(tmp_path / "checkpoints")
+
+    assert restored.progress.epoch == 1
+    assert "checkpoint 2 is damaged (its contents have changed since they were written)" in caplog.text
+
+
 def test_without_a_whole_checkpoint_nothing_is_restored(written, tmp_path):
     shutil.copytree(written, tmp_path / "checkpoints")
     for path in (tmp_path / "checkpoints").rglob("*"):
