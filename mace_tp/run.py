@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mace_tp.data.batching import Bucket
 from mace_tp.data.writers import write_graphs
 from mace_tp.environment import describe, peak_memory_mb
 from mace_tp.errors import TrainingError
+from mace_tp.graph import GraphBatch
 from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
 from mace_tp.metrics import loss_from_sums, summarize
 from mace_tp.origin import origin_of, require_same
@@ -215,12 +217,12 @@ class _Training:
         self.progress.num_batches += summary.num_batches - self.progress.batch
         if summary.num_skipped:
             _LOG.warning("epoch %d: %d updates skipped, for loss or gradient were not finite", epoch + 1, summary.num_skipped)
-        if stop:
-            self.progress.batch = summary.num_batches
-            return None
         valid_start = time.monotonic()
         compiled_before = self.setup.eval_step.compile_seconds
-        sums = evaluate(self.setup.eval_step, self.state.ema_params, self.setup.eval_loaders["valid"].epoch(0))
+        sums = None if stop else evaluate(self.setup.eval_step, self.state.ema_params, self._validation(stop))
+        if stop:  # a validation that is not complete is done again by the run that resumes
+            self.progress.batch = summary.num_batches
+            return None
         errors = summarize(sums)
         valid_compile = self.setup.eval_step.compile_seconds - compiled_before
         valid_seconds = time.monotonic() - valid_start - valid_compile
@@ -241,6 +243,13 @@ class _Training:
             "stage": stage + 1,
             "peak_memory_mb": peak_memory_mb(next(iter(self.state.step.devices()))),
         }
+
+    def _validation(self, stop: StopRequest) -> Iterator[GraphBatch]:
+        """The batches of the validation set, as far as no signal comes; one at least."""
+        for batch in self.setup.eval_loaders["valid"].epoch(0):
+            yield batch
+            if stop:
+                return
 
     def _not_finite(self, error: NotFinite) -> TrainingError:
         """Write the configurations of the batches at fault to a file, and say where it is."""

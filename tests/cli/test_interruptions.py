@@ -73,6 +73,28 @@ def test_a_signal_ends_the_step_and_the_run_continues_from_there(name, run, on_m
     _assert_same_end(tmp_path / "run", finished[0])
 
 
+def test_a_signal_within_a_validation_ends_it_and_the_run_continues_with_it(run, on_molecules, finished, tmp_path, monkeypatch):
+    calls: list[int] = []
+
+    def signalled(step: CompiledStep, *arguments):
+        calls.append(len(arguments))
+        if len(arguments) == 2:  # an evaluation; an update has three
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step.compile(*arguments)(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CompiledStep, "__call__", signalled)
+        outcome = run(*on_molecules, "data.valid_batch_size=1", f"run_dir={tmp_path}/run")
+
+    assert outcome.code == 128 + signal.SIGTERM
+    assert calls == [3] * 5 + [2] and not (tmp_path / "run" / "metrics.jsonl").read_text()
+
+    outcome = run(*on_molecules, "data.valid_batch_size=1", f"run_dir={tmp_path}/run", "trainer.resume=auto")
+
+    assert outcome.code == 0 and "continuing after epoch 0 and 5 batches of the next" in outcome.out
+    jax.tree.map(np.testing.assert_array_equal, _last_state(tmp_path / "run"), _last_state(finished[0]))
+
+
 # Kills
 
 # Trains as `mace-tp` does, and dies of SIGKILL: after so many seconds, or within the save after so many batches.
