@@ -1,4 +1,4 @@
-"""The seam behind which tensor products are exchanged: what the two sites of MACE ask of one.
+"""The seam behind which tensor products are exchanged: what the two sites of MACE ask of one, and the bilinear map by itself.
 
 A tensor product is a frozen dataclass of options. It plans once, when the model is built; a plan holds the static tables
 and no parameters, and maps plain arrays to plain arrays. Features are [components, nodes, channels]: components (the rows
@@ -164,6 +164,55 @@ class ProductBasisPlan(abc.ABC):
         return rank_of_map(reached, self.num_weights + len(irreps))
 
 
+class BinaryPlan(abc.ABC):
+    """The bilinear map by itself, without weights: two features in, their product out, entry by entry.
+
+    Both features are harmonics: irreps of natural parity (-1)^l, each of multiplicity one.
+    """
+
+    irreps_1: e3nn.Irreps
+    irreps_2: e3nn.Irreps
+    irreps_keep: e3nn.Irreps  # what was asked for
+    irreps_out: e3nn.Irreps  # what there is of it; copies of one irrep follow each other, sorted
+
+    @abc.abstractmethod
+    def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
+        """Products [irreps_out.dim, entries] of features [irreps_1.dim, entries] and [irreps_2.dim, entries]."""
+
+    @abc.abstractmethod
+    def paths(self) -> tuple[Path, ...]:
+        """The couplings that take part, sorted by output, then first, then second irrep."""
+
+    @abc.abstractmethod
+    def coefficients(self) -> np.ndarray:
+        """For every copy of an irrep in `irreps_out` the weight of every path in it [copies, paths], as `cg` normalizes paths."""
+
+    @abc.abstractmethod
+    def flops(self, num_entries: int) -> int:
+        """Floating-point operations of one evaluation; a multiplication and an addition are two."""
+
+    @abc.abstractmethod
+    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
+        """Bytes of the arrays that one evaluation reads and writes, of its intermediate arrays once each way."""
+
+    def dof(self) -> int:
+        """Dimension of the family of bilinear maps that linear layers before and after the product reach, for one output of each irrep.
+
+        "Expressivity" in Xie et al. 2025: the rank of the map from a factor for each irrep of both features and for each copy of the
+        output to path coefficients, at a random point.
+        """
+        paths, copies = self.paths(), self.coefficients()
+        firsts, seconds = ([irrep.ir for irrep in irreps] for irreps in (self.irreps_1, self.irreps_2))
+        sizes = [len(copies), len(firsts), len(seconds)]
+
+        def reached(parameters: np.ndarray) -> np.ndarray:
+            after, left, right = np.split(parameters, np.cumsum(sizes)[:-1])
+            factors = left[[firsts.index(path.node) for path in paths]] * right[[seconds.index(path.edge) for path in paths]]
+            return after @ copies * factors
+
+        return rank_of_map(reached, sum(sizes))
+
+
 class TensorProduct(abc.ABC):
     """One way to multiply equivariant features. Subclasses are frozen dataclasses whose fields are the options.
 
@@ -186,6 +235,14 @@ class TensorProduct(abc.ABC):
             UnreachableIrrep: no order reaches an irrep of `irreps_out`.
         """
 
+    @abc.abstractmethod
+    def binary(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> BinaryPlan:
+        """Plan for the product of two harmonics (multiplicity one); outputs other than `irreps_keep` are dropped.
+
+        Raises:
+            UnreachableIrrep: nothing that is kept is ever different from zero.
+        """
+
 
 def require_reached(name: str, plan: ProductBasisPlan) -> None:
     """Raise UnreachableIrrep for the first irrep of the output that no order of the plan reaches."""
@@ -194,6 +251,18 @@ def require_reached(name: str, plan: ProductBasisPlan) -> None:
         if irrep.ir not in reached:
             reason = f"no product of up to {plan.correlation} factors of {plan.irreps_in} reaches {irrep.ir} with {name}"
             raise UnreachableIrrep(f"model.hidden_irreps: {reason}; drop it, or raise model.l_max or model.correlation")
+
+
+def require_couplings(name: str, plan: BinaryPlan) -> None:
+    """Raise UnreachableIrrep for a bilinear map that is zero."""
+    if not plan.paths():
+        raise UnreachableIrrep(f"{name} couples {plan.irreps_1} and {plan.irreps_2} to none of {plan.irreps_keep}")
+
+
+def paths_between(irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> tuple[Path, ...]:
+    """All couplings that O(3) allows, sorted by output irrep, then by first and second irrep: ACEsuit's order."""
+    paths = [Path(left.ir, right.ir, out) for left in irreps_1 for right in irreps_2 for out in left.ir * right.ir if out in irreps_keep]
+    return tuple(sorted(paths, key=lambda path: (path.out.l, path.out.p)))
 
 
 def rank_of_map(function, num_parameters: int) -> int:

@@ -10,10 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, require_reached
+from mace_tp.tensor_products.base import (
+    BinaryPlan,
+    InteractionPlan,
+    Path,
+    ProductBasisPlan,
+    TensorProduct,
+    paths_between,
+    require_couplings,
+    require_reached,
+)
 from mace_tp.tensor_products.coupling_chains import Chain, chain_basis, link_coupling, parents_of
 from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_couplings, path_messages, sum_blocks
 from mace_tp.tensor_products.irreps import split_irreps
+from mace_tp.tensor_products.outer_products import outer_product_bytes, outer_product_flops, outer_products
 from mace_tp.tensor_products.sparse_product import sparse_product
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
 
@@ -30,6 +40,11 @@ class CG(TensorProduct):
         require_reached("cg", plan)
         return plan
 
+    def binary(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "CGBinary":
+        plan = CGBinary(irreps_1, irreps_2, irreps_keep)
+        require_couplings("cg", plan)
+        return plan
+
 
 @dataclasses.dataclass(frozen=True)
 class CGInteraction(InteractionPlan):
@@ -41,14 +56,7 @@ class CGInteraction(InteractionPlan):
 
     @functools.cached_property
     def _paths(self) -> tuple[Path, ...]:
-        paths = [
-            Path(node.ir, edge.ir, out)
-            for node in self.irreps_node
-            for edge in self.irreps_edge
-            for out in node.ir * edge.ir
-            if out in self.irreps_keep
-        ]
-        return tuple(sorted(paths, key=lambda path: (path.out.l, path.out.p)))
+        return paths_between(self.irreps_node, self.irreps_edge, self.irreps_keep)
 
     def paths(self) -> tuple[Path, ...]:
         """Sorted by output irrep, then by node and edge irrep: ACEsuit's order."""
@@ -84,6 +92,43 @@ class CGInteraction(InteractionPlan):
 
     def bytes(self, num_edges: int, num_nodes: int, channels: int, itemsize: int = 4) -> int:
         return message_bytes(self, num_edges, num_nodes, channels, itemsize)
+
+
+@dataclasses.dataclass(frozen=True)
+class CGBinary(BinaryPlan):
+    """x ⊗ y for every path: one copy of the output for each, so that what follows can give each its own weight."""
+
+    irreps_1: e3nn.Irreps
+    irreps_2: e3nn.Irreps
+    irreps_keep: e3nn.Irreps
+
+    @functools.cached_property
+    def _paths(self) -> tuple[Path, ...]:
+        return paths_between(self.irreps_1, self.irreps_2, self.irreps_keep)
+
+    def paths(self) -> tuple[Path, ...]:
+        return self._paths
+
+    @property
+    def irreps_out(self) -> e3nn.Irreps:
+        return e3nn.Irreps([(1, path.out) for path in self._paths]).simplify()
+
+    def coefficients(self) -> np.ndarray:
+        return np.eye(len(self._paths))
+
+    @functools.cached_property
+    def _tables(self) -> tuple[np.ndarray, ...]:
+        return tuple(path_coupling(path) for path in self._paths)
+
+    def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
+        factors = split_irreps(first, self.irreps_1), split_irreps(second, self.irreps_2)
+        return jnp.concatenate(outer_products(self._paths, self._tables, *factors))
+
+    def flops(self, num_entries: int) -> int:
+        return outer_product_flops(self._paths, num_entries)
+
+    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
+        return outer_product_bytes(self, num_entries, itemsize)
 
 
 def path_coupling(path: Path) -> np.ndarray:

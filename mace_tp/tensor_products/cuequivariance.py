@@ -21,8 +21,8 @@ import numpy as np
 from jax.interpreters import partial_eval
 
 from mace_tp.errors import InputError
-from mace_tp.tensor_products.base import TensorProduct, require_reached
-from mace_tp.tensor_products.cg import CGInteraction, CGProductBasis, path_coupling
+from mace_tp.tensor_products.base import TensorProduct, require_couplings, require_reached
+from mace_tp.tensor_products.cg import CGBinary, CGInteraction, CGProductBasis, path_coupling
 from mace_tp.tensor_products.irreps import rows_of
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
@@ -39,6 +39,12 @@ class Cuequivariance(TensorProduct):
         _library()
         plan = CuequivarianceProductBasis(irreps_in, irreps_out, correlation)
         require_reached("cuequivariance", plan)
+        return plan
+
+    def binary(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> CGBinary:
+        _library()
+        plan = CuequivarianceBinary(irreps_1, irreps_2, irreps_keep)
+        require_couplings("cuequivariance", plan)
         return plan
 
 
@@ -126,6 +132,35 @@ class CuequivarianceProductBasis(CGProductBasis):
 
     def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
         return itemsize * num_nodes * channels * (self.num_weights + self.irreps_in.dim + self.irreps_out.dim)
+
+
+@dataclasses.dataclass(frozen=True)
+class CuequivarianceBinary(CGBinary):
+    """`CGBinary`, evaluated as Σ coefficient · first component · second component."""
+
+    @functools.cached_property
+    def terms(self) -> Terms:
+        """Segments: first component, second component, output component."""
+        first, second = rows_of(self.irreps_1), rows_of(self.irreps_2)
+        segments, coefficients, row = [], [], 0
+        for path in self.paths():
+            table = path_coupling(path)
+            segments.append(np.argwhere(table) + [first[path.node].start, second[path.edge].start, row])
+            coefficients.append(table[np.nonzero(table)])
+            row += path.out.dim
+        return Terms((0, 1, 2), np.concatenate(segments), np.concatenate(coefficients))
+
+    def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
+        # The entries are the channels of a single node.
+        num_entries = first.shape[1]
+        polynomial = _polynomial([self.terms], (self.irreps_1.dim, self.irreps_2.dim, self.irreps_out.dim), [(num_entries,)] * 3)
+        return _evaluate(polynomial, [first.reshape(1, -1), second.reshape(1, -1)], [None] * 3, 1).reshape(-1, num_entries)
+
+    def flops(self, num_entries: int) -> int:
+        return num_entries * self.terms.flops
+
+    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
+        return itemsize * num_entries * (self.irreps_1.dim + self.irreps_2.dim + self.irreps_out.dim)
 
 
 def _by_entry(array: jax.Array) -> jax.Array:

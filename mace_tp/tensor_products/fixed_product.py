@@ -9,11 +9,19 @@ import e3nn_jax as e3nn
 import jax
 import numpy as np
 
-from mace_tp.tensor_products.base import InteractionPlan, Path, TensorProduct, UnreachableIrrep
-from mace_tp.tensor_products.cg import CGInteraction
+from mace_tp.tensor_products.base import (
+    BinaryPlan,
+    InteractionPlan,
+    Path,
+    TensorProduct,
+    UnreachableIrrep,
+    paths_between,
+    require_couplings,
+)
 from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_couplings, path_messages, sum_blocks
-from mace_tp.tensor_products.irreps import rows_of, split_irreps
+from mace_tp.tensor_products.irreps import require_harmonics, rows_of, split_irreps
 from mace_tp.tensor_products.sparse_product import total
+from mace_tp.tensor_products.table_map import table_map
 
 # A coupling smaller than this is zero: couplings are sums of a few terms of order one.
 ZERO = 1e-10
@@ -41,6 +49,64 @@ class FixedProduct(TensorProduct):
         # Scalars times harmonics have one path for each degree: the weights of one term are all that there is.
         is_scalar = irreps_node == e3nn.Irreps("0e")
         return DegreeWeighted(self, irreps_node, irreps_edge, irreps_keep, 1 if is_scalar else self.num_terms)
+
+    def binary(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> BinaryPlan:
+        plan = self.bilinear(irreps_1, irreps_2, irreps_keep)
+        require_couplings(self.name, plan)
+        return plan
+
+    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "FixedBinary":
+        """The bilinear map as the product itself computes it; by its table unless a subclass knows better."""
+        return FixedBinary(self, irreps_1, irreps_2, irreps_keep)
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedBinary(BinaryPlan):
+    """x ⊗ y with one copy of every output, the couplings of a fixed product."""
+
+    product: FixedProduct
+    irreps_1: e3nn.Irreps
+    irreps_2: e3nn.Irreps
+    irreps_keep: e3nn.Irreps
+
+    def __post_init__(self) -> None:
+        require_harmonics(self.irreps_1 + self.irreps_2)
+
+    @functools.cached_property
+    def _paths(self) -> tuple[Path, ...]:
+        return coupled_paths(self.product, self.irreps_1, self.irreps_2, self.irreps_keep)
+
+    def paths(self) -> tuple[Path, ...]:
+        return self._paths
+
+    @functools.cached_property
+    def irreps_out(self) -> e3nn.Irreps:
+        return e3nn.Irreps([(1, out) for out in dict.fromkeys(path.out for path in self._paths)])
+
+    def coefficients(self) -> np.ndarray:
+        outs = [irrep.ir for irrep in self.irreps_out]
+        coordinates = np.zeros((len(outs), len(self._paths)))
+        for i, path in enumerate(self._paths):
+            coordinates[outs.index(path.out), i] = self.product.coupling(path.node, path.edge, path.out) / path.out.dim**0.5
+        return coordinates
+
+    def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
+        table = self.product.table(self.irreps_1, self.irreps_2, self.irreps_out).reshape(-1, self.irreps_out.dim)
+        outer = (first[:, None] * second).reshape(len(table), -1)
+        return table_map(np.ascontiguousarray(table.T))(outer)
+
+    def flops(self, num_entries: int) -> int:
+        return num_entries * self.irreps_1.dim * self.irreps_2.dim * (1 + 2 * self.irreps_out.dim)
+
+    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
+        outer = self.irreps_1.dim * self.irreps_2.dim
+        return itemsize * num_entries * (self.irreps_1.dim + self.irreps_2.dim + 2 * outer + self.irreps_out.dim)
+
+
+def coupled_paths(product: FixedProduct, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> tuple[Path, ...]:
+    """The paths that O(3) allows and the product does not leave at zero."""
+    paths = paths_between(irreps_1, irreps_2, irreps_keep)
+    return tuple(path for path in paths if abs(product.coupling(path.node, path.edge, path.out)) > ZERO)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +138,7 @@ class DegreeWeighted(InteractionPlan):
 
     @functools.cached_property
     def _paths(self) -> tuple[Path, ...]:
-        paths = CGInteraction(self.irreps_node, self.irreps_edge, self.irreps_keep).paths()
-        return tuple(path for path in paths if abs(self.product.coupling(path.node, path.edge, path.out)) > ZERO)
+        return coupled_paths(self.product, self.irreps_node, self.irreps_edge, self.irreps_keep)
 
     def paths(self) -> tuple[Path, ...]:
         return self._paths

@@ -4,7 +4,7 @@ import dataclasses
 
 import e3nn_jax as e3nn
 
-from mace_tp.tensor_products.base import InteractionPlan, ProductBasisPlan, TensorProduct, require_reached
+from mace_tp.tensor_products.base import BinaryPlan, InteractionPlan, ProductBasisPlan, TensorProduct, require_reached
 from mace_tp.tensor_products.cg import CG, CGProductBasis
 from mace_tp.tensor_products.parts import SumOfPlans
 from mace_tp.tensor_products.pointwise import PointwisePowers
@@ -27,3 +27,6 @@ class Hybrid(TensorProduct):
         plan = SumOfPlans((pairs, higher) if correlation > _CG_ORDER else (pairs,))
         require_reached("hybrid", plan)
         return plan
+
+    def binary(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> BinaryPlan:
+        return CG().binary(irreps_1, irreps_2, irreps_keep)

@@ -19,8 +19,8 @@ from mace_tp.errors import InputError
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
 from mace_tp.tensor_products.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
 from mace_tp.tensor_products.couplings import matrix_coupling
-from mace_tp.tensor_products.fixed_product import DegreeWeighted, FixedProduct
-from mace_tp.tensor_products.irreps import parity_mask, require_harmonics
+from mace_tp.tensor_products.fixed_product import DegreeWeighted, FixedBinary, FixedProduct
+from mace_tp.tensor_products.irreps import is_natural, parity_mask, require_harmonics, split_irreps
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
 from mace_tp.tensor_products.table_map import table_map
 
@@ -54,6 +54,10 @@ class Matrix(FixedProduct):
         require_reached(self.name, plan)
         return plan
 
+    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "MatrixBinary":
+        degree = self._holding(irreps_1 + irreps_2 + irreps_keep)
+        return MatrixBinary(dataclasses.replace(self, degree=degree), irreps_1, irreps_2, irreps_keep)
+
     def _holding(self, irreps: e3nn.Irreps) -> int:
         """The degree to use for all of these irreps."""
         highest = max(irrep.ir.l for irrep in irreps)
@@ -72,6 +76,51 @@ def matrices(irreps: e3nn.Irreps, degree: int) -> np.ndarray:
 def matrix_law(degree: int, left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
     """Coupling of the matrix product; parities multiply."""
     return matrix_coupling(degree, left.l, right.l, out.l) if out.p == left.p * right.p else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MatrixBinary(FixedBinary):
+    """Tensors from XY + YX, pseudo-tensors from XY - YX, with X = Σ_l M_l x_l and Y likewise.
+
+    M_lᵀ = (-1)^l M_l, so that a coupling of even degree sum is the same in XY and YX and one of odd sum changes its sign; for
+    harmonics those are the tensors and the pseudo-tensors.
+    """
+
+    product: Matrix
+
+    @functools.cached_property
+    def _embeddings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features → matrices [(2s+1)², components], of both."""
+        features = (matrices(irreps, self.product.degree) for irreps in (self.irreps_1, self.irreps_2))
+        return tuple(np.ascontiguousarray(table.reshape(len(table), -1).T) for table in features)
+
+    @functools.cached_property
+    def _projections(self) -> dict[int, np.ndarray]:
+        """For outputs of sign +1 (tensors) and -1 (pseudo-tensors), if any, half of their table [components, (2s+1)²]."""
+        outs = {sign: [irrep for irrep in self.irreps_out if is_natural(irrep.ir) == (sign == 1)] for sign in (1, -1)}
+        tables = {sign: matrices(e3nn.Irreps(irreps), self.product.degree) for sign, irreps in outs.items() if irreps}
+        return {sign: table.reshape(len(table), -1) / 2 for sign, table in tables.items()}
+
+    def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
+        side = 2 * self.product.degree + 1
+        left, right = (table_map(table)(x).reshape(side, side, -1) for table, x in zip(self._embeddings, (first, second), strict=True))
+        product, swapped = _multiply(left, right), _multiply(right, left)
+        blocks = {}
+        for sign, table in self._projections.items():
+            outs = e3nn.Irreps([irrep for irrep in self.irreps_out if is_natural(irrep.ir) == (sign == 1)])
+            blocks |= split_irreps(table_map(table)((product + sign * swapped).reshape(side**2, -1)), outs)
+        return jnp.concatenate([blocks[irrep.ir] for irrep in self.irreps_out])
+
+    def flops(self, num_entries: int) -> int:
+        side = 2 * self.product.degree + 1
+        tables = sum(2 * table.size for table in (*self._embeddings, *self._projections.values()))
+        return num_entries * (tables + 4 * side**3 + len(self._projections) * side**2)
+
+    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
+        # Two matrices, read for both products; two products and their sums, written and read.
+        side = 2 * self.product.degree + 1
+        features = self.irreps_1.dim + self.irreps_2.dim + 3 * self.irreps_out.dim
+        return itemsize * num_entries * (features + (2 * 3 + 2 * (1 + len(self._projections)) + 2 * len(self._projections)) * side**2)
 
 
 @dataclasses.dataclass(frozen=True)

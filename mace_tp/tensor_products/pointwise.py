@@ -17,7 +17,7 @@ from mace_tp.errors import InputError
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
 from mace_tp.tensor_products.coordinates import chain_polynomials, coordinates, in_order, start_scale
 from mace_tp.tensor_products.couplings import gaunt_coupling
-from mace_tp.tensor_products.fixed_product import FixedProduct
+from mace_tp.tensor_products.fixed_product import FixedBinary, FixedProduct
 from mace_tp.tensor_products.irreps import is_natural, parity_mask, require_harmonics, rows_of_harmonics, split_irreps
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.table_map import table_map
@@ -78,6 +78,36 @@ class PointwiseProduct(FixedProduct):
         plan = PointwisePowers(self.sampler, irreps_in, irreps_out, correlation, self.rank)
         require_reached(self.name, plan)
         return plan
+
+    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "PointwiseBinary":
+        return PointwiseBinary(self, irreps_1, irreps_2, irreps_keep)
+
+
+@dataclasses.dataclass(frozen=True)
+class PointwiseBinary(FixedBinary):
+    """P(x(p) y(p)): both features as functions at the sample points, multiplied there, and projected."""
+
+    product: PointwiseProduct
+
+    @functools.cached_property
+    def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Values of both features' harmonics [points, components], projection [components, points]."""
+        l_in, l_out = (max(irrep.ir.l for irrep in irreps) for irreps in (self.irreps_1 + self.irreps_2, self.irreps_out))
+        samples = self.product.sampler.samples(l_in, l_out, order=2)
+        values = (np.ascontiguousarray(samples.values[:, rows_of_harmonics(irreps)]) for irreps in (self.irreps_1, self.irreps_2))
+        return *values, np.ascontiguousarray(samples.projection[rows_of_harmonics(self.irreps_out)])
+
+    def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
+        of_first, of_second, projection = map(table_map, self._tables)
+        return projection(of_first(first) * of_second(second))
+
+    def flops(self, num_entries: int) -> int:
+        return num_entries * (len(self._tables[0]) + sum(2 * table.size for table in self._tables))
+
+    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
+        # The samples of both features and of the product are written and read.
+        features = self.irreps_1.dim + self.irreps_2.dim + self.irreps_out.dim
+        return itemsize * num_entries * (features + 6 * len(self._tables[0]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
 from mace_tp.tensor_products.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
 from mace_tp.tensor_products.couplings import bracket_coupling
-from mace_tp.tensor_products.fixed_product import FixedProduct
+from mace_tp.tensor_products.fixed_product import FixedBinary, FixedProduct
 from mace_tp.tensor_products.irreps import is_natural, parity_mask, rows_of_harmonics, split_irreps
 from mace_tp.tensor_products.parts import SumOfPlans
 from mace_tp.tensor_products.pointwise import PointwisePowers, gaunt_law
@@ -56,10 +56,60 @@ class VectorGrid(FixedProduct):
         require_reached(self.name, plan)
         return plan
 
+    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "BracketBinary":
+        return BracketBinary(self, irreps_1, irreps_2, irreps_keep)
+
 
 def bracket_law(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
     """Coupling of the bracket; parities multiply."""
     return bracket_coupling(left.l, right.l, out.l) if out.p == left.p * right.p else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class BracketBinary(FixedBinary):
+    """Tensors from the pointwise product, pseudo-tensors from the bracket, at the same points."""
+
+    @functools.cached_property
+    def _rule(self) -> Quadrature:
+        return quadrature(sum(max(irrep.ir.l for irrep in irreps) for irreps in (self.irreps_1, self.irreps_2, self.irreps_out)))
+
+    @functools.cached_property
+    def _outs(self) -> dict[str, e3nn.Irreps]:
+        """What each of the two kinds of products gives; a kind that gives nothing is left out."""
+        natural, pseudo = ([irrep for irrep in self.irreps_out if is_natural(irrep.ir) == wanted] for wanted in (True, False))
+        return {kind: e3nn.Irreps(outs) for kind, outs in (("product", natural), ("bracket", pseudo)) if outs}
+
+    def _samples(self, irreps: e3nn.Irreps) -> dict[str, tuple[np.ndarray, ...]]:
+        """For each kind its tables [points, components]: values; the two components of r × ∇."""
+        l_max, rows = max(irrep.ir.l for irrep in irreps), rows_of_harmonics(irreps)
+        tables = {"product": (harmonics(self._rule.points, l_max),), "bracket": rotational_derivatives(self._rule.points, l_max)}
+        return {kind: tuple(np.ascontiguousarray(table[:, rows]) for table in tables[kind]) for kind in self._outs}
+
+    @functools.cached_property
+    def _factor_tables(self) -> tuple[dict[str, tuple[np.ndarray, ...]], dict[str, tuple[np.ndarray, ...]]]:
+        return self._samples(self.irreps_1), self._samples(self.irreps_2)
+
+    def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
+        blocks = {}
+        for kind, outs in self._outs.items():
+            left, right = ([table_map(table)(x) for table in tables[kind]] for tables, x in zip(self._factor_tables, (first, second)))
+            values = left[0] * right[0] if kind == "product" else left[0] * right[1] - left[1] * right[0]
+            blocks |= split_irreps(table_map(self._projection(outs))(values), outs)
+        return jnp.concatenate([blocks[irrep.ir] for irrep in self.irreps_out])
+
+    def _projection(self, outs: e3nn.Irreps) -> np.ndarray:
+        table = harmonics(self._rule.points, max(irrep.ir.l for irrep in outs)).T * self._rule.weights
+        return np.ascontiguousarray(table[rows_of_harmonics(outs)])
+
+    def flops(self, num_entries: int) -> int:
+        points, dims = len(self._rule.points), self.irreps_1.dim + self.irreps_2.dim
+        costs = {"product": 2 * dims + 1, "bracket": 4 * dims + 3}
+        return num_entries * points * sum(costs[kind] + 2 * outs.dim for kind, outs in self._outs.items())
+
+    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
+        samples = {"product": 3, "bracket": 5}  # of the factors and of their product, written and read
+        points = len(self._rule.points) * 2 * sum(samples[kind] for kind in self._outs)
+        return itemsize * num_entries * (self.irreps_1.dim + self.irreps_2.dim + points + 3 * self.irreps_out.dim)
 
 
 @dataclasses.dataclass(frozen=True)

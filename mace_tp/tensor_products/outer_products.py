@@ -1,0 +1,61 @@
+"""Bilinear maps path by path: outer products of two irreps, times dense tables.
+
+All outputs of a pair of irreps share its outer product, so that a pair is one matrix product over all entries. Entry by entry as a
+sparse sum it is faster up to l = 2 only, and takes XLA seconds to compile from l = 3 on.
+"""
+
+from collections.abc import Sequence
+
+import e3nn_jax as e3nn
+import jax
+import numpy as np
+
+from mace_tp.tensor_products.base import BinaryPlan, Path
+from mace_tp.tensor_products.table_map import table_map
+
+Pair = tuple[e3nn.Irrep, e3nn.Irrep]
+
+
+def outer_products(
+    paths: Sequence[Path],
+    tables: Sequence[np.ndarray],
+    first: dict[e3nn.Irrep, jax.Array],
+    second: dict[e3nn.Irrep, jax.Array],
+) -> list[jax.Array]:
+    """Σ_ij table[i, j, m] first[i] second[j] for every path [output components, entries].
+
+    Args:
+        paths: what couples to what.
+        tables: for each path [first components, second components, output components], float64.
+        first: by irrep [components, entries].
+        second: likewise.
+    """
+    products: dict[int, jax.Array] = {}
+    for (left, right), members in _by_pair(paths).items():
+        table = np.concatenate([tables[i].reshape(left.dim * right.dim, -1) for i in members], axis=1).T
+        outer = (first[left][:, None] * second[right]).reshape(left.dim * right.dim, -1)
+        blocks = jax.numpy.split(table_map(np.ascontiguousarray(table))(outer), np.cumsum([paths[i].out.dim for i in members])[:-1])
+        products |= dict(zip(members, blocks, strict=True))
+    return [products[i] for i in range(len(paths))]
+
+
+def _by_pair(paths: Sequence[Path]) -> dict[Pair, list[int]]:
+    """Positions of the paths of every pair of irreps."""
+    pairs: dict[Pair, list[int]] = {}
+    for i, path in enumerate(paths):
+        pairs.setdefault((path.node, path.edge), []).append(i)
+    return pairs
+
+
+def outer_product_flops(paths: Sequence[Path], num_entries: int) -> int:
+    """Operations of `outer_products`."""
+    outer = sum(left.dim * right.dim for left, right in _by_pair(paths))
+    return num_entries * (outer + sum(2 * path.node.dim * path.edge.dim * path.out.dim for path in paths))
+
+
+def outer_product_bytes(plan: BinaryPlan, num_entries: int, itemsize: int) -> int:
+    """Bytes of the factors, the outer products and the products of paths, written and read, and the output."""
+    paths = plan.paths()
+    outer = sum(left.dim * right.dim for left, right in _by_pair(paths))
+    per_path = sum(path.out.dim for path in paths)
+    return itemsize * num_entries * (plan.irreps_1.dim + plan.irreps_2.dim + 2 * outer + 2 * per_path + plan.irreps_out.dim)
