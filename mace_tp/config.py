@@ -131,6 +131,22 @@ def build_tensor_products(config: TensorProductConfig) -> TensorProducts:
     )
 
 
+def parse_product(text: str) -> TensorProduct:
+    """The tensor product of NAME or NAME:option=value,option=value.
+
+    Raises:
+        InputError: no such product or option, or a value that it does not take.
+    """
+    name, _, options = text.partition(":")
+    site: dict[str, Any] = {"name": name}
+    for option in filter(None, options.split(",")):
+        key, has_value, value = option.partition("=")
+        if not has_value:
+            raise InputError(f"{text}: an option is written option=value, such as spherical_grid:rank=2")
+        site[key] = int(value) if value.lstrip("-").isdigit() else value
+    return _build_tensor_product(site, "product")
+
+
 def tensor_product_names() -> list[str]:
     """Names that `tensor_product` takes: the modules that define one."""
     modules = [module.name for module in pkgutil.iter_modules(tensor_products.__path__)]

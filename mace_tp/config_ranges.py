@@ -43,7 +43,7 @@ def check_config(config: Config) -> None:
         names = ", ".join("null" if name is None else name for name in valid)
         if values[field] not in valid:
             raise InputError(f"{field}={values[field]}: must be one of {names}")
-    _check_hidden_irreps(config.model.hidden_irreps)
+    check_hidden_irreps(config.model.hidden_irreps, "model.hidden_irreps")
 
 
 def _require(values: dict[str, Any], fields: tuple[str, ...], is_valid: Callable[[float], bool], text: str) -> None:
@@ -54,8 +54,9 @@ def _require(values: dict[str, Any], fields: tuple[str, ...], is_valid: Callable
             raise InputError(f"{field}={values[field]}: {text}")
 
 
-def _check_hidden_irreps(hidden_irreps: str) -> None:
-    field = f"model.hidden_irreps={hidden_irreps}"
+def check_hidden_irreps(hidden_irreps: str, name: str) -> None:
+    """Raise an InputError that begins with the name unless these are irreps of a model's hidden features."""
+    field = f"{name}={hidden_irreps}"
     try:
         irreps = e3nn.Irreps(hidden_irreps)
     except ValueError as error:

@@ -21,13 +21,13 @@ ROWS = [
     {"loss", "metrics"},
     {"training", "loggers", "wandb_logger", "plots", "parity"},
     {"config"},
-    {"config_ranges", "datasets", "inspection", "origin", "saved_model", "evaluation", "preparation", "results", "run"},
+    {"benchmark", "config_ranges", "datasets", "inspection", "origin", "saved_model", "evaluation", "preparation", "results", "run"},
     {"cli", "__main__", "__init__"},
 ]
 
 # Rooms or files that may import each third-party package; jax and numpy may be used anywhere.
 THIRD_PARTY = {
-    "e3nn_jax": {"tensor_products", "nn", "model", "config_ranges"},
+    "e3nn_jax": {"tensor_products", "nn", "model", "benchmark.cases", "config_ranges"},
     "flax": {"graph", "nn", "model", "potential", "loss", "metrics", "training", "saved_model"},
     "optax": {"training", "preparation"},
     "orbax": {"training.checkpoint"},
@@ -35,7 +35,7 @@ THIRD_PARTY = {
     "matscipy": {"data.neighbors"},
     "scipy": {"data.neighbors", "data.validation", "tensor_products.sphere"},
     "safetensors": {"saved_model"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"plots", "benchmark.plots"},
     "rich": {"loggers"},
     "wandb": {"wandb_logger"},
     "cuequivariance": {"tensor_products.cuequivariance"},

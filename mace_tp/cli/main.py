@@ -13,8 +13,10 @@ from mace_tp.errors import InputError, TrainingError
 _COMMANDS = {
     "train": "train a model: mace-tp train [data.train=FILE] [key=value ...], -m for sweeps, --help for all keys",
     "evaluate": "errors and predictions of a model: mace-tp evaluate MODEL FILE...",
+    "benchmark": "what tensor products cost: mace-tp benchmark --settings MIMO interaction product_basis",
     "inspect": "what is in files of structures, and what looks wrong: mace-tp inspect FILE...",
 }
+_COMPILES_ANEW = ("benchmark",)  # commands that tell how long it takes to compile
 _STARTED = "MACE_TP_STARTED"
 
 
@@ -32,6 +34,8 @@ def main() -> None:
     _use_huge_pages()
     use_light_compiler()
     _use_compilation_cache()
+    if command in _COMPILES_ANEW:
+        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     try:
         importlib.import_module(f"mace_tp.cli.{command}").main(arguments[1:])
     except InputError as error:

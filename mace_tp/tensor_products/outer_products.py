@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 import e3nn_jax as e3nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.tensor_products.base import BinaryPlan, Path
+from mace_tp.tensor_products.sparse_product import total
 from mace_tp.tensor_products.table_map import table_map
 
 Pair = tuple[e3nn.Irrep, e3nn.Irrep]
@@ -33,10 +35,32 @@ def outer_products(
     products: dict[int, jax.Array] = {}
     for (left, right), members in _by_pair(paths).items():
         table = np.concatenate([tables[i].reshape(left.dim * right.dim, -1) for i in members], axis=1).T
-        outer = (first[left][:, None] * second[right]).reshape(left.dim * right.dim, -1)
-        blocks = jax.numpy.split(table_map(np.ascontiguousarray(table))(outer), np.cumsum([paths[i].out.dim for i in members])[:-1])
+        outer = _outer(first[left], second[right]).reshape(left.dim * right.dim, -1)
+        blocks = jnp.split(table_map(np.ascontiguousarray(table))(outer), np.cumsum([paths[i].out.dim for i in members])[:-1])
         products |= dict(zip(members, blocks, strict=True))
     return [products[i] for i in range(len(paths))]
+
+
+@jax.custom_vjp
+def _outer(left: jax.Array, right: jax.Array) -> jax.Array:
+    """left[i] right[j] [i, j, entries]; its derivatives are sums written out, which XLA fuses, and again bilinear."""
+    return left[:, None] * right
+
+
+@jax.custom_vjp
+def _contract(table: jax.Array, right: jax.Array) -> jax.Array:
+    """Σ_j table[i, j] right[j] [i, entries]."""
+    return total([table[:, j] * right[j] for j in range(len(right))])
+
+
+_outer.defvjp(
+    lambda left, right: (_outer(left, right), (left, right)),
+    lambda factors, cotangent: (_contract(cotangent, factors[1]), _contract(cotangent.swapaxes(0, 1), factors[0])),
+)
+_contract.defvjp(
+    lambda table, right: (_contract(table, right), (table, right)),
+    lambda factors, cotangent: (_outer(cotangent, factors[1]), _contract(factors[0].swapaxes(0, 1), cotangent)),
+)
 
 
 def _by_pair(paths: Sequence[Path]) -> dict[Pair, list[int]]:

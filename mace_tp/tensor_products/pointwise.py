@@ -80,6 +80,10 @@ class PointwiseProduct(FixedProduct):
         return plan
 
     def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "PointwiseBinary":
+        if self.rank > 1:
+            raise InputError(
+                f"rank {self.rank} of {self.name}: a sum of products differs from one by weights, which a bilinear map has not"
+            )
         return PointwiseBinary(self, irreps_1, irreps_2, irreps_keep)
 
 

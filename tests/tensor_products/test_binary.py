@@ -9,6 +9,7 @@ from jax.test_util import check_grads
 from tensor_product_cases import CASES, build
 
 from mace_tp.config import tensor_product_names
+from mace_tp.errors import InputError
 from mace_tp.tensor_products.base import UnreachableIrrep
 from mace_tp.tensor_products.cg import CG, path_coupling
 from mace_tp.tensor_products.gaunt import Gaunt
@@ -18,10 +19,12 @@ from mace_tp.tensor_products.spherical_grid import SphericalGrid
 from mace_tp.tensor_products.vector_grid import VectorGrid
 
 FIRST, SECOND = e3nn.s2_irreps(2), e3nn.Irreps("0e+1o+3o")
+# The rank is a number of weights, of which a bilinear map has none.
+WITHOUT_RANK = [case for case in CASES if "rank" not in case.id]
 BOTH_PARITIES = e3nn.Irreps("0e+0o+1o+1e+2e+2o+3o+3e+4e+4o")
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=WITHOUT_RANK)
 def product(request):
     return build(request.param).interaction
 
@@ -107,6 +110,11 @@ def test_operations_of_two_vectors_by_hand():
     counts[Matrix()] = 2 * 2 * 27 + 2 * 2 * 27 + 9 + 2 * 9
 
     assert {product: product.binary(vector, vector, scalar).flops(1) for product in counts} == counts
+
+
+def test_a_rank_is_refused():
+    with pytest.raises(InputError, match="^rank 2 of spherical_grid: a sum of products"):
+        SphericalGrid(rank=2).binary(FIRST, SECOND, FIRST)
 
 
 @pytest.mark.parametrize("product", [Gaunt(), SphericalGrid()], ids=["gaunt", "spherical_grid"])

@@ -1,0 +1,159 @@
+"""What is measured: a tensor product in a setting, with arguments of the sizes that were asked for."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mace_tp.errors import InputError
+from mace_tp.graph import GraphBatch, edge_vectors
+from mace_tp.nn.embedding import edge_harmonics
+from mace_tp.tensor_products.base import TensorProduct
+
+NUM_ELEMENTS = 4
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sizes:
+    """How large the arrays of a case are."""
+
+    batch: int  # pairs of features of a bilinear map
+    channels: int  # of both sites of the model
+    parity: str  # outputs of a bilinear map: `natural`, or `all`, which has pseudo-tensors too
+    hidden_irreps: str  # node features of the interaction, outputs of the product basis
+    correlation: int  # of the product basis
+    graphs: GraphBatch  # of both sites of the model
+    cutoff: float  # of the graphs, Å
+    dtype: jnp.dtype
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """A function of arrays, with what is known of it without running it."""
+
+    function: Callable[..., jax.Array]
+    arguments: tuple[Any, ...]
+    moved: tuple[int, ...]  # arguments that depend on positions: a force needs their gradient
+    trained: tuple[int, ...]  # arguments that depend on parameters: a training step needs their gradient
+    irreps: str
+    num_entries: int  # pairs of a bilinear map; edges or nodes, times channels, of a site
+    num_paths: int
+    dof: int
+    flops: int  # of the value, by counting
+    bytes: int
+
+
+def make_case(setting: str, product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
+    """A product in one of SETTINGS.
+
+    Raises:
+        InputError: the product cannot do this; the message says why.
+    """
+    return SETTINGS[setting](product, l_max, sizes)
+
+
+def _siso(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
+    harmonic = e3nn.s2_irreps(l_max)[-1:]
+    keep = harmonic if sizes.parity == "natural" else harmonic + _pseudo(harmonic)
+    return _bilinear(product, harmonic, keep, sizes)
+
+
+def _simo(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
+    return _bilinear(product, e3nn.s2_irreps(l_max)[-1:], _outputs(l_max, sizes), sizes)
+
+
+def _mimo(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
+    return _bilinear(product, e3nn.s2_irreps(l_max), _outputs(l_max, sizes), sizes)
+
+
+def _outputs(l_max: int, sizes: Sizes) -> e3nn.Irreps:
+    natural = e3nn.s2_irreps(2 * l_max)
+    return natural if sizes.parity == "natural" else natural + _pseudo(natural)
+
+
+def _pseudo(harmonics: e3nn.Irreps) -> e3nn.Irreps:
+    return e3nn.Irreps([(1, (irrep.ir.l, -irrep.ir.p)) for irrep in harmonics])
+
+
+def _bilinear(product: TensorProduct, irreps: e3nn.Irreps, keep: e3nn.Irreps, sizes: Sizes) -> Case:
+    plan = product.binary(irreps, irreps, keep)
+    rng = np.random.default_rng(0)
+    return Case(
+        function=plan.__call__,
+        arguments=tuple(_normal(rng, (irreps.dim, sizes.batch), sizes) for _ in range(2)),
+        moved=(0, 1),
+        trained=(0, 1),
+        irreps=f"{irreps} × {irreps} → {plan.irreps_out}",
+        num_entries=sizes.batch,
+        num_paths=len(plan.paths()),
+        dof=plan.dof(),
+        flops=plan.flops(sizes.batch),
+        bytes=plan.bytes(sizes.batch, sizes.dtype.itemsize),
+    )
+
+
+def _interaction(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
+    hidden, harmonics, batch = e3nn.Irreps(sizes.hidden_irreps), e3nn.s2_irreps(l_max), sizes.graphs
+    plan = product.interaction(hidden, harmonics, harmonics)
+    rng, dtype = np.random.default_rng(0), sizes.dtype
+    is_real = batch.edge_mask.astype(dtype)[:, None]
+    weights = [is_real * _normal(rng, (batch.num_edges, sizes.channels), sizes) for _ in range(plan.num_weights)]
+    features = _normal(rng, (hidden.dim, batch.num_nodes, sizes.channels), sizes)
+    attributes = edge_harmonics(edge_vectors(batch, sizes.cutoff), l_max)
+    counts = batch.num_edges, batch.num_nodes, sizes.channels
+    return Case(
+        function=plan.__call__,
+        arguments=(weights, features, attributes, batch.senders, batch.receivers),
+        moved=(0, 1, 2),
+        trained=(0, 1),
+        irreps=f"{hidden} × {harmonics} → {plan.irreps_out}",
+        num_entries=int(batch.edge_mask.sum()) * sizes.channels,
+        num_paths=len(plan.paths()),
+        dof=plan.dof(),
+        flops=plan.flops(*counts),
+        bytes=plan.bytes(*counts, dtype.itemsize),
+    )
+
+
+def _product_basis(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
+    hidden, harmonics, num_nodes = e3nn.Irreps(sizes.hidden_irreps), e3nn.s2_irreps(l_max), sizes.graphs.num_nodes
+    plan = product.product_basis(harmonics, hidden, sizes.correlation)
+    rng = np.random.default_rng(0)
+    weights = _normal(rng, (plan.num_weights, NUM_ELEMENTS, sizes.channels), sizes)
+    features = _normal(rng, (harmonics.dim, num_nodes, sizes.channels), sizes)
+    return Case(
+        function=plan.__call__,
+        arguments=(weights, features, jnp.asarray(rng.integers(0, NUM_ELEMENTS, num_nodes))),
+        moved=(1,),
+        trained=(0, 1),
+        irreps=f"{harmonics}, order ≤ {sizes.correlation} → {hidden}",
+        num_entries=int(sizes.graphs.node_mask.sum()) * sizes.channels,
+        num_paths=len(plan.paths()),
+        dof=plan.dof(),
+        flops=plan.flops(num_nodes, sizes.channels),
+        bytes=plan.bytes(num_nodes, sizes.channels, sizes.dtype.itemsize),
+    )
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> jax.Array:
+    return jnp.asarray(rng.normal(size=shape), sizes.dtype)
+
+
+SETTINGS: dict[str, Callable[[TensorProduct, int, Sizes], Case]] = {
+    "SISO": _siso,
+    "SIMO": _simo,
+    "MIMO": _mimo,
+    "interaction": _interaction,
+    "product_basis": _product_basis,
+}
+"""l = L × l = L → l = L; → all outputs; 0..L × 0..L → all outputs (Xie et al. 2025); and the two sites of MACE."""
+
+
+def require_setting(name: str) -> None:
+    """Raise InputError for a setting that there is not."""
+    if name not in SETTINGS:
+        raise InputError(f"--settings {name}: no such setting; valid: {', '.join(SETTINGS)}")

@@ -1,0 +1,105 @@
+"""Rows of measurements: every product in every setting, degree and derivative."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from mace_tp.benchmark.cases import Case, Sizes, make_case
+from mace_tp.benchmark.derivatives import DERIVATIVES
+from mace_tp.benchmark.timing import Compiled, compile_program, time_in_turn
+from mace_tp.errors import InputError
+from mace_tp.tensor_products.base import TensorProduct
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One product in one setting, at one degree and derivative; only `note` where the product cannot do it."""
+
+    setting: str
+    l_max: int
+    derivative: str  # `value`, `forces` or `training`
+    product: str
+    note: str = ""
+    irreps: str | None = None
+    num_entries: int | None = None  # products of two features; edges or nodes times channels at a site
+    num_paths: int | None = None
+    dof: int | None = None
+    median_seconds: float | None = None
+    quartiles_seconds: tuple[float, float] | None = None
+    min_seconds: float | None = None
+    repeats: int | None = None
+    compile_seconds: float | None = None
+    flops: int | None = None  # counted by the plan; of the value only
+    bytes: int | None = None
+    xla_flops: float | None = None
+    xla_bytes: float | None = None
+    memory_bytes: int | None = None  # arguments, outputs and temporary arrays of the program
+
+    @property
+    def counted_flops(self) -> float:
+        """The plan's count where there is one, else XLA's."""
+        return self.xla_flops if self.flops is None else self.flops
+
+    @property
+    def counted_bytes(self) -> float:
+        return self.xla_bytes if self.bytes is None else self.bytes
+
+
+def measure(
+    settings: Sequence[str],
+    products: Mapping[str, TensorProduct],
+    degrees: Sequence[int],
+    derivatives: Sequence[str],
+    sizes: Sizes,
+    repeats: int,
+) -> Iterator[list[Row]]:
+    """Rows of all products for one setting, degree and derivative after the other; the products of a list were timed in turn."""
+    for setting in settings:
+        for l_max in degrees:
+            cases = {name: _case(setting, product, l_max, sizes) for name, product in products.items()}
+            for derivative in derivatives:
+                yield _rows((setting, l_max, derivative), cases, repeats)
+
+
+def _case(setting: str, product: TensorProduct, l_max: int, sizes: Sizes) -> Case | InputError:
+    try:
+        return make_case(setting, product, l_max, sizes)
+    except InputError as error:
+        return error
+
+
+def _rows(key: tuple[str, int, str], cases: Mapping[str, Case | InputError], repeats: int) -> list[Row]:
+    program = DERIVATIVES[key[2]]
+    compiled = {name: compile_program(*program(case)) for name, case in cases.items() if isinstance(case, Case)}
+    seconds = time_in_turn({name: programs.call for name, programs in compiled.items()}, repeats)
+    rows = []
+    for name, case in cases.items():
+        if isinstance(case, InputError):
+            rows.append(Row(*key, name, note=str(case)))
+        else:
+            rows.append(_row(key, name, case, compiled[name], seconds[name]))
+    return rows
+
+
+def _row(key: tuple[str, int, str], name: str, case: Case, compiled: Compiled, seconds: np.ndarray) -> Row:
+    is_value = key[2] == "value"
+    low, high = np.quantile(seconds, [0.25, 0.75])
+    return Row(
+        *key,
+        name,
+        irreps=case.irreps,
+        num_entries=case.num_entries,
+        num_paths=case.num_paths,
+        dof=case.dof,
+        median_seconds=float(np.median(seconds)),
+        quartiles_seconds=(float(low), float(high)),
+        min_seconds=float(seconds.min()),
+        repeats=len(seconds),
+        compile_seconds=compiled.compile_seconds,
+        flops=case.flops if is_value else None,
+        bytes=case.bytes if is_value else None,
+        xla_flops=compiled.flops,
+        xla_bytes=compiled.bytes,
+        memory_bytes=compiled.memory,
+    )

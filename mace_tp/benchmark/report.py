@@ -1,0 +1,102 @@
+"""What is written of measurements: derived numbers, a table for the terminal, CSV and JSON."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mace_tp.benchmark.machine import Machine
+from mace_tp.benchmark.measure import Row
+
+Record = dict[str, Any]
+"""A row with what follows from it: {column: value}, in the units that the column's name says; None where there is nothing."""
+
+_COLUMNS = {
+    "product": (22, "s", "product"),
+    "median_ms": (9, ".3f", "ms"),
+    "spread_ms": (8, ".3f", "± ms"),
+    "compile_seconds": (9, ".2f", "compile s"),
+    "million_entries_per_second": (8, ".2f", "M/s"),
+    "gflop": (8, ".3f", "GFLOP"),
+    "xla_gflop": (8, ".3f", "by XLA"),
+    "gflop_per_second": (8, ".1f", "GFLOP/s"),
+    "share_of_peak": (6, ".0%", "peak"),
+    "memory_mb": (8, ".1f", "MB"),
+    "num_paths": (6, "d", "paths"),
+    "dof": (5, "d", "dof"),
+    "us_per_dof": (9, ".1f", "µs/dof"),
+    "mflop_per_dof": (10, ".3f", "MFLOP/dof"),
+}
+
+
+def record(row: Row, machine: Machine) -> Record:
+    """All of a row's numbers, those that follow included.
+
+    "± ms" is half of the distance between the quartiles. `share_of_roof` is what is reached of the roofline at the
+    operations and bytes of the plan, or, of a derivative, of XLA; XLA counts the accesses of all instructions, so that
+    what stays in a cache is counted, too, and the share of a derivative is an upper bound.
+    """
+    head = {"setting": row.setting, "l_max": row.l_max, "derivative": row.derivative, "product": row.product, "note": row.note}
+    if row.median_seconds is None:
+        return head
+    rate = row.counted_flops / row.median_seconds
+    intensity = row.counted_flops / row.counted_bytes
+    low, high = row.quartiles_seconds
+    return head | {
+        "irreps": row.irreps,
+        "num_entries": row.num_entries,
+        "num_paths": row.num_paths,
+        "dof": row.dof,
+        "median_ms": 1e3 * row.median_seconds,
+        "spread_ms": 1e3 * (high - low) / 2,
+        "min_ms": 1e3 * row.min_seconds,
+        "repeats": row.repeats,
+        "compile_seconds": row.compile_seconds,
+        "million_entries_per_second": row.num_entries / row.median_seconds / 1e6,
+        "gflop": None if row.flops is None else row.flops / 1e9,
+        "gbyte": None if row.bytes is None else row.bytes / 1e9,
+        "xla_gflop": row.xla_flops / 1e9,
+        "xla_gbyte": row.xla_bytes / 1e9,
+        "gflop_per_second": rate / 1e9,
+        "gbyte_per_second": row.counted_bytes / row.median_seconds / 1e9,
+        "flop_per_byte": intensity,
+        "share_of_peak": rate / machine.flops_per_second,
+        "share_of_roof": rate / machine.roof(intensity),
+        "memory_mb": row.memory_bytes / 1e6,
+        "us_per_dof": 1e6 * row.median_seconds / row.dof,
+        "mflop_per_dof": row.counted_flops / row.dof / 1e6,
+    }
+
+
+def header() -> str:
+    """The first line of the table."""
+    return "  ".join(f"{title:>{width}}" if kind != "s" else f"{title:{width}}" for width, kind, title in _COLUMNS.values())
+
+
+def table(records: Sequence[Record]) -> list[str]:
+    """Lines for the rows that were timed in turn, under a line that says what they are."""
+    first = records[0]
+    lines = [f"{first['setting']}, L = {first['l_max']}, {first['derivative']}"]
+    for values in records:
+        cells = [_cell(values.get(name), width, kind) for name, (width, kind, _) in _COLUMNS.items()]
+        lines.append(f"{values['product']:{_COLUMNS['product'][0]}}  cannot: {values['note']}" if values["note"] else "  ".join(cells))
+    return lines
+
+
+def _cell(value: Any, width: int, kind: str) -> str:
+    if value is None:
+        return f"{'-':>{width}}"
+    return f"{value:{width}}" if kind == "s" else f"{value:{width}{kind}}"
+
+
+def write(folder: Path, records: Sequence[Record], machine: Machine, environment: dict[str, str | int], options: dict[str, Any]) -> None:
+    """Write `benchmark.json` and `benchmark.csv`; in the table the environment is a column for each of its entries."""
+    peaks = {"peak_gflop_per_second": machine.flops_per_second / 1e9, "copy_gbyte_per_second": machine.bytes_per_second / 1e9}
+    content = {"environment": environment, "machine": peaks, "options": options, "rows": records}
+    (folder / "benchmark.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    columns = list(dict.fromkeys(name for values in records for name in values))
+    with open(folder / "benchmark.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*columns, *peaks, *environment])
+        writer.writeheader()
+        writer.writerows(values | peaks | environment for values in records)

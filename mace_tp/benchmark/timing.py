@@ -1,0 +1,53 @@
+"""Timings of several programs side by side, in turn, so that a machine whose speed drifts favors none."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+# Calls before the first that counts: the first finds cold caches, and memory that the allocator has not seen.
+_WARM_UP = 2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compiled:
+    """A program, ready to be timed, and what XLA says of it."""
+
+    call: Callable[[], Any]
+    compile_seconds: float  # tracing and lowering included
+    flops: float  # XLA's count
+    bytes: float  # XLA's count of what all instructions access
+    memory: int  # arguments, outputs and temporary arrays, bytes
+
+
+def compile_program(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Compiled:
+    """Compile for these arguments; the persistent cache must be off, or the time is not one of compilation."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile()
+    seconds = time.perf_counter() - start
+    costs, memory = program.cost_analysis(), program.memory_analysis()
+    return Compiled(
+        call=lambda: program(*arguments),
+        compile_seconds=seconds,
+        flops=float(costs.get("flops", np.nan)),
+        bytes=float(costs.get("bytes accessed", np.nan)),
+        memory=memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes,
+    )
+
+
+def time_in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
+    """Seconds of every call, to the end of its computation: A B C A B C ..., after two rounds that do not count.
+
+    Returns:
+        For each name [repeats].
+    """
+    seconds = {name: np.zeros(_WARM_UP + repeats) for name in calls}
+    for i in range(_WARM_UP + repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name][i] = time.perf_counter() - start
+    return {name: values[_WARM_UP:] for name, values in seconds.items()}

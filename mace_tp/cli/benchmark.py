@@ -1,0 +1,121 @@
+"""`mace-tp benchmark`: what tensor products cost, by themselves and in the two sites of the model."""
+
+import argparse
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from mace_tp.benchmark import plots, report
+from mace_tp.benchmark.cases import SETTINGS, Sizes, require_setting
+from mace_tp.benchmark.derivatives import DERIVATIVES
+from mace_tp.benchmark.graphs import first_batch
+from mace_tp.benchmark.machine import measure_machine
+from mace_tp.benchmark.measure import measure
+from mace_tp.cli.shipped import shipped_data
+from mace_tp.config import Config, build_device, build_dtype, parse_product, tensor_product_names
+from mace_tp.config_ranges import check_hidden_irreps
+from mace_tp.environment import describe
+from mace_tp.errors import InputError
+from mace_tp.model import Architecture
+from mace_tp.tensor_products.base import TensorProduct
+
+
+def main(arguments: list[str]) -> None:
+    options = _parser().parse_args(arguments)
+    _check(options)
+    dtype = build_dtype(Config(dtype=options.dtype))
+    device = build_device(Config(device=options.device))
+    products = {name: parse_product(name) for name in options.products or tensor_product_names()}
+    environment = describe(device, options.dtype)
+    folder = _make_folder(options.out)
+    with jax.default_device(device):
+        _run(options, products, _sizes(options, dtype), environment, folder)
+
+
+def _run(
+    options: argparse.Namespace, products: dict[str, TensorProduct], sizes: Sizes, environment: dict[str, str | int], folder: Path
+) -> None:
+    start = time.monotonic()
+    machine = measure_machine(sizes.dtype)
+    print(_described(environment, *environment))
+    print(f"matrix product {machine.flops_per_second / 1e9:.0f} GFLOP/s, copy {machine.bytes_per_second / 1e9:.1f} GB/s", end="\n\n")
+    print(report.header())
+    rows = []
+    for group in measure(options.settings, products, options.l_max, options.derivatives, sizes, options.repeats):
+        rows += group
+        print("\n".join(report.table([report.record(row, machine) for row in group])), flush=True)
+    machine = machine.best(measure_machine(sizes.dtype))
+    records = [report.record(row, machine) for row in rows]
+    report.write(folder, records, machine, environment, vars(options) | {"out": str(folder)})
+    for path in plots.draw(folder, records, machine, _described(environment, "jax", "jaxlib", "device", "dtype", "threads")):
+        print(path)
+    print(f"{folder / 'benchmark.json'}\n{folder / 'benchmark.csv'}\n{time.monotonic() - start:.0f} s in all")
+
+
+def _described(environment: dict[str, str | int], *names: str) -> str:
+    return " · ".join(f"{name} {environment[name]}" for name in names)
+
+
+def _sizes(options: argparse.Namespace, dtype: jnp.dtype) -> Sizes:
+    return Sizes(
+        batch=options.batch,
+        channels=options.channels,
+        parity=options.outputs,
+        hidden_irreps=options.hidden_irreps,
+        correlation=options.correlation,
+        graphs=first_batch(options.data or shipped_data("ethanol/train_300K.xyz.xz"), options.graphs, options.cutoff, dtype),
+        cutoff=options.cutoff,
+        dtype=dtype,
+    )
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise InputError for values that the parser takes and nobody can use."""
+    for setting in options.settings:
+        require_setting(setting)
+    for name in ("batch", "channels", "graphs", "correlation", "repeats", "cutoff"):
+        if vars(options)[name] <= 0:
+            raise InputError(f"--{name} {vars(options)[name]}: must be positive")
+    if min(options.l_max) < 0:
+        raise InputError(f"--l-max {min(options.l_max)}: must not be negative")
+    check_hidden_irreps(options.hidden_irreps, "--hidden-irreps")
+
+
+def _make_folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be made ({error.strerror})") from error
+    return path
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mace-tp benchmark",
+        description="What tensor products cost, by themselves (SISO, SIMO, MIMO) and in the two sites of the model. "
+        "They are timed in turn, in one process; compilation apart.",
+    )
+    defaults = Architecture()
+    parser.add_argument("--settings", nargs="+", metavar="SETTING", default=["MIMO"], help=f"{', '.join(SETTINGS)} (default MIMO)")
+    parser.add_argument("--products", nargs="+", metavar="PRODUCT", help="NAME or NAME:option=value (default: all)")
+    parser.add_argument("--l-max", nargs="+", type=int, metavar="L", default=[1, 2, 3, 4], help="(default 1 2 3 4)")
+    parser.add_argument("--derivatives", nargs="+", choices=tuple(DERIVATIVES), default=list(DERIVATIVES), help="(default: all)")
+    parser.add_argument("--batch", type=int, default=10_000, help="pairs of features that SISO, SIMO and MIMO multiply (default 10000)")
+    parser.add_argument(
+        "--outputs", choices=("natural", "all"), default="all", help="of those: `all` has pseudo-tensors, too (default all)"
+    )
+    parser.add_argument("--data", metavar="FILE", help="structures for the sites (default: ethanol, which ships)")
+    parser.add_argument("--graphs", type=int, default=5, help="how many of them make the batch (default %(default)s)")
+    parser.add_argument("--cutoff", type=float, default=defaults.cutoff, help="Å (default %(default)s)")
+    parser.add_argument("--channels", type=int, default=defaults.num_channels, help="in the sites (default %(default)s)")
+    parser.add_argument("--hidden-irreps", default=defaults.hidden_irreps, help="in the sites (default %(default)s)")
+    parser.add_argument("--correlation", type=int, default=defaults.correlation, help="of the product basis (default %(default)s)")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    parser.add_argument("--repeats", type=int, default=15, help="timed rounds, after two that are not (default %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path(time.strftime("runs/benchmark/%Y-%m-%d_%H-%M-%S")), help="folder (default %(default)s)"
+    )
+    return parser

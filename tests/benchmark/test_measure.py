@@ -1,0 +1,197 @@
+"""The benchmark measures what it says: the right functions, in turn, with counts that agree with counting by hand."""
+
+import csv
+import dataclasses
+import json
+import time
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from mace_tp.benchmark import plots, report
+from mace_tp.benchmark.cases import SETTINGS, Sizes, make_case
+from mace_tp.benchmark.derivatives import forces, training
+from mace_tp.benchmark.graphs import first_batch
+from mace_tp.benchmark.machine import Machine, measure_machine
+from mace_tp.benchmark.measure import Row, measure
+from mace_tp.benchmark.timing import compile_program, time_in_turn
+from mace_tp.cli.shipped import shipped_data
+from mace_tp.config import parse_product
+from mace_tp.tensor_products.cg import CG, CGBinary
+
+MACHINE = Machine(flops_per_second=1e11, bytes_per_second=1e10)
+
+
+@pytest.fixture(scope="module")
+def sizes() -> Sizes:
+    graphs = first_batch(shipped_data("ethanol/train_300K.xyz.xz"), 1, 3.0, np.float64)
+    return Sizes(7, 2, "all", "0e+1o", 2, graphs, 3.0, jnp.dtype("float64"))
+
+
+def test_a_slower_call_is_reported_slower():
+    seconds = time_in_turn({"fast": lambda: time.sleep(0.001), "slow": lambda: time.sleep(0.004)}, repeats=5)
+
+    assert seconds["fast"].shape == (5,)
+    assert (seconds["fast"] >= 0.001).all() and (seconds["slow"] >= 0.004).all()
+    assert np.median(seconds["slow"]) > 2 * np.median(seconds["fast"])
+
+
+def test_calls_take_turns_and_the_first_rounds_do_not_count():
+    calls = []
+    time_in_turn({name: lambda name=name: calls.append(name) for name in "ABC"}, repeats=3)
+
+    assert "".join(calls) == "ABC" * 5
+
+
+def test_time_is_measured_to_the_end_of_the_computation():
+    """jax returns before it has computed; a call that is waited for takes at least as long as it computes."""
+    slow = jax.jit(lambda x: jax.pure_callback(lambda y: (time.sleep(0.02), y)[1], jax.ShapeDtypeStruct((3,), jnp.float32), x))
+    compiled = compile_program(slow, (jnp.zeros(3, jnp.float32),))
+
+    assert (time_in_turn({"slow": compiled.call}, repeats=2)["slow"] > 0.02).all()
+
+
+@dataclasses.dataclass(frozen=True)
+class SleepyPlan(CGBinary):
+    """As `cg`, ten milliseconds later."""
+
+    def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
+        product = super().__call__(first, second)
+        return jax.pure_callback(lambda value: (time.sleep(0.01), value)[1], jax.ShapeDtypeStruct(product.shape, product.dtype), product)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sleepy(CG):
+    """Makes that plan."""
+
+    def binary(self, *irreps: e3nn.Irreps) -> SleepyPlan:
+        return SleepyPlan(*irreps)
+
+
+def test_a_product_with_a_planted_sleep_is_reported_slower(sizes):
+    ((cg, sleepy),) = measure(["MIMO"], {"cg": CG(), "sleepy": Sleepy()}, [1], ["value"], sizes, repeats=5)
+
+    assert (cg.product, sleepy.product) == ("cg", "sleepy")
+    assert sleepy.min_seconds > 0.01
+    assert sleepy.median_seconds > cg.median_seconds
+    assert report.record(sleepy, MACHINE)["us_per_dof"] > report.record(cg, MACHINE)["us_per_dof"]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_forces_are_the_gradient_of_the_value(setting, sizes):
+    case = make_case(setting, CG(), 1, sizes)
+    function, (probe, *arguments) = forces(case)
+    product, gradients = jax.jit(function)(probe, *arguments)
+
+    def energy(arguments: list) -> float:
+        return float(jnp.sum(probe * case.function(*arguments)))
+
+    np.testing.assert_allclose(product, case.function(*arguments), atol=1e-12)
+    assert _slope(energy, arguments, case.moved) == pytest.approx(_projected(gradients, arguments, case.moved), rel=1e-6)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_training_is_the_gradient_of_a_loss_of_value_and_forces(setting, sizes):
+    case = make_case(setting, CG(), 1, sizes)
+    function, (probe, directions, *arguments) = training(case)
+    gradients = jax.jit(function)(probe, directions, *arguments)
+    energy_and_forces = jax.jit(forces(case)[0])
+
+    def loss(arguments: list) -> float:
+        product, forces = energy_and_forces(probe, *arguments)
+        pairs = zip(jax.tree.leaves(forces), jax.tree.leaves(directions), strict=True)
+        return float(jnp.sum(probe * product)) + sum(float(jnp.sum(force * direction)) for force, direction in pairs)
+
+    assert _slope(loss, arguments, case.trained) == pytest.approx(_projected(gradients, arguments, case.trained), rel=1e-6)
+
+
+def _steps(arguments: list, positions: tuple[int, ...]) -> list:
+    """A random direction for the arguments at the positions, zero for the others."""
+    rng = np.random.default_rng(3)
+    draw = jax.tree.map(lambda x: rng.normal(size=x.shape), list(arguments))
+    return [step if i in positions else jax.tree.map(jnp.zeros_like, arguments[i]) for i, step in enumerate(draw)]
+
+
+def _slope(function, arguments: list, positions: tuple[int, ...]) -> float:
+    """Derivative of a function along that direction, by central differences."""
+    steps = _steps(arguments, positions)
+    ends = [function(jax.tree.map(lambda x, dx, h=h: x + (h * dx).astype(x.dtype), list(arguments), steps)) for h in (1e-5, -1e-5)]
+    return (ends[0] - ends[1]) / 2e-5
+
+
+def _projected(gradients: tuple, arguments: list, positions: tuple[int, ...]) -> float:
+    """The gradient along that direction."""
+    steps = [_steps(arguments, positions)[i] for i in positions]
+    pairs = zip(jax.tree.leaves(gradients), jax.tree.leaves(steps), strict=True)
+    return sum(float(jnp.sum(gradient * step)) for gradient, step in pairs)
+
+
+def test_what_a_product_cannot_do_is_a_row_that_says_so(sizes):
+    products = {name: parse_product(name) for name in ("cg", "gaunt", "matrix:degree=0")}
+    rows = [row for group in measure(["SISO"], products, [1], ["value"], sizes, repeats=1) for row in group]
+    lines = report.table([report.record(row, MACHINE) for row in rows])
+
+    assert [row.note for row in rows][:2] == ["", "gaunt couples 1x1o and 1x1o to none of 1x1o+1x1e"]
+    assert "degree 0 of matrix is too small" in rows[2].note
+    assert lines[2].startswith("gaunt ") and "cannot: gaunt couples" in lines[2]
+
+
+def test_rows_count_as_the_plans_and_xla_do(sizes):
+    """1o × 1o → 0e of `cg` is 9 products and a row of a table: 27 operations an entry; XLA counts the same."""
+    ((row,),) = measure(["SIMO"], {"cg": CG()}, [1], ["value"], sizes, repeats=3)
+    operations = 9 + 2 * 9 * (1 + 3 + 5)  # outputs 0e, 1e, 2e
+
+    assert row.flops == sizes.batch * operations
+    assert row.xla_flops == pytest.approx(row.flops, rel=0.02)
+    assert (row.num_entries, row.num_paths, row.dof, row.repeats) == (sizes.batch, 3, 3, 3)
+    assert row.compile_seconds > 0 and row.memory_bytes > 8 * sizes.batch * (3 + 3 + 9)
+
+
+def test_numbers_that_follow_from_a_row():
+    row = Row(
+        "MIMO", 2, "value", "cg", num_entries=1000, num_paths=4, dof=2, median_seconds=2e-3, quartiles_seconds=(1e-3, 4e-3),
+        min_seconds=1e-3, repeats=3, compile_seconds=0.5, flops=10**8, bytes=10**8, xla_flops=1.0, xla_bytes=1.0, memory_bytes=10**6,
+    )  # fmt: skip
+    values = report.record(row, MACHINE)
+
+    expected = {
+        "median_ms": 2, "spread_ms": 1.5, "million_entries_per_second": 0.5, "gflop_per_second": 50, "flop_per_byte": 1,
+        "share_of_peak": 0.5, "share_of_roof": 5, "us_per_dof": 1000, "mflop_per_dof": 50, "memory_mb": 1, "gbyte_per_second": 50,
+    }  # fmt: skip
+    assert {name: pytest.approx(values[name]) for name in expected} == expected
+
+
+def test_the_roof_is_the_lower_of_two():
+    assert MACHINE.roof(1.0) == 1e10 and MACHINE.roof(100.0) == 1e11
+    assert MACHINE.best(Machine(1e12, 1e9)) == Machine(1e12, 1e10)
+
+
+@pytest.mark.slow
+def test_the_machine_is_measured():
+    machine = measure_machine(jnp.dtype("float32"))
+
+    assert 1e9 < machine.flops_per_second < 1e15
+    assert 1e8 < machine.bytes_per_second < 1e13
+
+
+def test_files_hold_rows_and_environment(sizes, tmp_path):
+    products = {name: parse_product(name) for name in ("cg", "spherical_grid")}
+    groups = measure(["MIMO", "SISO"], products, [1, 2], ["value"], sizes, repeats=2)
+    records = [report.record(row, MACHINE) for group in groups for row in group]
+    report.write(tmp_path, records, MACHINE, {"jax": "1.2.3", "dtype": "float64"}, {"batch": 7})
+    pictures = plots.draw(tmp_path, records, MACHINE, "jax 1.2.3")
+
+    content = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
+    assert content["environment"]["jax"] == "1.2.3" and content["options"] == {"batch": 7}
+    assert content["machine"] == {"peak_gflop_per_second": 100, "copy_gbyte_per_second": 10}
+    assert len(content["rows"]) == 8
+    with open(tmp_path / "benchmark.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 and {row["jax"] for row in rows} == {"1.2.3"}
+    assert rows[4]["setting"] == "SISO" and rows[5]["note"].startswith("spherical_grid couples")
+    assert [path.name for path in pictures] == ["MIMO.png", "SISO.png", "roofline.png"]
+    assert all(imread(path).std() > 0.01 for path in pictures)
