@@ -1,8 +1,7 @@
 """Times the ways to compute one site of the model: grids and transforms of the sphere, Fourier forms of the Gaunt product, other products.
 
-All compute the same size (l_max, correlation, hidden irreps, nodes, channels): the value, its gradient, and what a training step needs,
-the gradient of a projection of that gradient. Forms are timed in turn (A B C A B C ...) in one process, compilation apart. Forms that are
-the same map are compared before they are timed.
+All compute the same size (l_max, correlation, hidden irreps, nodes, channels), with the derivatives of `mace-tp benchmark`, timed in
+turn. Forms that are the same map are compared before they are timed.
 
     python scripts/benchmark_transforms.py --l-max 3 --hidden-irreps 0e+1o
     python scripts/benchmark_transforms.py --site interaction
@@ -10,15 +9,16 @@ the same map are compared before they are timed.
 
 import argparse
 import json
-import time
 from collections.abc import Callable
-from typing import Any
 
 import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mace_tp.benchmark.cases import Operation
+from mace_tp.benchmark.derivatives import DERIVATIVES
+from mace_tp.benchmark.timing import compile_program, time_in_turn
 from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.environment import describe
 from mace_tp.graph import EDGE_BLOCK
@@ -231,22 +231,20 @@ def main() -> None:
     options = _parser().parse_args()
     sizes = e3nn.s2_irreps(options.l_max), e3nn.Irreps(options.hidden_irreps)
     make = {"interaction": _interactions, "product_basis": _product_bases}[options.site]
-    same, others, arguments, differentiated = make(options, *sizes)
+    same, others, arguments, moved = make(options, *sizes)
     _check_equality(same, arguments)
     forms = same | others
     print(json.dumps(describe(jax.devices()[0], "float32")))
-    seconds = {name: {kind: [] for kind in ("value", "gradient", "training")} for name in forms}
-    compiled = {name: _compile(form, differentiated, arguments(form)) for name, form in forms.items()}
-    for _ in range(options.rounds + 1):
-        for name, functions in compiled.items():
-            for kind, function in functions.items():
-                start = time.perf_counter()
-                jax.block_until_ready(function(*arguments(forms[name])))
-                seconds[name][kind].append(time.perf_counter() - start)
-    print(f"{'ms, median of ' + str(options.rounds):48} {'value':>8} {'gradient':>8} {'training':>8}   ratio")
-    medians = {name: [1000 * np.median(values[1:]) for values in kinds.values()] for name, kinds in seconds.items()}
-    for name, (value, gradient, training) in medians.items():
-        print(f"{name:48} {value:8.2f} {gradient:8.2f} {training:8.2f} {training / next(iter(medians.values()))[2]:7.1f}")
+    operations = {name: Operation(form.__call__, arguments(form), moved, (0, 1)) for name, form in forms.items()}
+    medians: dict[str, list[float]] = {name: [] for name in forms}
+    for derivative in DERIVATIVES.values():
+        compiled = {name: compile_program(*derivative(operation)) for name, operation in operations.items()}
+        seconds = time_in_turn({name: program.call for name, program in compiled.items()}, options.rounds)
+        for name, values in seconds.items():
+            medians[name].append(1000 * float(np.median(values)))
+    print(f"{'ms, median of ' + str(options.rounds):48}" + "".join(f" {name:>8}" for name in DERIVATIVES) + "   ratio")
+    for name, times in medians.items():
+        print(f"{name:48}" + "".join(f" {time:8.2f}" for time in times) + f" {times[-1] / next(iter(medians.values()))[-1]:7.1f}")
 
 
 def _product_bases(options: argparse.Namespace, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps) -> Case:
@@ -316,26 +314,6 @@ def _check_equality(forms: dict[str, Form], arguments: Callable[[Form], tuple]) 
         error = np.abs(value - reference).max() / np.abs(reference).max()
         if error > 1e-4:  # float32
             raise SystemExit(f"{name} is another map: it differs by {error:.1e}")
-
-
-def _compile(form: Form, differentiated: tuple[int, ...], arguments: tuple) -> dict[str, Callable]:
-    """Value, gradient with respect to what depends on positions, and gradient of a projection of that with respect to weights and all."""
-    shape = jax.eval_shape(form, *arguments).shape
-    probe = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
-
-    def projected(*arguments: Any) -> jax.Array:
-        return jnp.sum(probe * form(*arguments))
-
-    def slope(*arguments: Any) -> jax.Array:
-        gradients = jax.grad(projected, differentiated)(*arguments)
-        factors = [arguments[i] for i in differentiated]
-        products = jax.tree.map(lambda gradient, factor: jnp.sum(gradient * factor[::-1]), gradients, tuple(factors))
-        return jax.tree.reduce(jnp.add, products) + projected(*arguments)
-
-    # Weights and features depend on parameters; harmonics, a third argument, on positions alone.
-    everything = tuple(sorted({0, *differentiated} - {2}))
-    functions = {"value": form.__call__, "gradient": jax.grad(projected, differentiated), "training": jax.grad(slope, everything)}
-    return {kind: jax.jit(function) for kind, function in functions.items()}
 
 
 if __name__ == "__main__":

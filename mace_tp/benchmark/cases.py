@@ -14,7 +14,7 @@ from mace_tp.graph import GraphBatch, edge_vectors
 from mace_tp.nn.embedding import edge_harmonics
 from mace_tp.tensor_products.base import TensorProduct
 
-NUM_ELEMENTS = 4
+_NUM_ELEMENTS = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,13 +32,20 @@ class Sizes:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Case:
-    """A function of arrays, with what is known of it without running it."""
+class Operation:
+    """A function of arrays, and what depends on what."""
 
     function: Callable[..., jax.Array]
     arguments: tuple[Any, ...]
     moved: tuple[int, ...]  # arguments that depend on positions: a force needs their gradient
     trained: tuple[int, ...]  # arguments that depend on parameters: a training step needs their gradient
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """A product's operation in a setting, with what is known of it without running it."""
+
+    operation: Operation
     irreps: str
     num_entries: int  # pairs of a bilinear map; edges or nodes, times channels, of a site
     num_paths: int
@@ -83,10 +90,7 @@ def _bilinear(product: TensorProduct, irreps: e3nn.Irreps, keep: e3nn.Irreps, si
     plan = product.binary(irreps, irreps, keep)
     rng = np.random.default_rng(0)
     return Case(
-        function=plan.__call__,
-        arguments=tuple(_normal(rng, (irreps.dim, sizes.batch), sizes) for _ in range(2)),
-        moved=(0, 1),
-        trained=(0, 1),
+        Operation(plan.__call__, tuple(_normal(rng, (irreps.dim, sizes.batch), sizes) for _ in range(2)), moved=(0, 1), trained=(0, 1)),
         irreps=f"{irreps} × {irreps} → {plan.irreps_out}",
         num_entries=sizes.batch,
         num_paths=len(plan.paths()),
@@ -106,10 +110,7 @@ def _interaction(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
     attributes = edge_harmonics(edge_vectors(batch, sizes.cutoff), l_max)
     counts = batch.num_edges, batch.num_nodes, sizes.channels
     return Case(
-        function=plan.__call__,
-        arguments=(weights, features, attributes, batch.senders, batch.receivers),
-        moved=(0, 1, 2),
-        trained=(0, 1),
+        Operation(plan.__call__, (weights, features, attributes, batch.senders, batch.receivers), moved=(0, 1, 2), trained=(0, 1)),
         irreps=f"{hidden} × {harmonics} → {plan.irreps_out}",
         num_entries=int(batch.edge_mask.sum()) * sizes.channels,
         num_paths=len(plan.paths()),
@@ -123,13 +124,11 @@ def _product_basis(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
     hidden, harmonics, num_nodes = e3nn.Irreps(sizes.hidden_irreps), e3nn.s2_irreps(l_max), sizes.graphs.num_nodes
     plan = product.product_basis(harmonics, hidden, sizes.correlation)
     rng = np.random.default_rng(0)
-    weights = _normal(rng, (plan.num_weights, NUM_ELEMENTS, sizes.channels), sizes)
+    weights = _normal(rng, (plan.num_weights, _NUM_ELEMENTS, sizes.channels), sizes)
     features = _normal(rng, (harmonics.dim, num_nodes, sizes.channels), sizes)
+    species = jnp.asarray(rng.integers(0, _NUM_ELEMENTS, num_nodes))
     return Case(
-        function=plan.__call__,
-        arguments=(weights, features, jnp.asarray(rng.integers(0, NUM_ELEMENTS, num_nodes))),
-        moved=(1,),
-        trained=(0, 1),
+        Operation(plan.__call__, (weights, features, species), moved=(1,), trained=(0, 1)),
         irreps=f"{harmonics}, order ≤ {sizes.correlation} → {hidden}",
         num_entries=int(sizes.graphs.node_mask.sum()) * sizes.channels,
         num_paths=len(plan.paths()),

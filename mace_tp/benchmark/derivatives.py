@@ -11,38 +11,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.benchmark.cases import Case
+from mace_tp.benchmark.cases import Operation
 
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function to compile and its arguments."""
 
 
-def value(case: Case) -> Program:
+def value(operation: Operation) -> Program:
     """The product itself."""
-    return case.function, case.arguments
+    return operation.function, operation.arguments
 
 
-def forces(case: Case) -> Program:
+def forces(operation: Operation) -> Program:
     """The product, and the gradient of what is linear in it with respect to all that depends on positions: the first derivative."""
 
     def product_and_gradient(probe: jax.Array, *arguments: Any) -> tuple[jax.Array, Any]:
-        moved = tuple(arguments[i] for i in case.moved)
-        product, pull_back = jax.vjp(lambda *moved: case.function(*_replaced(arguments, case.moved, moved)), *moved)
+        moved = tuple(arguments[i] for i in operation.moved)
+        product, pull_back = jax.vjp(lambda *moved: operation.function(*_replaced(arguments, operation.moved, moved)), *moved)
         return product, pull_back(probe)
 
-    return product_and_gradient, (_probe(case), *case.arguments)
+    return product_and_gradient, (_probe(operation), *operation.arguments)
 
 
-def training(case: Case) -> Program:
+def training(operation: Operation) -> Program:
     """The gradient of a loss of energy and forces with respect to all that depends on parameters: the second derivative."""
-    product_and_gradient, (probe, *_) = forces(case)
+    product_and_gradient, (probe, *_) = forces(operation)
 
     def gradient(probe: jax.Array, directions: tuple[Any, ...], *arguments: Any) -> tuple[Any, ...]:
-        trained = tuple(arguments[i] for i in case.trained)
-        _, pull_back = jax.vjp(lambda *trained: product_and_gradient(probe, *_replaced(arguments, case.trained, trained)), *trained)
+        trained = tuple(arguments[i] for i in operation.trained)
+        _, pull_back = jax.vjp(lambda *trained: product_and_gradient(probe, *_replaced(arguments, operation.trained, trained)), *trained)
         return pull_back((probe, directions))
 
-    return gradient, (probe, tuple(case.arguments[i] for i in case.moved), *case.arguments)
+    return gradient, (probe, tuple(operation.arguments[i] for i in operation.moved), *operation.arguments)
 
 
 def _replaced(arguments: tuple[Any, ...], positions: tuple[int, ...], values: tuple[Any, ...]) -> list[Any]:
@@ -52,10 +52,10 @@ def _replaced(arguments: tuple[Any, ...], positions: tuple[int, ...], values: tu
     return replaced
 
 
-def _probe(case: Case) -> jax.Array:
+def _probe(operation: Operation) -> jax.Array:
     """Derivative of an energy with respect to the product."""
-    output = jax.eval_shape(case.function, *case.arguments)
+    output = jax.eval_shape(operation.function, *operation.arguments)
     return jnp.asarray(np.random.default_rng(1).normal(size=output.shape), output.dtype)
 
 
-DERIVATIVES: dict[str, Callable[[Case], Program]] = {"value": value, "forces": forces, "training": training}
+DERIVATIVES: dict[str, Callable[[Operation], Program]] = {"value": value, "forces": forces, "training": training}

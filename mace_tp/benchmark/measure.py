@@ -71,7 +71,7 @@ def _case(setting: str, product: TensorProduct, l_max: int, sizes: Sizes) -> Cas
 
 def _rows(key: tuple[str, int, str], cases: Mapping[str, Case | InputError], repeats: int) -> list[Row]:
     program = DERIVATIVES[key[2]]
-    compiled = {name: compile_program(*program(case)) for name, case in cases.items() if isinstance(case, Case)}
+    compiled = {name: compile_program(*program(case.operation)) for name, case in cases.items() if isinstance(case, Case)}
     seconds = time_in_turn({name: programs.call for name, programs in compiled.items()}, repeats)
     rows = []
     for name, case in cases.items():

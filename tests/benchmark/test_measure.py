@@ -83,30 +83,30 @@ def test_a_product_with_a_planted_sleep_is_reported_slower(sizes):
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_forces_are_the_gradient_of_the_value(setting, sizes):
-    case = make_case(setting, CG(), 1, sizes)
-    function, (probe, *arguments) = forces(case)
+    operation = make_case(setting, CG(), 1, sizes).operation
+    function, (probe, *arguments) = forces(operation)
     product, gradients = jax.jit(function)(probe, *arguments)
 
     def energy(arguments: list) -> float:
-        return float(jnp.sum(probe * case.function(*arguments)))
+        return float(jnp.sum(probe * operation.function(*arguments)))
 
-    np.testing.assert_allclose(product, case.function(*arguments), atol=1e-12)
-    assert _slope(energy, arguments, case.moved) == pytest.approx(_projected(gradients, arguments, case.moved), rel=1e-6)
+    np.testing.assert_allclose(product, operation.function(*arguments), atol=1e-12)
+    assert _slope(energy, arguments, operation.moved) == pytest.approx(_projected(gradients, arguments, operation.moved), rel=1e-6)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_training_is_the_gradient_of_a_loss_of_value_and_forces(setting, sizes):
-    case = make_case(setting, CG(), 1, sizes)
-    function, (probe, directions, *arguments) = training(case)
+    operation = make_case(setting, CG(), 1, sizes).operation
+    function, (probe, directions, *arguments) = training(operation)
     gradients = jax.jit(function)(probe, directions, *arguments)
-    energy_and_forces = jax.jit(forces(case)[0])
+    energy_and_forces = jax.jit(forces(operation)[0])
 
     def loss(arguments: list) -> float:
         product, forces = energy_and_forces(probe, *arguments)
         pairs = zip(jax.tree.leaves(forces), jax.tree.leaves(directions), strict=True)
         return float(jnp.sum(probe * product)) + sum(float(jnp.sum(force * direction)) for force, direction in pairs)
 
-    assert _slope(loss, arguments, case.trained) == pytest.approx(_projected(gradients, arguments, case.trained), rel=1e-6)
+    assert _slope(loss, arguments, operation.trained) == pytest.approx(_projected(gradients, arguments, operation.trained), rel=1e-6)
 
 
 def _steps(arguments: list, positions: tuple[int, ...]) -> list:
