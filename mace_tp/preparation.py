@@ -4,10 +4,13 @@ import dataclasses
 import logging
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
-from mace_tp.config import Config
+from mace_tp.autotune import autotune
+from mace_tp.cache import cache_directory
+from mace_tp.config import Config, TensorProductConfig
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.suspicions import suspicions
@@ -41,8 +44,9 @@ def prepare(config: Config, dtype: jnp.dtype) -> Setup:
     datasets = load_datasets(config)
     train_loader = _train_loader(config, datasets, dtype)
     _report_data(config, datasets, train_loader)
-    model = create_model(config.model, config.tensor_product, datasets.statistics, dtype, config.seed)
-    _report_model(config, model)
+    tensor_product = _tuned(config, train_loader, dtype)
+    model = create_model(config.model, tensor_product, datasets.statistics, dtype, config.seed)
+    _report_model(model)
     predict_batch = make_predict(model.graphdef, config.model.cutoff)
     optimizer = make_optimizer(
         amsgrad=config.optimizer.amsgrad,
@@ -60,6 +64,11 @@ def prepare(config: Config, dtype: jnp.dtype) -> Setup:
         train_step=make_train_step(predict_batch, optimizer),
         eval_step=make_eval_step(predict_batch),
     )
+
+
+def _tuned(config: Config, loader: BatchLoader, dtype: jnp.dtype) -> TensorProductConfig:
+    batch = jax.tree.map(jnp.asarray, next(loader.epoch(0)))
+    return autotune(config.tensor_product, config.model, batch, dtype, cache_directory() / "autotune.json")
 
 
 def _train_loader(config: Config, datasets: Datasets, dtype: jnp.dtype) -> BatchLoader:
@@ -86,11 +95,11 @@ def _report_data(config: Config, datasets: Datasets, loader: BatchLoader) -> Non
         _LOG.warning(line)
 
 
-def _report_model(config: Config, model: Model) -> None:
-    shape = config.model
+def _report_model(model: Model) -> None:
+    shape = model.architecture
     size = f"{model.num_parameters} parameters, {shape.num_channels} x ({shape.hidden_irreps}), {shape.num_interactions} layers"
     _LOG.info("model: MACE, %s, l_max %d, correlation %d, cutoff %g Å", size, shape.l_max, shape.correlation, shape.cutoff)
-    interaction, product_basis = _name(config.tensor_product.interaction), _name(config.tensor_product.product_basis)
+    interaction, product_basis = _name(model.tensor_product.interaction), _name(model.tensor_product.product_basis)
     _LOG.info("tensor product: %s in the interaction, %s in the product basis", interaction, product_basis)
 
 

@@ -55,7 +55,7 @@ def write_results(
     records = plots.read_metrics(run_dir / "metrics.jsonl")
     steady = [record for record in records[1:] if record.get("step_seconds") is not None] or records
     results = {
-        "tensor_product": dataclasses.asdict(config.tensor_product),
+        "tensor_product": dataclasses.asdict(setup.model.tensor_product),
         "num_parameters": setup.model.num_parameters,
         "flops_per_step": setup.train_step.flops(),
         "num_compilations": setup.train_step.num_compilations,

@@ -1,6 +1,7 @@
 """Every tensor product that has a YAML file, with its defaults and with every example of every option: what shared tests run over.
 
-Those with an option are in the slow set, and so is `cuequivariance`: on a CPU another, slow way to compute `cg`.
+Those with an option are in the slow set, and so are `cuequivariance`, on a CPU another, slow way to compute `cg`, and `auto`, which
+is one of the two.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import yaml
 from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.model import TensorProducts
 
-_SLOW = {"cuequivariance"}
+_SLOW = {"auto", "cuequivariance"}
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs" / "tensor_product"
 
 

@@ -13,7 +13,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "mace_tp"
 
 ROWS = [
-    {"errors", "environment", "dataset_statistics", "graph", "radial"},
+    {"cache", "errors", "environment", "dataset_statistics", "graph", "radial"},
     {"tensor_products"},
     {"nn"},
     {"model", "potential"},
@@ -21,7 +21,19 @@ ROWS = [
     {"loss", "metrics"},
     {"training", "loggers", "wandb_logger", "plots", "parity"},
     {"config"},
-    {"benchmark", "config_ranges", "datasets", "inspection", "origin", "saved_model", "evaluation", "preparation", "results", "run"},
+    {
+        "autotune",
+        "benchmark",
+        "config_ranges",
+        "datasets",
+        "inspection",
+        "origin",
+        "saved_model",
+        "evaluation",
+        "preparation",
+        "results",
+        "run",
+    },
     {"cli", "__main__", "__init__"},
 ]
 

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from mace_tp.cache import cache_directory
 from mace_tp.errors import InputError, TrainingError
 
 _COMMANDS = {
@@ -90,7 +91,7 @@ def use_light_compiler() -> None:
 
 def _use_compilation_cache() -> None:
     """Keep compiled programs between runs; jax reads these variables when it is imported. Set by the user, they stay."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mace-tp" / "xla" / _cpu()
+    cache = cache_directory() / "xla" / _cpu()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     # XLA takes two of its own tuning flags for features that the processor lacks and warns at every load from the cache,

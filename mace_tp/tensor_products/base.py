@@ -219,6 +219,11 @@ class TensorProduct(abc.ABC):
     An option carries in its metadata `examples`, values other than the default, with which the shared tests run, too.
     """
 
+    def forms(self) -> "dict[str, TensorProduct]":
+        """Execution forms, by name, that compute the same function of the same weights and among which a training chooses by
+        measurement; empty for a product that is what it is."""
+        return {}
+
     @abc.abstractmethod
     def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> InteractionPlan:
         """Plan for node features (multiplicity one) times harmonics; outputs other than `irreps_keep` are dropped.

@@ -1,0 +1,111 @@
+"""A site that leaves a choice of execution forms gets the one that is measured as the fastest; measurements are kept."""
+
+import dataclasses
+import json
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mace_tp import autotune as module
+from mace_tp.autotune import autotune
+from mace_tp.config import TensorProductConfig
+from mace_tp.tensor_products import cuequivariance
+
+AUTO = TensorProductConfig({"name": "auto"}, {"name": "auto"})
+FLOAT64 = jnp.dtype("float64")
+
+
+@pytest.fixture
+def seconds(monkeypatch) -> dict[str, float]:
+    """What every form is said to take; each measurement is counted under "measurements"."""
+    said = {"cg": 2.0, "cuequivariance": 1.0, "measurements": 0}
+
+    def fake(calls, repeats):
+        said["measurements"] += 1
+        return {name: np.full(repeats, said[name]) for name in calls}
+
+    monkeypatch.setattr(module, "time_in_turn", fake)
+    monkeypatch.setattr(module, "compile_program", lambda *_: types.SimpleNamespace(call=None))
+    return said
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "folder" / "autotune.json"
+
+
+def _tuned(batch, architecture, cache, tensor_product=AUTO) -> TensorProductConfig:
+    return autotune(tensor_product, architecture, jax.tree.map(jnp.asarray, batch), FLOAT64, cache)
+
+
+@pytest.mark.parametrize("fastest", ["cg", "cuequivariance"])
+def test_the_fastest_form_is_taken_at_each_site(fastest, seconds, batch, architecture, cache):
+    seconds[fastest] = 0.5
+
+    assert _tuned(batch, architecture, cache) == TensorProductConfig({"name": fastest}, {"name": fastest})
+
+
+def test_forms_are_really_timed(batch, architecture, cache):
+    chosen = _tuned(batch, architecture, cache)
+    entries = json.loads(cache.read_text(encoding="utf-8")).values()
+
+    for entry in entries:
+        assert set(entry["seconds"]) == {"cg", "cuequivariance"} and min(entry["seconds"].values()) > 0
+        assert chosen.__dict__[entry["what"]["site"]] == {"name": min(entry["seconds"], key=entry["seconds"].get)}
+    assert [entry["what"]["layers"] for entry in entries] == [{"0e": 1, "0e+1o": 1}, {"0e+1o": 1, "0e": 1}]
+
+
+def test_what_was_measured_is_not_measured_again(seconds, batch, architecture, cache):
+    first = _tuned(batch, architecture, cache)
+    count = seconds["measurements"]
+    seconds["cg"] = 0.1
+
+    assert _tuned(batch, architecture, cache) == first
+    assert seconds["measurements"] == count == 4  # two sites, each with two kinds of layers
+
+
+@pytest.mark.parametrize("change", [{"num_channels": 8}, {"l_max": 1}, {"num_interactions": 3}])
+def test_other_shapes_are_measured_anew(change, seconds, batch, architecture, cache):
+    _tuned(batch, architecture, cache)
+    before = seconds["measurements"]
+    _tuned(batch, dataclasses.replace(architecture, **change), cache)
+
+    assert seconds["measurements"] > before
+
+
+def test_a_form_that_is_not_installed_is_left_out(seconds, batch, architecture, cache, monkeypatch, caplog):
+    def missing():
+        raise cuequivariance.InputError("tensor_product=cuequivariance: the package is not installed")
+
+    monkeypatch.setattr(cuequivariance, "_library", missing)
+    with caplog.at_level("INFO", "mace_tp"):
+        chosen = _tuned(batch, architecture, cache)
+
+    assert chosen == TensorProductConfig({"name": "cg"}, {"name": "cg"})
+    assert "cuequivariance left out: tensor_product=cuequivariance: the package is not installed" in caplog.text
+
+
+def test_sites_without_a_choice_stay_and_nothing_is_measured(seconds, batch, architecture, cache):
+    configured = TensorProductConfig("cg", {"name": "spherical_grid", "rank": 2})
+
+    assert _tuned(batch, architecture, cache, configured) == configured
+    assert seconds["measurements"] == 0 and not cache.exists()
+
+
+@pytest.mark.parametrize("content", ["", "no JSON", "[1, 2]"])
+def test_a_damaged_cache_is_replaced(content, seconds, batch, architecture, cache):
+    cache.parent.mkdir()
+    cache.write_text(content, encoding="utf-8")
+    _tuned(batch, architecture, cache)
+
+    assert len(json.loads(cache.read_text(encoding="utf-8"))) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_only_a_warning(seconds, batch, architecture, tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+
+    assert _tuned(batch, architecture, tmp_path / "file" / "autotune.json").interaction == {"name": "cuequivariance"}
+    assert "the choice is not kept" in caplog.text
