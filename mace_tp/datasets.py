@@ -8,12 +8,22 @@ from typing import Any
 from mace_tp.config import Config, DataConfig, build_label_keys
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.elements import symbol
+from mace_tp.data.fingerprint import Fingerprint, fingerprint
 from mace_tp.data.graphs import Graph, build_graphs
 from mace_tp.data.readers import read_configurations, require_labels
 from mace_tp.data.splits import SAME_ENERGY, read_isolated_atoms, separate_isolated_atoms, split
 from mace_tp.data.statistics import atomic_energies, compute_statistics
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Fingerprints:
+    """Which data they are. `train_and_valid` does not depend on the seed by which they are divided."""
+
+    train_and_valid: Fingerprint
+    valid: Fingerprint
+    test: dict[str, Fingerprint]  # by file, as given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +34,7 @@ class Datasets:
     valid: list[Graph]
     test: dict[str, list[Graph]]  # by file, as given
     statistics: DatasetStatistics
+    fingerprints: Fingerprints
     origin_of_energies: str  # a line that says where the E0s come from
 
 
@@ -57,6 +68,11 @@ def load_datasets(config: Config) -> Datasets:
         valid=build_graphs(valid, numbers, values, cutoff),
         test={path: build_graphs(frames, numbers, values, cutoff) for path, frames in tests.items()},
         statistics=statistics,
+        fingerprints=Fingerprints(
+            train_and_valid=fingerprint(train + valid),
+            valid=fingerprint(valid),
+            test={path: fingerprint(frames) for path, frames in tests.items()},
+        ),
         origin_of_energies=origin,
     )
 

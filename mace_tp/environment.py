@@ -4,7 +4,10 @@ import importlib.metadata
 import os
 import platform
 import resource
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import jax
 
@@ -13,6 +16,7 @@ def describe(device: jax.Device, dtype: str) -> dict[str, str | int]:
     """Versions and hardware, for the log and for every file with timings."""
     return {
         "mace_tp": importlib.metadata.version("mace-tp"),
+        "commit": _commit(),
         "python": platform.python_version(),
         "jax": jax.__version__,
         "jaxlib": importlib.metadata.version("jaxlib"),
@@ -31,3 +35,12 @@ def peak_memory_mb(device: jax.Device) -> float:
         return statistics["peak_bytes_in_use"] / 1e6
     kilobyte = 1.0 if sys.platform == "darwin" else 1024.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte / 1e6
+
+
+def _commit() -> str:
+    """The commit that runs, with `-dirty` where files were changed since; `unknown` where the package is not in its own repository."""
+    tree = Path(__file__).resolve().parents[1]
+    if not (tree / "pyproject.toml").exists() or shutil.which("git") is None:
+        return "unknown"
+    command = ["git", "-C", str(tree), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from mace_tp import plots
-from mace_tp.config import Config
+from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph
+from mace_tp.datasets import Datasets
 from mace_tp.evaluation import short_names
 from mace_tp.metrics import summarize
 from mace_tp.parity import draw_parity
@@ -37,15 +38,12 @@ def final_outcomes(setup: Setup, params: Params) -> dict[str, Outcome]:
     return outcomes
 
 
-def write_results(
-    run_dir: Path, config: Config, setup: Setup, errors: dict[str, dict[str, float]], totals: dict[str, Any]
-) -> dict[str, Any]:
+def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float]], totals: dict[str, Any]) -> dict[str, Any]:
     """Write `results.json` and return what it holds.
 
     Args:
         run_dir: holds `metrics.jsonl`, from which the medians come; also of the sessions before a resumption.
-        config: for the tensor products.
-        setup: for the counts of the compiled step.
+        setup: for the tensor products, the data and the counts of the compiled step.
         errors: of `valid` and of every test file.
         totals: what only the training knows; added as it is.
     """
@@ -56,6 +54,7 @@ def write_results(
     steady = [record for record in records[1:] if record.get("step_seconds") is not None] or records
     results = {
         "tensor_product": dataclasses.asdict(setup.model.tensor_product),
+        "data": _about_data(setup.datasets),
         "num_parameters": setup.model.num_parameters,
         "flops_per_step": setup.train_step.flops(),
         "num_compilations": setup.train_step.num_compilations,
@@ -68,6 +67,13 @@ def write_results(
     }
     path.write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
     return results
+
+
+def _about_data(datasets: Datasets) -> dict[str, Any]:
+    """By what another run can tell whether its errors are comparable: the data's fingerprints, and the E0s that were subtracted (eV)."""
+    statistics = datasets.statistics
+    energies = zip(map(symbol, statistics.atomic_numbers), statistics.atomic_energies, strict=True)
+    return dataclasses.asdict(datasets.fingerprints) | {"atomic_energies": dict(energies)}
 
 
 def draw(run_dir: Path, outcomes: dict[str, Outcome]) -> None:

@@ -67,7 +67,7 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
 
 
 def _finish(training: "_Training", environment: dict[str, str | int], memory_mb: float) -> dict[str, Any]:
-    config, setup, run_dir, progress = training.config, training.setup, training.run_dir, training.progress
+    setup, run_dir, progress = training.setup, training.run_dir, training.progress
     outcomes = final_outcomes(setup, training.best_params)
     errors = {name: outcome.errors for name, outcome in outcomes.items()}
     training.save_model({"errors": errors})
@@ -81,7 +81,7 @@ def _finish(training: "_Training", environment: dict[str, str | int], memory_mb:
         "peak_memory_mb": memory_mb,
         "environment": environment,
     }
-    results = write_results(run_dir, config, setup, errors, totals)
+    results = write_results(run_dir, setup, errors, totals)
     draw(run_dir, outcomes)
     return results
 

@@ -96,6 +96,22 @@ def test_only_so_many_configurations_of_each_file(load, files):
     assert (len(datasets.train), len(datasets.valid), len(datasets.test[f"{files}/a.xyz"])) == (3, 3, 3)
 
 
+def test_data_are_known_by_what_they_hold(load, files, tmp_path):
+    once, again = load(valid_fraction=1 / 3), load(valid_fraction=1 / 3, seed=1)
+    turned = load(train=str(write(tmp_path / "turned.xyz", molecules(6, seed=0)[::-1])), valid_fraction=1 / 3)
+    others = load(train=f"{files}/b.xyz", test=f"{files}/a.xyz")
+    frames = molecules(6, seed=0)
+    frames[3].calc.results["forces"][0, 0] += 1e-3
+    mislabelled = load(train=str(write(tmp_path / "mislabelled.xyz", frames)))
+
+    same = once.fingerprints.train_and_valid
+    assert same.configurations == 6 and once.fingerprints.valid.configurations == 2
+    assert again.fingerprints.train_and_valid == turned.fingerprints.train_and_valid == same
+    assert again.fingerprints.valid != once.fingerprints.valid
+    assert same not in (others.fingerprints.train_and_valid, mislabelled.fingerprints.train_and_valid)
+    assert others.fingerprints.test == {f"{files}/a.xyz": same}
+
+
 def test_a_tilde_is_the_home_directory(load, files, monkeypatch):
     monkeypatch.setenv("HOME", str(files))
 
