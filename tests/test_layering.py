@@ -23,6 +23,9 @@ ROWS = [
     {"config"},
     {
         "autotune",
+        "comparison",
+        "comparison_plots",
+        "comparison_table",
         "benchmark",
         "config_ranges",
         "datasets",
@@ -47,14 +50,14 @@ THIRD_PARTY = {
     "matscipy": {"data.neighbors"},
     "scipy": {"data.neighbors", "data.validation", "tensor_products.sphere"},
     "safetensors": {"saved_model"},
-    "matplotlib": {"plots", "benchmark.plots"},
+    "matplotlib": {"plots", "benchmark.plots", "comparison_plots"},
     "rich": {"loggers"},
     "wandb": {"wandb_logger"},
     "cuequivariance": {"tensor_products.cuequivariance"},
     "cuequivariance_jax": {"tensor_products.cuequivariance"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
-    "yaml": {"cli"},
+    "yaml": {"cli", "comparison"},
 }
 ANYWHERE = {"jax", "numpy"}
 # Imported inside a function only: slow to load, and off by default.

@@ -14,6 +14,7 @@ from mace_tp.errors import InputError, TrainingError
 _COMMANDS = {
     "train": "train a model: mace-tp train [data.train=FILE] [key=value ...], -m for sweeps, --help for all keys",
     "evaluate": "errors and predictions of a model: mace-tp evaluate MODEL FILE...",
+    "compare": "errors and costs of finished trainings side by side: mace-tp compare RUN...",
     "benchmark": "what tensor products cost: mace-tp benchmark --settings MIMO interaction product_basis",
     "inspect": "what is in files of structures, and what looks wrong: mace-tp inspect FILE...",
 }

@@ -1,0 +1,202 @@
+"""Finished trainings side by side: what they reached, what it cost, and what makes them hard to compare."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from mace_tp.errors import InputError
+from mace_tp.plots import Record, read_metrics
+
+# Keys of the configuration that make no other training of a run: seeds are averaged over, the data are compared by what they hold.
+_FREE = ("seed", "run_dir", "device", "logger.", "trainer.resume", "trainer.checkpoint_minutes", "trainer.keep_every")
+_DATA = ("data.train", "data.valid", "data.test", "data.isolated_atoms", "data.atomic_energies")
+_PRODUCT = "tensor_product."
+_ENVIRONMENT = ("device", "dtype", "threads", "huge_pages", "xla_flags", "jax", "jaxlib", "mace_tp", "commit")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run directory."""
+
+    path: Path
+    config: dict[str, Any]  # flat: {"model.cutoff": 5.0, ...}
+    records: list[Record]  # of metrics.jsonl
+    results: dict[str, Any] | None  # of results.json; None where the training is not finished
+
+    @property
+    def product(self) -> str:
+        """The tensor product: a name, `interaction / product basis` where the sites differ, with options."""
+        sites = [_site(self.config, site) for site in ("interaction", "product_basis")]
+        return sites[0] if sites[0] == sites[1] else " / ".join(sites)
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """The keys that make the training, with the tensor product, without the seed."""
+        return {key: value for key, value in self.config.items() if not key.startswith((*_FREE, *_DATA))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Finished runs that differ in nothing but their seeds: a row of the comparison."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted(run.config["seed"] for run in self.runs)
+
+    def values(self, *path: str) -> np.ndarray:
+        """A number of `results.json` for every run that has it."""
+        found = [_at(run.results, path) for run in self.runs]
+        return np.array([value for value in found if value is not None], float)
+
+
+def find_runs(paths: Sequence[str | Path]) -> list[Run]:
+    """The runs in the given folders and below them, each once, by path.
+
+    Raises:
+        InputError: a folder does not exist or has no run, or files of a run cannot be read.
+    """
+    runs: dict[Path, Run] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise InputError(f"{path}: no such folder; give run directories, or folders that hold some")
+        # Hydra keeps a config.yaml of its own under .hydra; a run directory has checkpoints beside it.
+        found = sorted(file.parent for file in path.rglob("config.yaml") if (file.parent / "checkpoints").is_dir())
+        if not found:
+            raise InputError(f"{path}: holds no run; a run directory has config.yaml, checkpoints/ and, when finished, results.json")
+        runs |= {folder.resolve(): _read_run(folder) for folder in found}
+    return list(runs.values())
+
+
+def group_runs(runs: Iterable[Run]) -> list[Group]:
+    """Finished runs by what they are; the name is the tensor product, with the keys that tell groups of the same product apart."""
+    members: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.results is not None:
+            members.setdefault(json.dumps(run.setting, sort_keys=True), []).append(run)
+    groups = list(members.values())
+    return [Group(_name(group[0], [other[0] for other in groups]), tuple(group)) for group in groups]
+
+
+def differences_of_data(groups: Sequence[Group]) -> list[str]:
+    """A line for every part of the data that is not the same in all runs, as far as is known: their errors say nothing of each other."""
+    lines = []
+    for part in ("train_and_valid", "test", "atomic_energies"):
+        values = {run.path: _about_data(run, part) for group in groups for run in group.runs}
+        if len({*values.values()}) > 1:
+            lines.append(f"{part.replace('_', ' ')} data differ: {_listed(values)}")
+    return lines
+
+
+def other_differences(groups: Sequence[Group]) -> list[str]:
+    """A line for every key of the configuration, seed, and entry of the environment that is not the same in all rows."""
+    rows = {group.name: group.runs for group in groups}
+    keys = sorted({key for group in groups for run in group.runs for key in run.setting if not key.startswith(_PRODUCT)})
+    lines = [f"{key} differs: {text}" for key in keys if (text := _by_row(rows, lambda run, key=key: run.setting.get(key)))]
+    seeds = {group.name: group.seeds for group in groups}
+    if len({str(value) for value in seeds.values()}) > 1:
+        lines.append(f"seeds differ: {'; '.join(f'{name} {value}' for name, value in seeds.items())}")
+    for key in _ENVIRONMENT:
+        if text := _by_row(rows, lambda run, key=key: _at(run.results, ("environment", key))):
+            lines.append(f"{key} differs: {text}")
+    return lines
+
+
+def find_baseline(groups: Sequence[Group], name: str | None) -> Group | None:
+    """The row that others are measured against: the one that is named, else `cg`, else none.
+
+    Raises:
+        InputError: there is no row of that name; lists them.
+    """
+    found = next((group for group in groups if group.name == (name or "cg")), None)
+    if name is not None and found is None:
+        raise InputError(f"--baseline {name}: no such row; there are {', '.join(group.name for group in groups)}")
+    return found
+
+
+def _read_run(folder: Path) -> Run:
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{folder / 'config.yaml'}: cannot be read ({' '.join(str(error).split())[:120]})") from error
+    if not isinstance(config, dict) or "seed" not in config:
+        raise InputError(f"{folder / 'config.yaml'}: not the configuration of a run; it has no seed")
+    records = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
+    return Run(folder, _flat(config), records, _read_results(folder / "results.json"))
+
+
+def _read_results(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not JSON ({error}); a training that is resumed writes it again") from error
+    missing = [key for key in ("valid", "num_parameters", "environment") if not isinstance(results, dict) or key not in results]
+    if missing:
+        raise InputError(f"{path}: has no {missing[0]}; is it the results.json of a training?")
+    return results
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return flat
+
+
+def _site(config: Mapping[str, Any], site: str) -> str:
+    """A tensor product with its options."""
+    prefix = f"{_PRODUCT}{site}."
+    options = {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
+    name = options.pop("name", config.get(f"{_PRODUCT}{site}"))
+    return " ".join([str(name), *(f"{option}={value}" for option, value in options.items())])
+
+
+def _name(run: Run, others: Sequence[Run]) -> str:
+    """The tensor product, and the keys in which another row of the same product differs."""
+    same = [other.setting for other in others if other.product == run.product]
+    keys = sorted({key for setting in same for key in setting.keys() | run.setting.keys() if setting.get(key) != run.setting.get(key)})
+    return ", ".join([run.product, *(f"{key}={run.setting.get(key)}" for key in keys)])
+
+
+def _about_data(run: Run, part: str) -> str:
+    """What is known of a part of the data, as a text that is the same for the same data; file names do not matter."""
+    value = _at(run.results, ("data", part))
+    if value is None:
+        return "unknown"
+    if part == "test":
+        return ", ".join(sorted(f"{test['configurations']} configurations {test['sha256'][:8]}" for test in value.values())) or "none"
+    if part == "atomic_energies":
+        return ", ".join(f"{symbol} {energy:.6f}" for symbol, energy in sorted(value.items()))
+    return f"{value['configurations']} configurations {value['sha256'][:8]}"
+
+
+def _at(values: Any, path: Sequence[str]) -> Any:
+    """An entry of nested dictionaries; None where there is none."""
+    for key in path:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def _by_row(rows: Mapping[str, Sequence[Run]], value_of) -> str:
+    """What each row has, if not all have the same; empty if they have."""
+    values = {name: sorted({str(value_of(run)) for run in runs}) for name, runs in rows.items()}
+    if len({tuple(value) for value in values.values()}) < 2 and all(len(value) < 2 for value in values.values()):
+        return ""
+    return _listed({name: " and ".join(value) for name, value in values.items()})
+
+
+def _listed(values: Mapping[Any, str]) -> str:
+    """Each value once, with who has it."""
+    owners: dict[str, list[str]] = {}
+    for owner, value in values.items():
+        owners.setdefault(value, []).append(str(owner))
+    return "; ".join(f"{value or 'nothing'} in {', '.join(names)}" for value, names in owners.items())

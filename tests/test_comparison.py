@@ -1,0 +1,128 @@
+"""Trainings side by side: seeds are one row, speed-ups are ratios of step times, and what differs is said."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from run_directories import make_run
+
+from mace_tp import comparison_plots, comparison_table
+from mace_tp.comparison import differences_of_data, find_baseline, find_runs, group_runs, other_differences
+from mace_tp.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed, error in enumerate([40.0, 42.0, 47.0]):
+        make_run(tmp_path / "cg" / f"{seed}", seed=seed, force_rmse=error)
+    make_run(tmp_path / "grid" / "0", "spherical_grid", force_rmse=50.0, step_seconds=0.01)
+    make_run(tmp_path / "grid" / "rank", {"name": "spherical_grid", "rank": 2}, finished=False)
+    return tmp_path
+
+
+def _groups(*paths):
+    return group_runs(find_runs(paths))
+
+
+def test_runs_that_differ_in_their_seed_are_one_row(folder):
+    groups = _groups(folder)
+
+    assert [(group.name, group.seeds) for group in groups] == [("cg", [0, 1, 2]), ("cg / spherical_grid", [0])]
+    assert len(find_runs([folder, folder / "cg"])) == 5, "each once"
+    assert [run.product for run in find_runs([folder]) if run.results is None] == ["cg / spherical_grid rank=2"]
+
+
+def test_errors_are_means_and_deviations_and_times_are_ratios(folder):
+    groups = _groups(folder)
+    first, second = comparison_table.make_rows(groups, find_baseline(groups, None))
+
+    assert first["valid_force_rmse"] == pytest.approx(43) and first["valid_force_rmse_std"] == pytest.approx(np.std([40, 42, 47], ddof=1))
+    assert first["hot.xyz_force_rmse"] == pytest.approx(86)
+    assert second["valid_force_rmse"] == 50 and second["valid_force_rmse_std"] is None
+    assert (first["speed_up"], second["speed_up"]) == (1, 2)
+    assert (second["step_ms"], second["gflop_per_step"], second["num_parameters"]) == (10, 1.5, 90_000)
+
+
+def test_the_baseline_is_chosen_by_name(folder):
+    groups = _groups(folder)
+
+    assert find_baseline(groups, "cg / spherical_grid") is groups[1]
+    assert find_baseline(_groups(folder / "grid"), None) is None
+    with pytest.raises(InputError, match="^--baseline gaunt: no such row; there are cg, cg / spherical_grid$"):
+        find_baseline(groups, "gaunt")
+
+
+def test_rows_of_one_product_are_told_apart_by_their_keys(folder):
+    make_run(folder / "wide", num_channels=64)
+
+    assert [group.name for group in _groups(folder)] == ["cg, model.num_channels=32", "cg / spherical_grid", "cg, model.num_channels=64"]
+    assert "model.num_channels differs: 32 in cg, model.num_channels=32, cg / spherical_grid; 64 in cg, model.num_channels=64" in (
+        other_differences(_groups(folder))
+    )
+
+
+def test_other_data_are_noticed(folder):
+    assert differences_of_data(_groups(folder)) == []
+    other = make_run(folder / "other", "matrix", data="bb")
+
+    lines = differences_of_data(_groups(folder))
+    assert [line.split(":")[0] for line in lines] == ["train and valid data differ", "test data differ"]
+    assert f"500 configurations bbbbbbbb in {other}" in lines[0]
+
+
+@pytest.mark.parametrize(("key", "value"), [("device", "gpu: H100"), ("jax", "0.12.0"), ("threads", 8), ("dtype", "float64")])
+def test_other_machines_and_versions_are_noticed(folder, key, value):
+    make_run(folder / "other", "matrix", **{key: value})
+
+    assert f"{value} in cg / matrix" in next(line for line in other_differences(_groups(folder)) if line.startswith(f"{key} differs"))
+
+
+def test_other_seeds_are_noticed(folder):
+    assert "seeds differ: cg [0, 1, 2]; cg / spherical_grid [0]" in other_differences(_groups(folder))
+    assert other_differences(_groups(folder / "cg")) == []
+
+
+def test_files_hold_everything(folder, tmp_path):
+    groups = _groups(folder)
+    rows = comparison_table.make_rows(groups, groups[0])
+    out = tmp_path / "out"
+    out.mkdir()
+    comparison_table.write(out, rows, ["a remark"], groups, [])
+
+    content = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    assert content["rows"] == rows and content["remarks"] == ["a remark"] and len(content["runs"]["cg"]) == 3
+    with open(out / "comparison.csv", encoding="utf-8") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["cg", "cg / spherical_grid"]
+    text = (out / "comparison.md").read_text(encoding="utf-8").splitlines()
+    assert "valid F RMSE meV/Å" in text[0] and "43.0 ± 3.6" in text[2] and text[-1] == "* a remark"
+    assert len({line.count("|") for line in text[:4]}) == 1
+    pictures = comparison_plots.draw(out, groups, rows)
+    assert all(imread(path).std() > 0.01 and path.stat().st_size < 200_000 for path in pictures)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("results.json", "{", "results.json: not JSON"),
+        ("results.json", "{}", "results.json: has no valid"),
+        ("results.json", "[]", "results.json: has no valid"),
+        ("config.yaml", "a: [", "config.yaml: cannot be read"),
+        ("config.yaml", "a: 1", "config.yaml: not the configuration of a run"),
+        ("config.yaml", "!!python/object/apply:os.getcwd []", "config.yaml: cannot be read"),
+    ],
+)
+def test_damaged_files_are_one_line(folder, name, content, message):
+    (folder / "cg" / "1" / name).write_text(content, encoding="utf-8")
+
+    with pytest.raises(InputError, match=message) as caught:
+        find_runs([folder])
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_without_runs_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        find_runs([tmp_path / "nothing"])
+    with pytest.raises(InputError, match="holds no run"):
+        find_runs([tmp_path])
