@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mace_tp.comparison import Group
 from mace_tp.comparison_table import Row
@@ -41,6 +42,7 @@ def _learning_curves(groups: Sequence[Group]) -> Figure:
             axes.grid(alpha=0.3, which="both")
         line[0].set_ylabel(label)
     panels[1, 0].set_xlabel("epoch")
+    panels[1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[1, 1].set_xlabel("wall-clock since the command began (s)")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), fontsize=9, frameon=False)

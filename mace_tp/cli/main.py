@@ -16,6 +16,7 @@ _COMMANDS = {
     "evaluate": "errors and predictions of a model: mace-tp evaluate MODEL FILE...",
     "compare": "errors and costs of finished trainings side by side: mace-tp compare RUN...",
     "benchmark": "what tensor products cost: mace-tp benchmark --settings MIMO interaction product_basis",
+    "expressivity": "what tensor products couple and reach: mace-tp expressivity --l-max 1 2 3",
     "inspect": "what is in files of structures, and what looks wrong: mace-tp inspect FILE...",
 }
 _COMPILES_ANEW = ("benchmark",)  # commands that tell how long it takes to compile

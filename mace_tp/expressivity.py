@@ -1,0 +1,183 @@
+"""What a tensor product can express: which irreps it couples, and how many independent maps its weights reach.
+
+Both are measured on the plans themselves, in float64, without a look at the formulas that they give of themselves: a plan is evaluated, and
+what comes out is projected on the Clebsch-Gordan couplings. What is left over tells how far the plan is from being equivariant.
+
+"Interactability" and "expressivity" after Xie et al. 2025 ("The Price of Freedom").
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mace_tp.graph import EDGE_BLOCK
+from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, paths_between, rank_of_map
+from mace_tp.tensor_products.cg import CGProductBasis, path_coupling
+from mace_tp.tensor_products.irreps import rows_of
+from mace_tp.tensor_products.symmetric_basis import Coupling, symmetric_couplings
+
+# A coupling smaller than this, relative to the largest, is zero.
+_ZERO = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class BilinearReach:
+    """What a product reaches of the bilinear maps between irreps."""
+
+    paths: tuple[Path, ...]  # all that O(3) allows
+    strengths: np.ndarray  # [paths]: coefficient at generic weights, relative to the largest; zero where it does not couple
+    dof: int  # dimension of the family that weights, and linear layers before and after, reach
+    residual: float  # what is not a sum of couplings, relative to the largest value
+
+    @property
+    def num_coupled(self) -> int:
+        return int(np.count_nonzero(self.strengths > _ZERO))
+
+
+def bilinear_reach(product: TensorProduct, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_out: e3nn.Irreps) -> BilinearReach:
+    """Of the product as it stands in an interaction: features with `irreps_1`, harmonics or the like with `irreps_2`.
+
+    Raises:
+        InputError: the product cannot multiply these.
+    """
+    plan = product.interaction(irreps_1, irreps_2, irreps_out)
+    paths = paths_between(irreps_1, irreps_2, irreps_out)
+    probe = _bilinear_probe(plan, irreps_1, irreps_2)
+    copies = [irrep.ir for irrep in plan.irreps_out for _ in range(irrep.mul)]
+    firsts = [irrep.ir for irrep in irreps_1]
+    positions = [firsts.index(path.node) for path in paths]
+
+    @functools.lru_cache(maxsize=2)
+    def projected(weights: bytes) -> tuple[np.ndarray, float]:
+        return _project(probe(np.frombuffer(weights)), copies, paths, irreps_1, irreps_2)
+
+    def coefficients(parameters: np.ndarray) -> np.ndarray:
+        weights, after, before = np.split(parameters, np.cumsum([plan.num_weights, len(copies)]))
+        return after @ projected(weights.tobytes())[0] * before[positions]
+
+    generic, residual = projected(np.random.default_rng(0).uniform(0.5, 1.5, plan.num_weights).tobytes())
+    strengths = np.abs(generic).max(axis=0)
+    dof = rank_of_map(coefficients, plan.num_weights + len(copies) + len(firsts))
+    return BilinearReach(paths, np.where(strengths > _ZERO * strengths.max(), strengths / strengths.max(), 0), dof, residual)
+
+
+def _bilinear_probe(plan: InteractionPlan, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps) -> Callable[[np.ndarray], np.ndarray]:
+    """Weights [num_weights] → table [output components, second components, first components] of the bilinear map.
+
+    A channel for every component of the first factor, and a node for every one of the second, which receives one edge.
+    """
+    num_channels, num_nodes = irreps_1.dim, irreps_2.dim
+    feats = np.repeat(np.eye(num_channels)[:, None], num_nodes, axis=1)
+    receivers = np.repeat(np.arange(num_nodes), EDGE_BLOCK)
+    is_real = np.arange(len(receivers)) % EDGE_BLOCK == 0
+    attributes = np.eye(num_nodes)[receivers]
+    call = jax.jit(plan.__call__)
+
+    def table(weights: np.ndarray) -> np.ndarray:
+        radial = [weight * np.repeat(is_real[:, None], num_channels, axis=1) for weight in weights]
+        return np.asarray(call(radial, feats, attributes, receivers, receivers))
+
+    return table
+
+
+def _project(
+    table: np.ndarray, copies: Sequence[e3nn.Irrep], paths: Sequence[Path], irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps
+) -> tuple[np.ndarray, float]:
+    """Path coefficients [copies, paths] of a table [output components, second components, first components], and the residual."""
+    first, second = rows_of(irreps_1), rows_of(irreps_2)
+    coefficients, left = np.zeros((len(copies), len(paths))), table.copy()
+    start = 0
+    for number, out in enumerate(copies):
+        rows = slice(start, start + out.dim)
+        for i, path in enumerate(paths):
+            if path.out == out:
+                coupling = path_coupling(path).transpose(2, 1, 0)
+                block = rows, second[path.edge], first[path.node]
+                coefficients[number, i] = np.vdot(coupling, table[block]) / out.dim
+                left[block] -= coefficients[number, i] * coupling
+        start = rows.stop
+    return coefficients, float(np.abs(left).max() / np.abs(table).max())
+
+
+@dataclasses.dataclass(frozen=True)
+class OrderReach:
+    """What a product basis reaches at one order, for one output irrep."""
+
+    order: int
+    out: e3nn.Irrep
+    num_couplings: int  # of the reduced symmetric basis: all that there are
+    num_multisets: int  # sets of factors that couple at all
+    num_reached: int  # of these, those that the product couples at generic weights
+    dof: int  # dimension of the family that weights, and the linear layer before, reach
+
+
+@dataclasses.dataclass(frozen=True)
+class BasisReach:
+    """What a product reaches of the symmetric powers."""
+
+    orders: tuple[OrderReach, ...]
+    dof: int  # of all orders together
+    residual: float  # what is not a sum of couplings, relative to the largest value
+
+
+def basis_reach(product: TensorProduct, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> BasisReach:
+    """Of the product as it stands in a product basis.
+
+    Raises:
+        InputError: the product cannot make these powers.
+    """
+    plan = product.product_basis(irreps_in, irreps_out, correlation)
+    couplings = symmetric_couplings(irreps_in, irreps_out, correlation)
+    probe = _basis_probe(plan, irreps_in, irreps_out, correlation)
+    irreps = [irrep.ir for irrep in irreps_in]
+    factors = [[irreps.index(factor) for factor in coupling.factors] for coupling in couplings]
+
+    def coordinates(parameters: np.ndarray) -> np.ndarray:
+        weights, before = parameters[: plan.num_weights], parameters[plan.num_weights :]
+        return probe(weights)[0] * [np.prod(before[positions]) for positions in factors]
+
+    num_parameters = plan.num_weights + len(irreps)
+    generic, residual = probe(np.random.default_rng(0).uniform(0.5, 1.5, plan.num_weights))
+    orders = []
+    for order in range(1, correlation + 1):
+        for out in irreps_out:
+            members = [i for i, coupling in enumerate(couplings) if len(coupling.factors) == order and coupling.out == out.ir]
+            if members:
+                dof = rank_of_map(lambda parameters, members=members: coordinates(parameters)[members], num_parameters)
+                orders.append(_order_reach(order, out.ir, [couplings[i] for i in members], generic[members], np.abs(generic).max(), dof))
+    return BasisReach(tuple(orders), rank_of_map(coordinates, num_parameters), residual)
+
+
+def _order_reach(
+    order: int, out: e3nn.Irrep, couplings: Sequence[Coupling], coordinates: np.ndarray, largest: float, dof: int
+) -> OrderReach:
+    reached = {coupling.factors for coupling, value in zip(couplings, coordinates, strict=True) if abs(value) > _ZERO * largest}
+    multisets = {coupling.factors for coupling in couplings}
+    return OrderReach(order, out, len(couplings), len(multisets), len(reached), dof)
+
+
+def _basis_probe(
+    plan: ProductBasisPlan, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int
+) -> Callable[[np.ndarray], tuple[np.ndarray, float]]:
+    """Weights [num_weights] → (coordinates [couplings] in the reduced symmetric basis, residual), by least squares over random features."""
+    reference = CGProductBasis(irreps_in, irreps_out, correlation)
+    num_couplings = reference.num_weights
+    # Every output component of a sample is an equation; three times as many samples as couplings leave a residual to look at.
+    feats = np.random.default_rng(1).normal(size=(irreps_in.dim, 3 * num_couplings, 1))
+    species = np.zeros(feats.shape[1], np.int32)
+    samples = jnp.asarray(np.repeat(feats, num_couplings, axis=2))
+    design = np.asarray(jax.jit(reference.__call__)(np.eye(num_couplings)[:, None], samples, species)).reshape(-1, num_couplings)
+    inverse = np.linalg.pinv(design)
+    call = jax.jit(plan.__call__)
+
+    def coordinates(weights: np.ndarray) -> tuple[np.ndarray, float]:
+        values = np.asarray(call(weights[:, None, None], feats, species)).reshape(-1)
+        solution = inverse @ values
+        return solution, float(np.abs(design @ solution - values).max() / np.abs(values).max())
+
+    return coordinates
