@@ -4,6 +4,7 @@ Each setting runs in a process of its own, in turn (A B C A B C ...), so that a 
 
     python scripts/benchmark_step.py train.xyz --channels 32 64 --edge-block 4 8 16
     python scripts/benchmark_step.py train.xyz --tensor-products cg/cg cg/gaunt cg/spherical_grid
+    python scripts/benchmark_step.py train.xyz --tensor-products cg spherical_grid --l-max 2 3 4 5 6
 """
 
 import argparse
@@ -18,7 +19,7 @@ import time
 import numpy as np
 
 _HEADER = f"{'interaction/product basis':30} " + (
-    "channels  block  huge light  step ms     min     max  ratio  faults compile s memory MB  edges  slots"
+    "l_max channels  block  huge light  step ms     min     max  ratio  faults compile s memory MB  edges  slots"
 )
 
 
@@ -28,28 +29,31 @@ def main() -> None:
         print(json.dumps(_measure(options)))
         return
     settings = list(
-        itertools.product(options.tensor_products, options.channels, options.edge_block, options.huge_pages, options.light_compiler)
+        itertools.product(
+            options.l_max, options.tensor_products, options.channels, options.edge_block, options.huge_pages, options.light_compiler
+        )
     )
-    results: dict[tuple[str, int, int, int, int], list[dict]] = {setting: [] for setting in settings}
+    results: dict[tuple[int, str, int, int, int, int], list[dict]] = {setting: [] for setting in settings}
     for _ in range(options.rounds):
         for setting in settings:
             results[setting].append(_run_worker(options, *setting))
     print(json.dumps(next(iter(results.values()))[0]["environment"]))
     first = np.median([run["step_ms"] for run in results[settings[0]]])
     print(_HEADER)
-    for (product, channels, block, huge, light), runs in results.items():
+    for (l_max, product, channels, block, huge, light), runs in results.items():
         steps = [run["step_ms"] for run in runs]
         median = np.median(steps)
         compile_seconds, memory, faults = (np.median([run[name] for run in runs]) for name in ("compile_seconds", "memory_mb", "faults"))
         times = f"{median:8.1f} {min(steps):7.1f} {max(steps):7.1f} {median / first:6.2f}"
         counts = f"{faults:7.0f} {compile_seconds:9.1f} {memory:9.0f} {runs[0]['edges']:6d} {runs[0]['slots']:6d}"
-        print(f"{product:30} {channels:8d} {block:6d} {huge:5d} {light:5d} {times} {counts}")
+        print(f"{product:30} {l_max:5d} {channels:8d} {block:6d} {huge:5d} {light:5d} {times} {counts}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="a file of configurations with energies and forces")
     parser.add_argument("--tensor-products", nargs="+", default=["cg"], help="NAME for both sites, or INTERACTION/PRODUCT_BASIS")
+    parser.add_argument("--l-max", type=int, nargs="+", default=[3])
     parser.add_argument("--channels", type=int, nargs="+", default=[32])
     parser.add_argument("--edge-block", type=int, nargs="+", default=[8])
     parser.add_argument("--huge-pages", type=int, nargs="+", choices=(0, 1), default=[1], help="glibc.malloc.hugetlb")
@@ -62,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_worker(options: argparse.Namespace, product: str, channels: int, block: int, huge: int, light: int) -> dict:
-    command = [sys.executable, __file__, options.data, "--worker", "--tensor-products", product]
+def _run_worker(options: argparse.Namespace, l_max: int, product: str, channels: int, block: int, huge: int, light: int) -> dict:
+    command = [sys.executable, __file__, options.data, "--worker", "--tensor-products", product, "--l-max", str(l_max)]
     command += ["--channels", str(channels), "--edge-block", str(block), "--light-compiler", str(light)]
     command += ["--hidden-irreps", options.hidden_irreps, "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
     environment = os.environ | {"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={huge}", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -92,7 +96,7 @@ def _measure(options: argparse.Namespace) -> dict:
 
     if options.light_compiler[0]:
         use_light_compiler()
-    architecture = Architecture(num_channels=options.channels[0], hidden_irreps=options.hidden_irreps)
+    architecture = Architecture(num_channels=options.channels[0], hidden_irreps=options.hidden_irreps, l_max=options.l_max[0])
     config = Config(data=DataConfig(train=options.data, atomic_energies="least_squares", max_configurations=50), model=architecture)
     datasets = load_datasets(config)
     dtype = np.dtype(np.float32)

@@ -11,13 +11,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from mace_tp.cli import evaluate
+from mace_tp.cli import benchmark, compare, evaluate, expressivity, inspect
 from mace_tp.cli.config_errors import check_keys
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.config import Config, build_schedule, build_tensor_products, tensor_product_names
 from mace_tp.config_ranges import check_config
 
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in config_directory().glob("*/*.yaml"))
+OTHERS = (benchmark, compare, evaluate, expressivity, inspect)
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -87,6 +88,11 @@ def test_every_training_of_the_readme_composes(arguments):
     composed(*(f"{o.key_or_group}={next(o.sweep_string_iterator())}" if o.is_sweep_override() else o.input_line for o in overrides))
 
 
-@pytest.mark.parametrize("arguments", commands("evaluate"))
-def test_every_evaluation_of_the_readme_parses(arguments):
-    evaluate._parser().parse_args(shlex.split(arguments, comments=True))
+@pytest.mark.parametrize(("module", "arguments"), [(m, line) for m in OTHERS for line in commands(m.__name__.split(".")[-1])])
+def test_every_other_command_of_the_readme_parses(module, arguments):
+    module._parser().parse_args(shlex.split(arguments, comments=True))
+
+
+@pytest.mark.parametrize("module", OTHERS)
+def test_the_readme_shows_every_command(module):
+    assert commands(module.__name__.split(".")[-1])
