@@ -31,6 +31,7 @@ from mace_tp.tensor_products.base import TensorProduct
 
 _LOG = logging.getLogger("mace_tp")
 _REPEATS = 7
+_NO_MATTER = ("commit", "python")  # for what is compiled
 
 
 def autotune(
@@ -125,6 +126,7 @@ def _description(
 ) -> dict[str, Any]:
     """Everything that the times depend on, as JSON."""
     device = jax.config.jax_default_device or jax.devices()[0]
+    environment = {name: value for name, value in describe(device, str(dtype)).items() if name not in _NO_MATTER}
     shapes = {"nodes": batch.num_nodes, "edges": batch.num_edges, "channels": architecture.num_channels}
     return {
         "site": site,
@@ -133,7 +135,7 @@ def _description(
         "l_max": architecture.l_max,
         "correlation": architecture.correlation,
         **shapes,
-        "environment": describe(device, str(dtype)),
+        "environment": environment,
     }
 
 
