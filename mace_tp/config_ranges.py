@@ -24,6 +24,7 @@ _FRACTIONS = ("data.valid_fraction", "optimizer.warmup", "optimizer.beta1", "opt
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "data.on_bad_frame": ("error", "skip"),
     "model.first_interaction": ("nonresidual", "residual"),
+    "model.forces": ("gradient", "direct"),
     "optimizer.schedule": ("constant", "cosine", "plateau"),
     "logger.wandb": ("disabled", "offline", "online"),
     "dtype": ("float32", "float64"),

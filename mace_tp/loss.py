@@ -24,13 +24,21 @@ def weighted_loss(prediction: Prediction, batch: GraphBatch, weights: LossWeight
     """
     energy = _masked_mean(((prediction.energy - batch.energy) / nodes_per_graph(batch)) ** 2, batch.energy_mask)
     forces = _masked_mean((prediction.forces - batch.forces) ** 2, labelled_nodes(batch)[:, None])
-    stress = _masked_mean((prediction.stress - batch.stress) ** 2, batch.stress_mask[:, None, None])
+    predicted_stress, stress_mask = comparable_stress(prediction, batch)
+    stress = _masked_mean((predicted_stress - batch.stress) ** 2, stress_mask[:, None, None])
     return weights.energy * energy + weights.forces * forces + weights.stress * stress
 
 
 def labelled_nodes(batch: GraphBatch) -> jax.Array:
     """True for the real atoms whose forces are known [nodes]."""
     return batch.node_mask & batch.forces_mask[batch.node_graph]
+
+
+def comparable_stress(prediction: Prediction, batch: GraphBatch) -> tuple[jax.Array, jax.Array]:
+    """Stress [graphs, 3, 3], and true where it is predicted and its label known [graphs]."""
+    if prediction.stress is None:
+        return batch.stress, jnp.zeros_like(batch.stress_mask)
+    return prediction.stress, batch.stress_mask
 
 
 def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

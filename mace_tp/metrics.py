@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mace_tp.graph import GraphBatch, nodes_per_graph
-from mace_tp.loss import LossWeights, labelled_nodes
+from mace_tp.loss import LossWeights, comparable_stress, labelled_nodes
 from mace_tp.potential import Prediction
 
 _MILLI = 1000.0  # eV → meV
@@ -35,7 +35,8 @@ def error_sums(prediction: Prediction, batch: GraphBatch) -> ErrorSums:
     per_atom = energy_error / nodes_per_graph(batch)
     node_mask = labelled_nodes(batch)
     force_error = jnp.where(node_mask[:, None], prediction.forces - batch.forces, 0)
-    stress_error = jnp.where(batch.stress_mask[:, None, None], prediction.stress - batch.stress, 0)
+    predicted_stress, stress_mask = comparable_stress(prediction, batch)
+    stress_error = jnp.where(stress_mask[:, None, None], predicted_stress - batch.stress, 0)
     return ErrorSums(
         energy_abs=jnp.sum(jnp.abs(per_atom)),
         energy_squared=jnp.sum(per_atom**2),
@@ -46,7 +47,7 @@ def error_sums(prediction: Prediction, batch: GraphBatch) -> ErrorSums:
         num_force_components=3 * jnp.sum(node_mask),
         stress_abs=jnp.sum(jnp.abs(stress_error)),
         stress_squared=jnp.sum(stress_error**2),
-        num_stress_components=9 * jnp.sum(batch.stress_mask),
+        num_stress_components=9 * jnp.sum(stress_mask),
     )
 
 

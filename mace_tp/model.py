@@ -1,4 +1,4 @@
-"""MACE: element embedding → (interaction → product basis → readout) × layers → node energies."""
+"""MACE: element embedding → (interaction → product basis → readout) × layers → node energies; and a strategy for the forces."""
 
 import dataclasses
 
@@ -9,9 +9,11 @@ from flax import nnx
 from numpy.random import Generator
 
 from mace_tp.dataset_statistics import DatasetStatistics
+from mace_tp.forces import VECTOR, DirectForces, GradientForces, NodeOutputs
 from mace_tp.graph import GraphBatch, pair_vectors
 from mace_tp.nn.embedding import ElementEmbedding, edge_harmonics, radial_embedding
 from mace_tp.nn.interaction import Interaction, MessageSelfConnection, ResidualSelfConnection
+from mace_tp.nn.layer import Layer
 from mace_tp.nn.mlp import RadialMLP
 from mace_tp.nn.product_basis import ProductBasis
 from mace_tp.nn.readout import LinearReadout, MLPReadout
@@ -33,6 +35,7 @@ class Architecture:
     cutoff_power: int = 5  # p of the polynomial envelope
     readout_mlp: int = 16  # hidden width of the last readout
     first_interaction: str = "nonresidual"  # or "residual": the self-connection of the first layer
+    forces: str = "gradient"  # of the energy, or "direct": read from vector features, faster, with no energy that they conserve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,22 +44,6 @@ class TensorProducts:
 
     interaction: TensorProduct
     product_basis: TensorProduct
-
-
-class Layer(nnx.Module):
-    """One interaction and the product basis over it."""
-
-    def __init__(
-        self, interaction: Interaction, self_connection: MessageSelfConnection | ResidualSelfConnection, product_basis: ProductBasis
-    ) -> None:
-        self.interaction = interaction
-        self.self_connection = self_connection
-        self.product_basis = product_basis
-
-    def __call__(self, node_feats: jax.Array, one_hot: jax.Array, edge_attrs: jax.Array, radial: jax.Array, batch: GraphBatch) -> jax.Array:
-        message = self.interaction(node_feats, edge_attrs, radial, batch)
-        a_basis, residual = self.self_connection(message, node_feats, one_hot)
-        return self.product_basis(a_basis, batch.species, residual)
 
 
 class MACE(nnx.Module):
@@ -92,9 +79,15 @@ class MACE(nnx.Module):
             else:
                 self.readouts.append(LinearReadout(architecture.num_channels, dtype=dtype, rng=rng))
             irreps_in = irreps_out
+        # Last, so that a seed means the same energy whatever the forces are.
+        self.forces = _FORCES[architecture.forces](architecture, tensor_products, statistics, dtype, rng)
 
     def __call__(self, edge_vectors: jax.Array, batch: GraphBatch) -> jax.Array:
-        """Interaction energy of each node [nodes], eV, without E0. Scalars must come first in the hidden irreps.
+        """Interaction energy of each node [nodes], eV, without E0. Arguments as for `outputs`."""
+        return self.outputs(edge_vectors, batch).energy
+
+    def outputs(self, edge_vectors: jax.Array, batch: GraphBatch) -> NodeOutputs:
+        """Interaction energy of each node, and the features of every layer. Scalars must come first in the hidden irreps.
 
         Args:
             edge_vectors: receiver - sender [edges, 3], Å; those of a pair must be opposite, for what depends on the length alone looks at
@@ -108,10 +101,12 @@ class MACE(nnx.Module):
         one_hot = jax.nn.one_hot(batch.species, len(statistics.atomic_numbers), dtype=edge_vectors.dtype)
         node_feats = self.embedding(batch.species)
         energy = jnp.zeros(batch.num_nodes, edge_vectors.dtype)
+        features = []
         for layer, readout in zip(self.layers, self.readouts):
-            node_feats = layer(node_feats, one_hot, edge_attrs, radial, batch)
+            features.append(layer(node_feats, one_hot, edge_attrs, radial, batch))
+            node_feats = features[-1].made
             energy += readout(node_feats[0])
-        return statistics.scale * energy + statistics.shift
+        return NodeOutputs(energy=statistics.scale * energy + statistics.shift, layers=tuple(features))
 
 
 def _layer(
@@ -129,3 +124,25 @@ def _layer(
         self_connection = MessageSelfConnection(harmonics, channels, num_species, dtype=dtype, rng=rng)
     basis_plan = tensor_products.product_basis.product_basis(harmonics, irreps_out, architecture.correlation)
     return Layer(interaction, self_connection, ProductBasis(basis_plan, channels, num_species, dtype=dtype, rng=rng))
+
+
+def _gradient_forces(
+    architecture: Architecture, tensor_products: TensorProducts, statistics: DatasetStatistics, dtype: jnp.dtype, rng: Generator
+) -> GradientForces:
+    return GradientForces()
+
+
+def _direct_forces(
+    architecture: Architecture, tensor_products: TensorProducts, statistics: DatasetStatistics, dtype: jnp.dtype, rng: Generator
+) -> DirectForces:
+    hidden = e3nn.Irreps(architecture.hidden_irreps)
+    plan = tensor_products.product_basis.product_basis(e3nn.s2_irreps(architecture.l_max), VECTOR, architecture.correlation)
+    return DirectForces(
+        plan, hidden, hidden if architecture.num_interactions > 1 else e3nn.Irreps("0e"), architecture.num_interactions,
+        architecture.readout_mlp, statistics.scale,
+        channels=architecture.num_channels, num_species=len(statistics.atomic_numbers), dtype=dtype, rng=rng,
+    )  # fmt: skip
+
+
+# What `model.forces` names.
+_FORCES = {"gradient": _gradient_forces, "direct": _direct_forces}

@@ -15,7 +15,7 @@ class Prediction:
 
     energy: jax.Array  # [graphs], eV: interaction energy, without E0
     forces: jax.Array  # [nodes, 3], eV/Å
-    stress: jax.Array  # [graphs, 3, 3], eV/Å³, ASE's sign; zero where the cell has no volume
+    stress: jax.Array | None  # [graphs, 3, 3], eV/Å³, ASE's sign; zero where the cell has no volume; None: direct forces give none
 
 
 NodeEnergy = Callable[[jax.Array, GraphBatch], jax.Array]

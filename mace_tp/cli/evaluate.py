@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from mace_tp.cli.report import error_table
 from mace_tp.config import Config, build_device, build_dtype
@@ -87,7 +86,7 @@ def _write_predictions(path: Path, model: Model, evaluations: list[Evaluation]) 
     configurations = [configuration for evaluation in evaluations for configuration in evaluation.configurations]
     predicted = [prediction for evaluation in evaluations for prediction in evaluation.predictions]
     energies = [energy for evaluation in evaluations for energy in evaluation.total_energies(model)]
-    write_predictions(path, configurations, energies, [np.asarray(p.forces) for p in predicted], [np.asarray(p.stress) for p in predicted])
+    write_predictions(path, configurations, energies, [p.forces for p in predicted], [p.stress for p in predicted])
     print(f"predictions: {path}")
 
 

@@ -19,16 +19,16 @@ def write_predictions(
     configurations: Sequence[Configuration],
     energies: Sequence[float],
     forces: Sequence[np.ndarray],
-    stresses: Sequence[np.ndarray],
+    stresses: Sequence[np.ndarray | None],
 ) -> None:
-    """Extended XYZ with `MACE_energy`, `MACE_forces` and, in cells with a volume, `MACE_stress` beside the labels.
+    """Extended XYZ with `MACE_energy`, `MACE_forces` and, if there is one in cells with a volume, `MACE_stress` beside the labels.
 
     Args:
         path: the file to write, `.xyz` or `.extxyz`.
         configurations: with their labels, which are written under ASE's own keys.
         energies: total energies, eV.
         forces: [atoms, 3] each, eV/Å.
-        stresses: [3, 3] each, eV/Å³.
+        stresses: [3, 3] each, eV/Å³; None where the model gives none.
 
     Raises:
         InputError: the file cannot be written.
@@ -60,7 +60,7 @@ def write_graphs(path: Path, graphs: Sequence[Graph], statistics: DatasetStatist
     ase.io.write(path, frames, format="extxyz")
 
 
-def _frame(configuration: Configuration, energy: float, forces: np.ndarray, stress: np.ndarray) -> ase.Atoms:
+def _frame(configuration: Configuration, energy: float, forces: np.ndarray, stress: np.ndarray | None) -> ase.Atoms:
     atoms = ase.Atoms(
         numbers=configuration.atomic_numbers, positions=configuration.positions, cell=configuration.cell, pbc=configuration.pbc
     )
@@ -71,6 +71,6 @@ def _frame(configuration: Configuration, energy: float, forces: np.ndarray, stre
         atoms.info["config_type"] = configuration.config_type
     atoms.info["MACE_energy"] = energy
     atoms.arrays["MACE_forces"] = forces
-    if np.any(stress):
+    if stress is not None and np.any(stress):
         atoms.info["MACE_stress"] = stress
     return atoms

@@ -21,7 +21,7 @@ class ConfigurationPrediction:
 
     interaction_energy: float  # eV, without E0
     forces: np.ndarray  # [atoms, 3], eV/Å
-    stress: np.ndarray  # [3, 3], eV/Å³; zero where the cell has no volume
+    stress: np.ndarray | None  # [3, 3], eV/Å³; zero where the cell has no volume; None: direct forces give none
 
 
 def evaluate(eval_step: CompiledStep, params: Params, batches: Iterable[GraphBatch]) -> ErrorSums:
@@ -49,5 +49,6 @@ def _split(prediction: Prediction, graphs: Sequence[Graph]) -> Iterator[Configur
     first_node = 0
     for i, graph in enumerate(graphs):
         forces = prediction.forces[first_node : first_node + graph.num_nodes]
-        yield ConfigurationPrediction(float(prediction.energy[i]), forces, prediction.stress[i])
+        stress = None if prediction.stress is None else prediction.stress[i]
+        yield ConfigurationPrediction(float(prediction.energy[i]), forces, stress)
         first_node += graph.num_nodes

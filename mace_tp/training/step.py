@@ -16,7 +16,7 @@ from flax import nnx, struct
 from mace_tp.graph import GraphBatch
 from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.metrics import ErrorSums, error_sums
-from mace_tp.potential import Prediction, predict
+from mace_tp.potential import Prediction
 from mace_tp.training.state import Params, TrainState
 
 
@@ -87,10 +87,11 @@ def _release_freed_memory() -> None:
 
 
 def make_predict(graphdef: nnx.GraphDef, cutoff: float) -> Predict:
-    """Pure function (parameters, batch) → prediction of an nnx model over edge vectors."""
+    """Pure function (parameters, batch) → prediction of a `MACE`, by its strategy for the forces."""
 
     def predict_batch(params: Params, batch: GraphBatch) -> Prediction:
-        return predict(nnx.merge(graphdef, params), batch, cutoff)
+        model = nnx.merge(graphdef, params)
+        return model.forces(model, batch, cutoff)
 
     return predict_batch
 
