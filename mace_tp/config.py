@@ -41,6 +41,13 @@ class DataConfig:
 
 
 @dataclasses.dataclass
+class ModelConfig(Architecture):
+    """`model`: the architecture, and where its weights come from."""
+
+    init_from: str | None = None  # a run directory or a folder `model`: begin with its weights, as far as it has them
+
+
+@dataclasses.dataclass
 class TensorProductConfig:
     """`tensor_product`: one for each site; a name, or {name, **options}."""
 
@@ -112,7 +119,7 @@ class Config:
     """A whole training."""
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    model: Architecture = dataclasses.field(default_factory=Architecture)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     tensor_product: TensorProductConfig = dataclasses.field(default_factory=TensorProductConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -122,6 +129,13 @@ class Config:
     dtype: str = "float32"  # or `float64`
     device: str = "auto"  # `auto`, `cpu` or `gpu`
     run_dir: str = "runs/${now:%Y-%m-%d}/${now:%H-%M-%S}"
+
+
+def build_architecture(config: ModelConfig) -> Architecture:
+    """What is saved with a model: where its weights came from is not part of it."""
+    values = dataclasses.asdict(config)
+    del values["init_from"]
+    return Architecture(**values)
 
 
 def build_tensor_products(config: TensorProductConfig) -> TensorProducts:

@@ -1,5 +1,6 @@
 """What a training is made of, kept in its checkpoints: a resumed one must be made of the same."""
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -15,8 +16,8 @@ from mace_tp.datasets import Datasets
 from mace_tp.errors import InputError
 
 _LOG = logging.getLogger("mace_tp")
-# Keys that may change when a training is resumed.
-_FREE = ("trainer.", "logger.", "device", "run_dir")
+# Keys that may change when a training is resumed, which has weights of its own.
+_FREE = ("trainer.", "logger.", "device", "run_dir", "model.init_from")
 
 
 def origin_of(config: Config, datasets: Datasets, environment: dict[str, Any]) -> dict[str, Any]:
@@ -45,8 +46,10 @@ def require_same(before: dict[str, Any], now: dict[str, Any], *, changes_are_wan
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
-    old, new = _flat(before["config"]), _flat(now["config"])
-    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and not key.startswith(_FREE))
+    # A version that did not know a key did what its default does.
+    known = _flat(dataclasses.asdict(Config()))
+    old, new = (collections.ChainMap(_flat(origin["config"]), known) for origin in (before, now))
+    keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key) and not key.startswith(_FREE))
     changes = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys]
     for name, data in now["data"].items():
         earlier = before["data"][name]

@@ -10,11 +10,12 @@ import optax
 
 from mace_tp.autotune import autotune
 from mace_tp.cache import cache_directory
-from mace_tp.config import Config, TensorProductConfig
+from mace_tp.config import Config, TensorProductConfig, build_architecture
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.suspicions import suspicions
 from mace_tp.datasets import Datasets, load_datasets
+from mace_tp.errors import InputError
 from mace_tp.saved_model import Model, create_model
 from mace_tp.training.optimizer import make_optimizer
 from mace_tp.training.step import CompiledStep, make_eval_step, make_predict, make_train_step
@@ -44,8 +45,9 @@ def prepare(config: Config, dtype: jnp.dtype) -> Setup:
     datasets = load_datasets(config)
     train_loader = _train_loader(config, datasets, dtype)
     _report_data(config, datasets, train_loader)
+    _require_no_stress(config, datasets)
     tensor_product = _tuned(config, train_loader, dtype)
-    model = create_model(config.model, tensor_product, datasets.statistics, dtype, config.seed)
+    model = create_model(build_architecture(config.model), tensor_product, datasets.statistics, dtype, config.seed)
     _report_model(model)
     predict_batch = make_predict(model.graphdef, config.model.cutoff)
     optimizer = make_optimizer(
@@ -69,6 +71,21 @@ def prepare(config: Config, dtype: jnp.dtype) -> Setup:
 def _tuned(config: Config, loader: BatchLoader, dtype: jnp.dtype) -> TensorProductConfig:
     batch = jax.tree.map(jnp.asarray, next(loader.epoch(0)))
     return autotune(config.tensor_product, config.model, batch, dtype, cache_directory() / "autotune.json")
+
+
+def _require_no_stress(config: Config, datasets: Datasets) -> None:
+    """Direct forces give no stress; labels of it that count nothing are no harm.
+
+    Raises:
+        InputError: they would count.
+    """
+    stages = [config.loss] if config.loss.stage_two.start >= 1 else [config.loss, config.loss.stage_two]
+    labelled = next((graph.source for graph in datasets.train if graph.stress is not None), None)
+    if config.model.forces == "direct" and labelled is not None and max(stage.stress_weight for stage in stages) > 0:
+        raise InputError(
+            f"model.forces=direct: gives no stress, and {labelled} has one to fit; set loss.stress_weight=0 and "
+            "loss.stage_two.stress_weight=0, or model.forces=gradient"
+        )
 
 
 def _train_loader(config: Config, datasets: Datasets, dtype: jnp.dtype) -> BatchLoader:
@@ -98,7 +115,8 @@ def _report_data(config: Config, datasets: Datasets, loader: BatchLoader) -> Non
 def _report_model(model: Model) -> None:
     shape = model.architecture
     size = f"{model.num_parameters} parameters, {shape.num_channels} x ({shape.hidden_irreps}), {shape.num_interactions} layers"
-    _LOG.info("model: MACE, %s, l_max %d, correlation %d, cutoff %g Å", size, shape.l_max, shape.correlation, shape.cutoff)
+    reach = f"l_max {shape.l_max}, correlation {shape.correlation}, cutoff {shape.cutoff:g} Å"
+    _LOG.info("model: MACE, %s, %s, %s forces", size, reach, shape.forces)
     interaction, product_basis = _name(model.tensor_product.interaction), _name(model.tensor_product.product_basis)
     _LOG.info("tensor product: %s in the interaction, %s in the product basis", interaction, product_basis)
 

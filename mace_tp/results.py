@@ -1,4 +1,4 @@
-"""The end of a training: test errors, totals, plots."""
+"""The numbers of a training: what an epoch records, and at its end test errors, totals, plots."""
 
 import dataclasses
 import json
@@ -17,6 +17,7 @@ from mace_tp.metrics import summarize
 from mace_tp.parity import draw_parity
 from mace_tp.preparation import Setup
 from mace_tp.training.evaluate import ConfigurationPrediction, evaluate_and_predict
+from mace_tp.training.loop import EpochSummary
 from mace_tp.training.state import Params
 
 
@@ -38,6 +39,21 @@ def final_outcomes(setup: Setup, params: Params) -> dict[str, Outcome]:
     return outcomes
 
 
+def epoch_record(epoch: int, step: int, summary: EpochSummary, valid_loss: float, errors: dict[str, float]) -> dict[str, Any]:
+    """What `metrics.jsonl` holds of an epoch and its validation errors; the times of the whole training are the caller's."""
+    return {
+        "epoch": epoch,
+        "step": step,
+        "learning_rate": summary.learning_rate,
+        "train_loss": summary.loss,
+        "num_skipped": summary.num_skipped,
+        "valid_loss": valid_loss,
+        **errors,
+        "epoch_seconds": summary.seconds - summary.compile_seconds,
+        "step_seconds": summary.step_seconds,
+    }
+
+
 def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float]], totals: dict[str, Any]) -> dict[str, Any]:
     """Write `results.json` and return what it holds.
 
@@ -54,6 +70,7 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
     steady = [record for record in records[1:] if record.get("step_seconds") is not None] or records
     results = {
         "tensor_product": dataclasses.asdict(setup.model.tensor_product),
+        "forces": setup.model.architecture.forces,
         "data": _about_data(setup.datasets),
         "num_parameters": setup.model.num_parameters,
         "flops_per_step": setup.train_step.flops(),

@@ -22,13 +22,14 @@ from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, Wand
 from mace_tp.metrics import loss_from_sums, summarize
 from mace_tp.origin import origin_of, require_same
 from mace_tp.preparation import Setup, prepare
-from mace_tp.results import draw, final_outcomes, write_results
+from mace_tp.results import draw, epoch_record, final_outcomes, write_results
 from mace_tp.saved_model import save_model
 from mace_tp.training.checkpoint import Checkpoints, Progress
 from mace_tp.training.evaluate import evaluate
-from mace_tp.training.loop import EpochSummary, NotFinite, Plan, Report, Skips, Stage, train_epoch
+from mace_tp.training.loop import NotFinite, Plan, Report, Skips, Stage, train_epoch
 from mace_tp.training.signals import StopRequest, stop_on_signals
 from mace_tp.training.state import Params, TrainState, initial_state
+from mace_tp.warm_start import started_from
 
 _LOG = logging.getLogger("mace_tp")
 
@@ -97,6 +98,7 @@ class _Training:
         self.progress = Progress()
         self.schedule = build_schedule(config.optimizer)
         self._resume()
+        self._start()
         self.skips = Skips(self.progress.num_skipped, map(tuple, self.progress.skipped_in_a_row))
         self._elapsed_before = self.progress.elapsed_seconds
         self.plan = self._plan(build_dtype(config))
@@ -161,6 +163,13 @@ class _Training:
             self.setup.train_loader.buckets = [Bucket(*shape) for shape in self.progress.buckets]
         within = f" and {self.progress.batch} batches of the next" if self.progress.batch else ""
         _LOG.info("resume: continuing after epoch %d%s", self.progress.epoch, within)
+
+    def _start(self) -> None:
+        """Take the weights of another model, if there is one to start from; a training that goes on has its own."""
+        path = self.config.model.init_from
+        if path is not None and not self.progress.num_batches:
+            params = started_from(path, self.setup.model).params
+            self.state, self.best_params = initial_state(params, self.setup.optimizer), jax.tree.map(jnp.copy, params)
 
     def _plan(self, dtype: jnp.dtype) -> Plan:
         config, elapsed = self.config, self.progress.elapsed_seconds
@@ -236,7 +245,7 @@ class _Training:
             )
         self._remember(valid_loss, stage)
         self.schedule.observe(valid_loss)
-        return _record(self.progress.epoch, int(self.state.step), summary, valid_loss, errors) | {
+        return epoch_record(self.progress.epoch, int(self.state.step), summary, valid_loss, errors) | {
             "compile_seconds": summary.compile_seconds + valid_compile,
             "valid_seconds": valid_seconds,
             "total_seconds": self.total_seconds(),
@@ -298,17 +307,3 @@ class _Training:
         self.checkpoints.save(self.state, self.best_params, progress)
         self.save_model({})
         self._last_save = time.monotonic()
-
-
-def _record(epoch: int, step: int, summary: EpochSummary, valid_loss: float, errors: dict[str, float]) -> dict[str, Any]:
-    return {
-        "epoch": epoch,
-        "step": step,
-        "learning_rate": summary.learning_rate,
-        "train_loss": summary.loss,
-        "num_skipped": summary.num_skipped,
-        "valid_loss": valid_loss,
-        **errors,
-        "epoch_seconds": summary.seconds - summary.compile_seconds,
-        "step_seconds": summary.step_seconds,
-    }

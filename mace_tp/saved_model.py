@@ -92,7 +92,7 @@ def save_model(directory: Path, model: Model, notes: dict[str, Any]) -> None:
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "notes": notes,
     }
-    weights = {name: np.asarray(value) for name, value in _named(model.params).items()}
+    weights = {name: np.asarray(value) for name, value in named_parameters(model.params).items()}
     _replace(directory / _WEIGHTS, safetensors.numpy.save(weights))
     _replace(directory / _DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False).encode())
 
@@ -117,14 +117,14 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None) -> Model:
         raise InputError(f"{directory / _WEIGHTS}: holds no weights")
     dtype = dtype or build_dtype(Config(dtype=next(iter(weights.values())).dtype.name))
     graphdef, untrained = _initialized(architecture, build_tensor_products(tensor_product), statistics, dtype, seed=0)
-    expected = {name: leaf.shape for name, leaf in _named(untrained).items()}
+    expected = {name: leaf.shape for name, leaf in named_parameters(untrained).items()}
     found = {name: weight.shape for name, weight in weights.items()}
     if expected != found:
         name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
         raise InputError(
             f"{directory / _WEIGHTS}: {name} has shape {found.get(name)}, the model in {_DESCRIPTION} needs {expected.get(name)}"
         )
-    leaves = [jnp.asarray(weights[name], dtype) for name in _named(untrained)]
+    leaves = [jnp.asarray(weights[name], dtype) for name in named_parameters(untrained)]
     params = jax.tree.unflatten(jax.tree.structure(untrained), leaves)
     return Model(graphdef, params, architecture, tensor_product, statistics)
 
@@ -155,7 +155,7 @@ def _model_directory(path: Path) -> Path:
     raise InputError(f"{path}: no model here; give a run directory, or its folder `model` with {_DESCRIPTION} and {_WEIGHTS}")
 
 
-def _named(params: Params) -> dict[str, Any]:
+def named_parameters(params: Params) -> dict[str, Any]:
     """Leaves by dotted name, such as `layers.0.interaction.linear.weights.1o`, in the order of the tree."""
     paths = jax.tree_util.tree_flatten_with_path(params)[0]
     return {jax.tree_util.keystr(path[:-1] if _is_value(path[-1]) else path, simple=True, separator="."): leaf for path, leaf in paths}

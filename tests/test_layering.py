@@ -38,6 +38,7 @@ ROWS = [
         "preparation",
         "results",
         "run",
+        "warm_start",
     },
     {"cli", "__main__", "__init__"},
 ]

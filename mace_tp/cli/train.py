@@ -25,7 +25,7 @@ _LOG = logging.getLogger("mace_tp")
 # With one of these the user has said what to train on; otherwise it is the data that ship.
 _CHOICES_OF_DATA = ("data=", "data.train=", "experiment=")
 # Keys whose values are paths.
-_PATHS = ("data.train", "data.valid", "data.test", "data.isolated_atoms", "run_dir")
+_PATHS = ("data.train", "data.valid", "data.test", "data.isolated_atoms", "model.init_from", "run_dir")
 # Below these any key may come: the options of a tensor product. `++` tells Hydra not to look for it in the schema.
 _OPEN_KEYS = ("tensor_product.interaction", "tensor_product.product_basis")
 
