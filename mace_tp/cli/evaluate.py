@@ -2,15 +2,20 @@
 
 import argparse
 import json
+import math
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from mace_tp.cli.report import error_table
+from mace_tp.cli.report import conservativity_lines, error_table
 from mace_tp.config import Config, build_device, build_dtype
+from mace_tp.conservativity import measure_conservativity
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.readers import require_labels
 from mace_tp.data.writers import write_predictions
+from mace_tp.dynamics import NVE, energy_drift
 from mace_tp.environment import describe
 from mace_tp.errors import InputError
 from mace_tp.evaluation import Evaluation, Evaluator, short_names
@@ -20,8 +25,7 @@ from mace_tp.saved_model import Model, load_model
 
 def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
-    if options.batch_size < 1:
-        raise InputError(f"--batch-size {options.batch_size}: must be positive")
+    _require_positive(options)
     dtype = None if options.dtype is None else build_dtype(Config(dtype=options.dtype))
     device = build_device(Config(device=options.device))
     keys = LabelKeys(energy=options.energy_key, forces=options.forces_key, stress=options.stress_key)
@@ -31,13 +35,17 @@ def main(arguments: list[str]) -> None:
         print(" · ".join(f"{name} {value}" for name, value in environment.items()))
         evaluator = Evaluator(model, options.batch_size)
         evaluations = {path: evaluator.evaluate_file(path, keys, skip_bad=options.skip_bad_frames) for path in options.files}
-    if not options.predictions:
+        measured = {path: _conservativity(model, evaluation, options) for path, evaluation in evaluations.items() if options.conservativity}
+    if not options.predictions and not options.conservativity:
         for path, evaluation in evaluations.items():
             _require_errors(path, evaluation, keys)
     errors = {path: evaluation.errors for path, evaluation in evaluations.items()}
     print("\n".join(error_table(errors)))
+    if options.conservativity:
+        print("\n".join(conservativity_lines(model.architecture.forces, environment["dtype"], measured)))
     if options.json:
-        _write_json(options.json, {"model": str(options.model), "files": errors, "environment": environment})
+        content = {"model": str(options.model), "files": errors, "environment": environment, "conservativity": measured}
+        _write_json(options.json, content | {"forces": model.architecture.forces, "tensor_product": asdict(model.tensor_product)})
     if options.predictions:
         _write_predictions(options.predictions, model, list(evaluations.values()))
     if options.plots:
@@ -53,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="write the errors")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw parity plots")
+    parser.add_argument("--conservativity", action="store_true", help="measure how far forces are from a gradient, and the drift of energy")
+    nve = NVE()
+    parser.add_argument("--conservativity-configs", type=int, default=5, metavar="N", help="of each file (default %(default)s)")
+    parser.add_argument("--nve-steps", type=int, default=nve.num_steps, help="from the first of them (default %(default)s)")
+    parser.add_argument("--nve-timestep", type=float, default=nve.timestep, help="fs (default %(default)s)")
+    parser.add_argument("--nve-temperature", type=float, default=nve.temperature, help="at the start, K (default %(default)s)")
     parser.add_argument("--skip-bad-frames", action="store_true", help="list frames that cannot be used, and go on without them")
     parser.add_argument("--batch-size", type=int, default=20, help="configurations per batch (default 20)")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: as trained")
@@ -62,6 +76,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--forces-key", default=defaults.forces, help="(default %(default)s)")
     parser.add_argument("--stress-key", default=defaults.stress, help="(default %(default)s)")
     return parser
+
+
+def _require_positive(options: argparse.Namespace) -> None:
+    counts = {"--batch-size": options.batch_size, "--conservativity-configs": options.conservativity_configs}
+    nve = {"--nve-steps": options.nve_steps, "--nve-timestep": options.nve_timestep, "--nve-temperature": options.nve_temperature}
+    for flag, value in {**counts, **nve}.items():
+        if not 0 < value < math.inf:
+            raise InputError(f"{flag} {value}: must be positive")
+
+
+def _conservativity(model: Model, evaluation: Evaluation, options: argparse.Namespace) -> dict[str, Any]:
+    """Configurations spread evenly over a file; the run starts from the first."""
+    graphs = evaluation.graphs[:: -(-len(evaluation.graphs) // options.conservativity_configs)]
+    nve = NVE(options.nve_steps, options.nve_timestep, options.nve_temperature)
+    configurations = [
+        asdict(found) | {"source": graph.source} for graph, found in zip(graphs, measure_conservativity(model, graphs), strict=True)
+    ]
+    drift = energy_drift(model, evaluation.configurations[0], nve)
+    return {
+        "mean": {name: sum(c[name] for c in configurations) / len(graphs) for name in ("asymmetry", "rest_share", "loop_work")},
+        "configurations": configurations,
+        "nve": asdict(nve) | {"asked_steps": nve.num_steps} | asdict(drift),
+    }
 
 
 def _require_errors(path: str, evaluation: Evaluation, keys: LabelKeys) -> None:

@@ -1,0 +1,136 @@
+"""A short run of molecular dynamics at constant energy (NVE), to see whether the energy of a model stays constant."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from mace_tp.data.batching import BatchLoader, Bucket, choose_buckets
+from mace_tp.data.configuration import Configuration
+from mace_tp.data.graphs import build_graphs
+from mace_tp.data.masses import masses
+from mace_tp.graph import GraphBatch
+from mace_tp.saved_model import Model
+from mace_tp.training.step import make_predict
+
+# CODATA 2018: k_B in eV/K, and eV/(Å amu) in Å/fs².
+_BOLTZMANN = 8.617333262e-5
+_ACCELERATION = 9.648533212e-3
+# Å. Neighbors are looked for so far beyond the cutoff, where an edge counts nothing, and again once an atom has moved by half of it.
+_SKIN = 1.0
+# Å; an atom that goes so far in one step is lost, and so is one that goes nowhere, to a place that is no number.
+_LOST = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class NVE:
+    """What is run."""
+
+    num_steps: int = 1000
+    timestep: float = 0.5  # fs
+    temperature: float = 300.0  # K, of the velocities at the start
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class EnergyDrift:
+    """Kinetic energy plus that of the model's energy read-out, along a run; None where the run ended before it could be told."""
+
+    drift: float | None  # slope of a line through the total energy, meV/atom/ps
+    spread: float | None  # standard deviation of the total energy from this line, meV/atom
+    final_temperature: float | None  # mean over the last tenth, K
+    num_steps: int  # made; less than asked for if an atom was lost
+
+
+Evaluate = Callable[[np.ndarray], tuple[float, np.ndarray]]
+"""Positions [atoms, 3] in Å → energy in eV and forces [atoms, 3] in eV/Å."""
+
+
+class ModelField:
+    """A model on one structure that moves: energy and forces, with neighbors that are renewed when it has moved."""
+
+    def __init__(self, model: Model, configuration: Configuration) -> None:
+        self._model, self._configuration = model, configuration
+        predict = make_predict(model.graphdef, model.architecture.cutoff)
+        self._predict = jax.jit(lambda batch: predict(model.params, batch))
+        self._dtype = jax.tree.leaves(model.params)[0].dtype
+        self._buckets: tuple[Bucket, ...] = ()
+        self._listed = np.full(configuration.positions.shape, np.inf)  # positions for which there are neighbors
+        self._batch: GraphBatch | None = None
+
+    def __call__(self, positions: np.ndarray) -> tuple[float, np.ndarray]:
+        if not np.abs(positions - self._listed).max() < _SKIN / 2 / np.sqrt(3):
+            self._renew(positions)
+        moved = self._batch.positions.copy()
+        # The graph's positions are centered and wrapped; the displacements since then are the same.
+        moved[: len(positions)] += positions - self._listed
+        prediction = self._predict(self._batch.replace(positions=moved))
+        return float(prediction.energy[0]), np.asarray(prediction.forces[: len(positions)], np.float64)
+
+    def _renew(self, positions: np.ndarray) -> None:
+        statistics = self._model.statistics
+        frame = dataclasses.replace(self._configuration, positions=positions, energy=None, forces=None, stress=None)
+        reach = self._model.architecture.cutoff + _SKIN
+        graphs = build_graphs([frame], statistics.atomic_numbers, statistics.atomic_energies, reach)
+        loader = BatchLoader(graphs, 1, self._buckets or choose_buckets(graphs, 1, shuffle=False), self._dtype, shuffle=False)
+        self._batch, self._buckets, self._listed = next(loader.epoch(0)), loader.buckets, positions.copy()
+
+
+def maxwell_boltzmann(atomic_masses: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
+    """Velocities [atoms, 3], Å/fs, without a net momentum.
+
+    Args:
+        atomic_masses: [atoms], amu.
+        temperature: K.
+        rng: source of the normal numbers.
+    """
+    width = np.sqrt(_BOLTZMANN * temperature * _ACCELERATION / atomic_masses)[:, None]
+    velocities = width * rng.normal(size=(len(atomic_masses), 3))
+    return velocities - np.average(velocities, axis=0, weights=atomic_masses)
+
+
+def total_energies(evaluate: Evaluate, positions: np.ndarray, velocities: np.ndarray, atomic_masses: np.ndarray, nve: NVE) -> np.ndarray:
+    """Potential and kinetic energy after every step [steps + 1, 2], eV, by velocity Verlet; fewer rows if an atom is lost."""
+    mass = atomic_masses[:, None]
+    energy, forces = evaluate(positions)
+    energies = [(energy, _kinetic(velocities, mass))]
+    for _ in range(nve.num_steps):
+        velocities = velocities + nve.timestep / 2 * _ACCELERATION * forces / mass
+        if not np.abs(nve.timestep * velocities).max() < _LOST:
+            break
+        positions = positions + nve.timestep * velocities
+        energy, forces = evaluate(positions)
+        velocities = velocities + nve.timestep / 2 * _ACCELERATION * forces / mass
+        energies.append((energy, _kinetic(velocities, mass)))
+    return np.array(energies)
+
+
+def energy_drift(model: Model, configuration: Configuration, nve: NVE) -> EnergyDrift:
+    """Run a configuration and look at its total energy, which the read-out of energies says, whatever the forces are."""
+    atomic_masses = masses(configuration.atomic_numbers)
+    velocities = maxwell_boltzmann(atomic_masses, nve.temperature, np.random.default_rng(nve.seed))
+    energies = total_energies(ModelField(model, configuration), configuration.positions, velocities, atomic_masses, nve)
+    return summarize_run(energies, configuration.num_atoms, nve)
+
+
+def summarize_run(energies: np.ndarray, num_atoms: int, nve: NVE) -> EnergyDrift:
+    """Potential and kinetic energies [steps + 1, 2], eV → the numbers people read."""
+    num_steps = len(energies) - 1
+    if num_steps < 2:
+        return EnergyDrift(drift=None, spread=None, final_temperature=None, num_steps=num_steps)
+    total = 1000 * energies.sum(axis=1) / num_atoms
+    picoseconds = nve.timestep / 1000 * np.arange(num_steps + 1)
+    line = np.polynomial.Polynomial.fit(picoseconds, total, 1)
+    kinetic = energies[-max(1, num_steps // 10) :, 1].mean()
+    degrees_of_freedom = max(3 * num_atoms - 3, 1)  # the net momentum is zero
+    return EnergyDrift(
+        drift=float(line.convert().coef[1]),
+        spread=float(np.std(total - line(picoseconds))),
+        final_temperature=float(2 * kinetic / (degrees_of_freedom * _BOLTZMANN)),
+        num_steps=num_steps,
+    )
+
+
+def _kinetic(velocities: np.ndarray, mass: np.ndarray) -> float:
+    return float(np.sum(mass * velocities**2) / 2 / _ACCELERATION)
