@@ -70,6 +70,7 @@ def test_random_vectors_agree_within_the_error_that_they_state():
     for seed in range(20):
         found = _measured(random_probes(64, ATOMS, NODES, seed), linear)
         assert not found.is_exact and 0 < found.rest_share_error < 0.2 * SHARE
+        assert found.jacobian_norm == pytest.approx(np.linalg.norm(MATRIX), rel=0.2)
         deviations.append((found.rest_share - SHARE) / found.rest_share_error)
 
     # The root mean square of twenty normal numbers is within 0.5 of one in all but one case of 1,000.

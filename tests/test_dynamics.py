@@ -88,8 +88,8 @@ def test_moved_atoms_have_the_energy_of_their_new_place(make, name, request):
     configuration, model = request.getfixturevalue(name), make("gradient")
     field, evaluator = ModelField(model, configuration), Evaluator(model, 1)
     rng = np.random.default_rng(0)
-    for size in (0.0, 0.05, 0.4):
-        positions = configuration.positions + rng.normal(scale=size, size=configuration.positions.shape)
+    for stretch, size in ((4, 0.0), (1, 0.0), (1, 0.05), (1, 0.4)):
+        positions = stretch * configuration.positions + rng.normal(scale=size, size=configuration.positions.shape)
 
         energy, forces = field(positions)
 
