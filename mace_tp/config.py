@@ -18,6 +18,7 @@ from mace_tp.errors import InputError
 from mace_tp.loss import LossWeights
 from mace_tp.model import Architecture, TensorProducts
 from mace_tp.tensor_products.base import TensorProduct
+from mace_tp.training.loop import Stage
 from mace_tp.training.optimizer import ConstantSchedule, CosineSchedule, PlateauSchedule, Schedule
 
 
@@ -193,6 +194,12 @@ def build_label_keys(config: DataConfig) -> LabelKeys:
 
 def build_loss_weights(config: LossConfig | StageTwoConfig) -> LossWeights:
     return LossWeights(energy=config.energy_weight, forces=config.forces_weight, stress=config.stress_weight)
+
+
+def build_stages(config: LossConfig) -> tuple[Stage, ...]:
+    """The parts of the training with loss weights of their own."""
+    first, second = Stage(0.0, build_loss_weights(config)), Stage(config.stage_two.start, build_loss_weights(config.stage_two))
+    return (first, second) if second.start < 1 else (first,)
 
 
 def build_schedule(config: OptimizerConfig) -> Schedule:

@@ -61,9 +61,7 @@ class JsonlLogger:
     """
 
     def __init__(self, path: Path, last_epoch: int | None = None) -> None:
-        _remove_torn_line(path)
-        if last_epoch is not None:
-            _remove_later_epochs(path, last_epoch)
+        _keep_epochs(path, last_epoch)
         self._file = io.FileIO(path, "a")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -81,18 +79,30 @@ def _json_number(value: float) -> int | float | None:
     return number if math.isfinite(number) else None
 
 
-def _remove_torn_line(path: Path) -> None:
-    content = path.read_bytes() if path.exists() else b""
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
-
-
-def _remove_later_epochs(path: Path, last: int) -> None:
+def _keep_epochs(path: Path, last: int | None) -> None:
+    """Cut a file of records behind epoch `last`, or behind its first line that is torn or damaged."""
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    kept = [line for line in lines if json.loads(line).get("epoch", 0) <= last]
-    if len(kept) < len(lines):
-        os.truncate(path, sum(map(len, kept)))
+    size = 0
+    for number, line in enumerate(lines, 1):
+        epoch = _epoch_of(line)
+        if epoch is None:
+            if line.endswith(b"\n"):
+                _LOG.warning("%s: line %d is damaged; it and those behind it are removed", path, number)
+            break
+        if last is not None and epoch > last:
+            break
+        size += len(line)
+    if lines and size < path.stat().st_size:
+        os.truncate(path, size)
+
+
+def _epoch_of(line: bytes) -> int | None:
+    """The epoch of a record; zero where it has none, None where the line is not a whole record."""
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return record.get("epoch", 0) if isinstance(record, dict) else None
 
 
 class _Column(NamedTuple):
@@ -290,6 +300,7 @@ def setup_logging(path: Path, console: Console = _CONSOLE) -> None:
     for handler in list(_LOG.handlers):
         _LOG.removeHandler(handler)
         handler.close()
+    logging.raiseExceptions = False  # on a full disk each line that cannot be logged would print a traceback
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
     _LOG.addHandler(file)

@@ -17,7 +17,9 @@ from mace_tp.errors import InputError
 
 _LOG = logging.getLogger("mace_tp")
 # Keys that may change when a training is resumed, which has weights of its own.
-_FREE = ("trainer.", "logger.", "device", "run_dir", "model.init_from")
+_FREE = ("trainer.checkpoint_minutes", "trainer.keep_every", "trainer.resume", "logger.", "device", "run_dir", "model.init_from")
+# Keys that may, too, but then the learning rate and the end are others.
+_TOLD = ("trainer.",)
 
 
 def origin_of(config: Config, datasets: Datasets, environment: dict[str, Any]) -> dict[str, Any]:
@@ -38,25 +40,32 @@ def require_same(before: dict[str, Any], now: dict[str, Any], *, changes_are_wan
     Raises:
         InputError: lists what is different, unless changes are wanted; then they are logged.
     """
-    changes = _changes(before, now)
-    if changes and not changes_are_wanted:
+    keys = _changed_keys(before["config"], now["config"])
+    refused = [change for key, change in keys.items() if not key.startswith(_TOLD)] + _changed_data(before["data"], now["data"])
+    told = [change for key, change in keys.items() if key.startswith(_TOLD)]
+    if refused and not changes_are_wanted:
+        changes = "; ".join(refused + told)
         raise InputError(f"trainer.resume=auto: the run began with other settings ({changes}); trainer.resume=anyway takes the new ones")
-    if changes:
-        _LOG.warning("resume: %s", changes)
+    if refused or told:
+        _LOG.warning("resume: %s", "; ".join(refused + told))
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+def _changed_keys(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """What each key was and is, of those that matter and are not the same."""
     # A version that did not know a key did what its default does.
     known = _flat(dataclasses.asdict(Config()))
-    old, new = (collections.ChainMap(_flat(origin["config"]), known) for origin in (before, now))
+    old, new = (collections.ChainMap(_flat(config), known) for config in (before, now))
     keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key) and not key.startswith(_FREE))
-    changes = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys]
-    for name, data in now["data"].items():
-        earlier = before["data"][name]
-        if earlier != data:
-            counts = f"{earlier['configurations']} configurations then, {data['configurations']} now"
+    return {key: f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys}
+
+
+def _changed_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    changes = []
+    for name, data in now.items():
+        if before[name] != data:
+            counts = f"{before[name]['configurations']} configurations then, {data['configurations']} now"
             changes.append(f"the {name} data are others: {counts}")
-    return "; ".join(changes)
+    return changes
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,35 +1,20 @@
 """A whole training: data → model → epochs → test errors, all of it kept in a run directory."""
 
-import dataclasses
 import logging
-import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from mace_tp.config import Config, build_device, build_dtype, build_loss_weights, build_schedule
+from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.config_ranges import check_config
-from mace_tp.data.batching import Bucket
-from mace_tp.data.writers import write_graphs
 from mace_tp.environment import describe, peak_memory_mb
 from mace_tp.errors import TrainingError
-from mace_tp.graph import GraphBatch
-from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
-from mace_tp.metrics import loss_from_sums, summarize
-from mace_tp.origin import origin_of, require_same
-from mace_tp.preparation import Setup, prepare
-from mace_tp.results import draw, epoch_record, final_outcomes, write_results
-from mace_tp.saved_model import save_model
-from mace_tp.training.checkpoint import Checkpoints, Progress
-from mace_tp.training.evaluate import evaluate
-from mace_tp.training.loop import NotFinite, Plan, Report, Skips, Stage, train_epoch
-from mace_tp.training.signals import StopRequest, stop_on_signals
-from mace_tp.training.state import Params, TrainState, initial_state
-from mace_tp.warm_start import started_from
+from mace_tp.origin import origin_of
+from mace_tp.preparation import prepare
+from mace_tp.results import draw, final_outcomes, write_results
+from mace_tp.session import Session
 
 _LOG = logging.getLogger("mace_tp")
 
@@ -55,255 +40,25 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
     with jax.default_device(device):
         setup = prepare(config, dtype)
         origin = origin_of(config, setup.datasets, environment)
-        training = _Training(config, run_dir, time.monotonic() if started is None else started, setup, origin)
         try:
-            training.run_epochs()
-            return _finish(training, environment, peak_memory_mb(device))
+            session = Session(config, run_dir, time.monotonic() if started is None else started, setup, origin)
+            try:
+                session.run_epochs()
+                return _finish(session, environment, peak_memory_mb(device))
+            finally:
+                session.close()
         except OSError as error:
             raise TrainingError(
                 f"{error.filename or run_dir}: cannot be written ({error.strerror}); checkpoints that are complete are kept"
             ) from error
-        finally:
-            training.close()
 
 
-def _finish(training: "_Training", environment: dict[str, str | int], memory_mb: float) -> dict[str, Any]:
-    setup, run_dir, progress = training.setup, training.run_dir, training.progress
-    outcomes = final_outcomes(setup, training.best_params)
+def _finish(session: Session, environment: dict[str, str | int], memory_mb: float) -> dict[str, Any]:
+    outcomes = final_outcomes(session.setup, session.best_params)
     errors = {name: outcome.errors for name, outcome in outcomes.items()}
-    training.save_model({"errors": errors})
-    totals = {
-        "epochs": progress.epoch,
-        "num_skipped": training.skips.count,
-        "best_epoch": progress.best_epoch,
-        "steps": int(training.state.step),
-        "first_step_seconds": training.first_step_seconds,
-        "total_seconds": training.total_seconds(),
-        "peak_memory_mb": memory_mb,
-        "environment": environment,
-    }
-    results = write_results(run_dir, setup, errors, totals)
-    draw(run_dir, outcomes)
+    session.save_model({"errors": errors})
+    results = write_results(
+        session.run_dir, session.setup, errors, session.totals() | {"peak_memory_mb": memory_mb, "environment": environment}
+    )
+    draw(session.run_dir, outcomes)
     return results
-
-
-class _Training:
-    """What changes in the course of a training, and what it writes on the way."""
-
-    def __init__(self, config: Config, run_dir: Path, started: float, setup: Setup, origin: dict[str, Any]) -> None:
-        self.config, self.run_dir, self.started, self.setup, self.origin = config, run_dir, started, setup, origin
-        self.checkpoints = Checkpoints(run_dir / "checkpoints", origin)
-        self.state: TrainState = initial_state(setup.model.params, setup.optimizer)
-        self.best_params: Params = jax.tree.map(jnp.copy, setup.model.params)
-        self.progress = Progress()
-        self.schedule = build_schedule(config.optimizer)
-        self._resume()
-        self._start()
-        self.skips = Skips(self.progress.num_skipped, map(tuple, self.progress.skipped_in_a_row))
-        self._elapsed_before = self.progress.elapsed_seconds
-        self.plan = self._plan(build_dtype(config))
-        self._compile()
-        self.loggers = self._loggers()
-        self._last_save = time.monotonic()
-        self.first_step_seconds: float | None = None
-
-    def run_epochs(self) -> None:
-        """Train until the configured end or a signal; the last state is saved."""
-        trainer = self.config.trainer
-        with stop_on_signals() as stop, TrainingProgress(self.config.logger.progress, trainer.max_epochs) as progress_bar:
-            while not stop and not self._is_over():
-                record = self._epoch(progress_bar, stop)
-                if record is None:
-                    break
-                self.loggers.log(record["step"], {name: value for name, value in record.items() if value is not None})
-                progress_bar.epoch_line(record | {"is_best": self.progress.best_epoch == self.progress.epoch})
-                is_kept = trainer.keep_every is not None and self.progress.epoch % trainer.keep_every == 0
-                if is_kept:
-                    self.progress.kept.append(self.progress.num_batches)
-                if is_kept or time.monotonic() - self._last_save > 60 * trainer.checkpoint_minutes:
-                    self._save()
-            self._save()
-            self.checkpoints.wait()
-            stop.raise_if_set()
-
-    def total_seconds(self) -> float:
-        """Wall-clock since the command began, with that of the sessions before a resumption."""
-        return self._elapsed_before + time.monotonic() - self.started
-
-    def save_model(self, notes: dict[str, Any]) -> None:
-        """Write the best model so far to `model/`."""
-        best = dataclasses.replace(self.setup.model, params=self.best_params)
-        save_model(self.run_dir / "model", best, {"epoch": self.progress.best_epoch, **notes})
-
-    def close(self) -> None:
-        try:
-            self.checkpoints.close()
-        finally:
-            self.loggers.finish()
-
-    def _resume(self) -> None:
-        resume = self.config.trainer.resume
-        if resume is None:
-            return
-        before = self.checkpoints.origin()
-        if before is not None:
-            require_same(before, self.origin, changes_are_wanted=resume == "anyway")
-        restored = self.checkpoints.restore(self.state, self.best_params)
-        if restored is None:
-            _LOG.info("resume: no checkpoint in %s yet; starting from the beginning", self.run_dir)
-            return
-        if before is None:
-            _LOG.warning("resume: the checkpoint is of a version that kept neither configuration nor data; they are not compared")
-        self.progress = restored.progress
-        # Arrays that are not bound to a device, as in a new training: for others every step would be compiled anew.
-        arrays = jax.device_get((restored.state, restored.best_params))
-        self.state, self.best_params = jax.tree.map(jnp.asarray, arrays)
-        self.schedule = dataclasses.replace(self.schedule, **self.progress.schedule)
-        if self.progress.buckets:
-            self.setup.train_loader.buckets = [Bucket(*shape) for shape in self.progress.buckets]
-        within = f" and {self.progress.batch} batches of the next" if self.progress.batch else ""
-        _LOG.info("resume: continuing after epoch %d%s", self.progress.epoch, within)
-
-    def _start(self) -> None:
-        """Take the weights of another model, if there is one to start from; a training that goes on has its own."""
-        path = self.config.model.init_from
-        if path is not None and not self.progress.num_batches:
-            params = started_from(path, self.setup.model).params
-            self.state, self.best_params = initial_state(params, self.setup.optimizer), jax.tree.map(jnp.copy, params)
-
-    def _plan(self, dtype: jnp.dtype) -> Plan:
-        config, elapsed = self.config, self.progress.elapsed_seconds
-        minutes = config.trainer.max_minutes
-        stages = [Stage(0.0, build_loss_weights(config.loss))]
-        if config.loss.stage_two.start < 1:
-            stages.append(Stage(config.loss.stage_two.start, build_loss_weights(config.loss.stage_two)))
-        return Plan(
-            max_epochs=config.trainer.max_epochs,
-            begun=time.monotonic(),
-            deadline=None if minutes is None else self.started - elapsed + 60 * minutes,
-            start=self.progress.by_clock,
-            learning_rate=config.optimizer.learning_rate,
-            schedule=self.schedule,
-            stages=tuple(stages),
-            ema_decay=config.optimizer.ema_decay,
-            dtype=dtype,
-        )
-
-    def _compile(self) -> None:
-        """Compile the step for the first batch; the learning rate's clock begins after it."""
-        batches = self.setup.train_loader.epoch(self.progress.epoch)
-        self.setup.train_step.compile(self.state, next(batches), self.plan.control(0.0))
-        self.plan = dataclasses.replace(self.plan, begun=time.monotonic())
-
-    def _loggers(self) -> Loggers:
-        loggers: list[Logger] = [JsonlLogger(self.run_dir / "metrics.jsonl", self.progress.epoch)]
-        logger = self.config.logger
-        if logger.wandb != "disabled":
-            loggers.append(WandbLogger(logger.wandb, logger.wandb_project, self.run_dir, dataclasses.asdict(self.config)))
-        return Loggers(loggers)
-
-    def _is_over(self) -> bool:
-        # One epoch there is always, if only of one step: without it there would be no model.
-        if self.progress.epoch and self.plan.progress(self.progress.epoch) >= 1:
-            return True
-        patience = self.config.trainer.patience
-        if patience is not None and self.progress.epoch - self.progress.best_epoch > patience:
-            _LOG.info("early stop: no better validation loss for %d epochs", patience)
-            return True
-        return False
-
-    def _epoch(self, progress_bar: TrainingProgress, stop: StopRequest) -> dict[str, Any] | None:
-        """Train one epoch, validate, remember the best parameters; the record of `metrics.jsonl`. None if it was stopped on the way."""
-        epoch, loader = self.progress.epoch, self.setup.train_loader
-        progress_bar.start_epoch(epoch + 1, loader.num_batches)
-        report, position = self._reporter(progress_bar), (epoch, self.progress.batch)
-        try:
-            self.state, summary = train_epoch(
-                self.state, loader, self.setup.train_step, self.plan, position, self.skips, report, lambda: bool(stop)
-            )
-        except NotFinite as error:
-            raise self._not_finite(error) from error
-        self.progress.num_batches += summary.num_batches - self.progress.batch
-        if summary.num_skipped:
-            _LOG.warning("epoch %d: %d updates skipped, for loss or gradient were not finite", epoch + 1, summary.num_skipped)
-        valid_start = time.monotonic()
-        compiled_before = self.setup.eval_step.compile_seconds
-        sums = None if stop else evaluate(self.setup.eval_step, self.state.ema_params, self._validation(stop))
-        if stop:  # a validation that is not complete is done again by the run that resumes
-            self.progress.batch = summary.num_batches
-            return None
-        errors = summarize(sums)
-        valid_compile = self.setup.eval_step.compile_seconds - compiled_before
-        valid_seconds = time.monotonic() - valid_start - valid_compile
-        done = min(self.plan.progress(epoch + 1), 1.0)
-        stage = self.plan.stage(done)
-        valid_loss = float(loss_from_sums(sums, self.plan.stages[stage].weights))
-        if not math.isfinite(valid_loss):
-            raise TrainingError(
-                f"the validation loss of epoch {epoch + 1} is {valid_loss}: the training diverged; {self._kept()}; "
-                "lower optimizer.learning_rate"
-            )
-        self._remember(valid_loss, stage)
-        self.schedule.observe(valid_loss)
-        return epoch_record(self.progress.epoch, int(self.state.step), summary, valid_loss, errors) | {
-            "compile_seconds": summary.compile_seconds + valid_compile,
-            "valid_seconds": valid_seconds,
-            "total_seconds": self.total_seconds(),
-            "stage": stage + 1,
-            "peak_memory_mb": peak_memory_mb(next(iter(self.state.step.devices()))),
-        }
-
-    def _validation(self, stop: StopRequest) -> Iterator[GraphBatch]:
-        """The batches of the validation set, as far as no signal comes; one at least."""
-        for batch in self.setup.eval_loaders["valid"].epoch(0):
-            yield batch
-            if stop:
-                return
-
-    def _not_finite(self, error: NotFinite) -> TrainingError:
-        """Write the configurations of the batches at fault to a file, and say where it is."""
-        graphs = {id(graph): graph for batch in error.batches for graph in self.setup.train_loader.members(*batch)}
-        path = self.run_dir / "not_finite.extxyz"
-        write_graphs(path, list(graphs.values()), self.setup.datasets.statistics)
-        return TrainingError(
-            f"epoch {error.batches[-1][0] + 1}: {error}; their configurations are in {path}; {self._kept()}; "
-            "look at their labels, or lower optimizer.learning_rate"
-        )
-
-    def _kept(self) -> str:
-        best = self.progress.best_epoch
-        return f"the best model, of epoch {best}, is kept" if best else "there is no model to keep"
-
-    def _reporter(self, progress_bar: TrainingProgress) -> Report:
-        """The progress bar's; the first time it says how long the command took to get there."""
-
-        def first(progress: float, loss: float, num_steps: int) -> None:
-            if self.first_step_seconds is None:
-                self.first_step_seconds = time.monotonic() - self.started
-                compiling = self.setup.train_step.compile_seconds
-                _LOG.info("first step after %.1f s, of which %.1f s compiled it", self.first_step_seconds, compiling)
-            progress_bar.update(progress, loss, num_steps)
-
-        return first
-
-    def _remember(self, valid_loss: float, stage: int) -> None:
-        """Count the epoch; keep its averaged parameters if they are the best of the stage."""
-        progress = self.progress
-        progress.epoch, progress.batch = progress.epoch + 1, 0
-        if stage != progress.stage or progress.best_loss is None:
-            progress.stage, progress.best_loss = stage, math.inf
-            self.schedule.restart()
-        if valid_loss < progress.best_loss:
-            progress.best_loss, progress.best_epoch = valid_loss, progress.epoch
-            self.best_params = jax.tree.map(jnp.copy, self.state.ema_params)
-
-    def _save(self) -> None:
-        progress = self.progress
-        progress.elapsed_seconds = self.total_seconds()
-        progress.by_clock = min(self.plan.by_clock(), 1.0)
-        progress.schedule = dataclasses.asdict(self.schedule)
-        progress.buckets = [list(dataclasses.astuple(bucket)) for bucket in self.setup.train_loader.buckets]
-        progress.num_skipped, progress.skipped_in_a_row = self.skips.count, [list(batch) for batch in self.skips.in_a_row]
-        self.checkpoints.save(self.state, self.best_params, progress)
-        self.save_model({})
-        self._last_save = time.monotonic()

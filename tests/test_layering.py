@@ -40,6 +40,7 @@ ROWS = [
         "results",
         "run",
         "saved_model",
+        "session",
         "warm_start",
     },
     {"cli", "__main__", "__init__"},
@@ -72,7 +73,7 @@ THIRD_PARTY = {
     "cuequivariance_jax": {"tensor_products.cuequivariance"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
-    "yaml": {"cli", "comparison"},
+    "yaml": {"cli", "comparison", "results"},
 }
 ANYWHERE = {"jax", "numpy"}
 # Imported inside a function only: slow to load, and off by default.

@@ -90,18 +90,12 @@ def _job(composed: DictConfig) -> None:
         raise InputError("data.train: no training file; give data.train=FILE, or data=ethanol for the data that ship")
     config = OmegaConf.to_object(composed)
     run_dir = _make_run_dir(HydraConfig.get().runtime.output_dir, resume=config.trainer.resume is not None)
-    setup_logging(run_dir / "train.log")
-    path = run_dir / "config.yaml"
-    before = path.read_text(encoding="utf-8") if path.exists() else None
-    path.write_text(OmegaConf.to_yaml(composed, resolve=True), encoding="utf-8")
+    try:
+        setup_logging(run_dir / "train.log")
+    except OSError as error:
+        raise InputError(f"run_dir={run_dir}: cannot be written ({error.strerror})") from error
     try:
         results = train(config, run_dir, command_started())
-    except InputError:
-        if before is not None:
-            path.write_text(before, encoding="utf-8")
-        elif not (run_dir / "metrics.jsonl").exists():
-            path.unlink()  # nothing has begun: once the mistake is mended, the run_dir can be used
-        raise
     except KeyboardInterrupt as error:
         saved = any(path.name.isdigit() for path in (run_dir / "checkpoints").iterdir())
         _LOG.warning(

@@ -39,6 +39,7 @@ class Progress:
     best_loss: float | None = None  # of the current stage
     best_epoch: int = 0
     schedule: dict[str, float] = dataclasses.field(default_factory=dict)  # fields of the learning-rate schedule
+    so_far: dict[str, float] = dataclasses.field(default_factory=dict)  # sums over the batches of the next epoch that are done
     buckets: list[list[int]] = dataclasses.field(default_factory=list)  # shapes of the training's batches
     num_skipped: int = 0  # updates that were not finite and not made
     skipped_in_a_row: list[list[int]] = dataclasses.field(default_factory=list)  # (epoch, batch) of those without an update in between
@@ -89,7 +90,8 @@ class Checkpoints:
         arrays = jax.device_get({"state": name_moments(state), "best_params": best_params})
         about = {"progress": dataclasses.asdict(progress), "origin": self._origin}
         items = ocp.args.Composite(
-            arrays=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about | {"digest": _digest(arrays, about)})
+            arrays=ocp.args.StandardSave(arrays),
+            about=ocp.args.JsonSave(about | {"digest": _digest(arrays, about), "digest_of_this": _digest({}, about)}),
         )
         with self._complaining():
             self._manager.save(progress.num_batches, args=items)
@@ -98,7 +100,10 @@ class Checkpoints:
         """What the training that wrote the newest readable checkpoint was made of; None where there is none to read, as in old ones."""
         for number in sorted(self._manager.all_steps(), reverse=True):
             with contextlib.suppress(Exception):  # damaged: `restore` will say so
-                return self._manager.restore(number, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about["origin"]
+                about = self._manager.restore(number, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about
+                content = {name: about[name] for name in ("progress", "origin")}
+                if about.get("digest_of_this", _digest({}, content)) == _digest({}, content):  # older ones have no such digest
+                    return content["origin"]
         return None
 
     def restore(self, state: TrainState, best_params: Params) -> Restored | None:

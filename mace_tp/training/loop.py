@@ -1,6 +1,9 @@
 """The training loop: epochs of compiled steps. What to do between epochs is the caller's business."""
 
 import dataclasses
+import functools
+import math
+import operator
 import time
 from collections.abc import Callable, Iterable
 
@@ -70,27 +73,39 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class EpochSummary:
-    """What one epoch of training did."""
+    """What an epoch of training did so far, with what an earlier session did of it."""
 
-    num_batches: int  # seen so far in this epoch, those of an earlier session included
-    num_skipped: int  # batches of this session whose loss or gradient was not finite: no update was made
-    loss: float  # mean over the updates of this session; NaN if there was none
-    learning_rate: float  # of the last step
-    seconds: float
-    step_seconds: float | None  # median over windows of steps without a compilation; None if there was none
-    compile_seconds: float
+    num_batches: int = 0
+    num_skipped: int = 0  # batches whose loss or gradient was not finite: no update was made
+    loss_sum: float = 0.0  # over the updates
+    learning_rate: float = math.nan  # of the last step
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    window_seconds: tuple[float, ...] = ()  # per step, of windows of steps without a compilation; of this session
+
+    @property
+    def loss(self) -> float:
+        """Mean over the updates; NaN if there was none."""
+        num_updates = self.num_batches - self.num_skipped
+        return self.loss_sum / num_updates if num_updates else math.nan
+
+    def sums(self) -> dict[str, float]:
+        """What a later session has to know of it beside `num_batches`."""
+        return {
+            "num_skipped": self.num_skipped,
+            "loss_sum": self.loss_sum,
+            "seconds": self.seconds,
+            "compile_seconds": self.compile_seconds,
+        }
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Median over the windows; None if there was none."""
+        return float(np.median(self.window_seconds)) if self.window_seconds else None
 
 
 Report = Callable[[float, float, int], None]
 """(progress, recent loss, steps done in this epoch) → None, for a progress bar."""
-
-
-class NotFinite(Exception):
-    """So many updates in a row were not finite that the training cannot go on; `batches` are theirs, (epoch, number)."""
-
-    def __init__(self, batches: list[tuple[int, int]]) -> None:
-        super().__init__(f"{len(batches)} updates in a row were not finite")
-        self.batches = batches
 
 
 class Skips:
@@ -98,44 +113,40 @@ class Skips:
 
     def __init__(self, count: int = 0, in_a_row: Iterable[tuple[int, int]] = ()) -> None:
         self.count = count
-        self.in_a_row = list(in_a_row)
+        self.in_a_row = list(in_a_row)  # (epoch, number) of batches without an update in between
+
+    @property
+    def are_too_many(self) -> bool:
+        """Whether the training cannot go on."""
+        return len(self.in_a_row) >= _MAX_SKIPPED_IN_A_ROW
 
     def observe(self, epoch: int, number: int, loss: float) -> None:
-        """One more batch and the loss that its step returned.
-
-        Raises:
-            NotFinite: it is one too many.
-        """
+        """One more batch and the loss that its step returned."""
         if np.isfinite(loss):
             self.in_a_row.clear()
             return
         self.count += 1
         self.in_a_row.append((epoch, number))
-        if len(self.in_a_row) >= _MAX_SKIPPED_IN_A_ROW:
-            raise NotFinite(self.in_a_row)
 
 
 def train_epoch(
-    state: TrainState, loader: BatchLoader, train_step: CompiledStep, plan: Plan, position: tuple[int, int], skips: Skips,
+    state: TrainState, loader: BatchLoader, train_step: CompiledStep, plan: Plan, epoch: int, so_far: EpochSummary, skips: Skips,
     report: Report, should_stop: Callable[[], bool],
 ) -> tuple[TrainState, EpochSummary]:  # fmt: skip
-    """Train on the batches of an epoch, until its end, the deadline, or a request to stop.
+    """Train on the batches of an epoch, until its end, the deadline, a request to stop, or too many updates that were not finite.
 
     Args:
         state: the current one; it is consumed.
         loader: of the training set.
         train_step: the compiled update.
         plan: learning rate and loss weights by progress.
-        position: (epoch, counted from 0; batches of it that are done).
+        epoch: counted from 0.
+        so_far: what was done of it; the batches that it counts are passed over.
         skips: counts on.
         report: called after every window of steps.
         should_stop: asked after every step.
-
-    Raises:
-        NotFinite: too many updates in a row were not.
     """
-    began = time.monotonic()
-    epoch, first = position
+    began, first = time.monotonic(), so_far.num_batches
     losses: list[jax.Array] = []
     known: list[float] = []
     windows = _Windows(train_step)
@@ -158,18 +169,18 @@ def train_epoch(
         if windows.is_full():
             look()
             report(progress, known[-1], first + len(known))
-        if should_stop():
+        if skips.are_too_many or should_stop():
             break
     look()
     finite = [loss for loss in known if np.isfinite(loss)]
     summary = EpochSummary(
         num_batches=first + len(known),
-        num_skipped=len(known) - len(finite),
-        loss=float(np.mean(finite)) if finite else float("nan"),
+        num_skipped=so_far.num_skipped + len(known) - len(finite),
+        loss_sum=functools.reduce(operator.add, finite, so_far.loss_sum),  # one by one: the same, wherever an epoch was interrupted
         learning_rate=float(control.learning_rate),
-        seconds=time.monotonic() - began,
-        step_seconds=windows.median(),
-        compile_seconds=windows.compile_seconds,
+        seconds=so_far.seconds + time.monotonic() - began,
+        compile_seconds=so_far.compile_seconds + windows.compile_seconds,
+        window_seconds=so_far.window_seconds + tuple(windows.seconds),
     )
     return state, summary
 
@@ -183,7 +194,7 @@ class _Windows:
         self._start = time.monotonic()
         self._count = 0
         self._limit = 1
-        self._seconds: list[float] = []
+        self.seconds: list[float] = []
 
     @property
     def compile_seconds(self) -> float:
@@ -199,10 +210,7 @@ class _Windows:
         now = time.monotonic()
         if self._count and self._step.compile_seconds == self._compile_seen:
             per_step = (now - self._start) / self._count
-            self._seconds.append(per_step)
+            self.seconds.append(per_step)
             self._limit = max(1, min(_WINDOW, int(_WINDOW_SECONDS / per_step)))
         self._compile_seen = self._step.compile_seconds
         self._start, self._count = now, 0
-
-    def median(self) -> float | None:
-        return float(np.median(self._seconds)) if self._seconds else None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +124,12 @@ class PlateauSchedule:
 
 Schedule = ConstantSchedule | CosineSchedule | PlateauSchedule
 """(progress in [0, 1]) → factor on the learning rate."""
+
+
+def with_memory(schedule: Schedule, saved: Mapping[str, float]) -> Schedule:
+    """The schedule as it is configured, with what a schedule of its kind had learnt when its fields were saved."""
+    learnt = {"scale", "best", "num_bad"} & saved.keys() & {field.name for field in dataclasses.fields(schedule)}
+    return dataclasses.replace(schedule, **{name: saved[name] for name in learnt})
 
 
 def _warmup(progress: float, warmup: float) -> float:

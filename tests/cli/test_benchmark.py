@@ -27,7 +27,7 @@ def test_both_sites_and_the_bilinear_map(run, toys, tmp_path):
     ("arguments", "message"),
     [
         (["--settings", "MIXO"], "--settings MIXO: no such setting; valid: SISO, SIMO, MIMO, interaction, product_basis"),
-        (["--products", "fast"], "product=fast: no such tensor product; valid: cg, "),
+        (["--products", "fast"], "product=fast: no such tensor product; valid: auto, cg, "),
         (["--products", "gaunt:rank"], "gaunt:rank: an option is written option=value, such as spherical_grid:rank=2"),
         (["--products", "gaunt:depth=2"], "product.depth: gaunt has no such option; valid: rank"),
         (["--l-max", "-1"], "--l-max -1: must not be negative"),

@@ -19,9 +19,10 @@ import safetensors.numpy
 from toy_data import molecules, write
 
 import mace_tp.data.batching
-from mace_tp import run as run_module
+from mace_tp import session
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.readers import read_configurations
+from mace_tp.saved_model import load_model
 from mace_tp.training.step import CompiledStep
 
 
@@ -95,6 +96,29 @@ def test_a_signal_within_a_validation_ends_it_and_the_run_continues_with_it(run,
     jax.tree.map(np.testing.assert_array_equal, _last_state(tmp_path / "run"), _last_state(finished[0]))
 
 
+def test_a_long_epoch_is_saved_on_the_way(run, on_molecules, finished, tmp_path, monkeypatch):
+    saved = []
+    save = session.Checkpoints.save
+
+    def counted(checkpoints, state, best_params, progress):
+        saved.append((progress.epoch, progress.batch))
+        if len(saved) == 4:
+            raise KeyboardInterrupt
+        save(checkpoints, state, best_params, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_MINUTES_WITHIN_EPOCH", 0)
+        patch.setattr(session.Checkpoints, "save", counted)
+        outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.checkpoint_minutes=0")
+    assert outcome.code == 130 and saved == [(0, 1), (0, 2), (0, 3), (0, 4)]
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto")
+
+    assert outcome.code == 0 and "continuing after epoch 0 and 3 batches of the next" in outcome.out
+    _assert_same_end(tmp_path / "run", finished[0])
+    assert [line["train_loss"] for line in _metrics(tmp_path / "run")] == [line["train_loss"] for line in _metrics(finished[0])]
+
+
 # Kills
 
 # Trains as `mace-tp` does, and dies of SIGKILL: after so many seconds, or within the save after so many batches.
@@ -115,15 +139,15 @@ _DRIVER = """
                 die()
         Checkpoints.save = dying
     if kind == "seconds":
-        from mace_tp import run
-        train_epoch = run.train_epoch
+        from mace_tp import session
+        train_epoch = session.train_epoch
         timers = []
         def timed(*rest):
             if not timers:
                 timers.append(threading.Timer(float(value), die))
                 timers[0].start()
             return train_epoch(*rest)
-        run.train_epoch = timed
+        session.train_epoch = timed
     main()
 """
 
@@ -169,7 +193,7 @@ def test_a_run_that_is_killed_ten_times_ends_as_one_that_is_not(run, on_molecule
 def stopped(run, on_molecules, tmp_path_factory) -> Path:
     """A run of two epochs of four, with a checkpoint after each."""
     run_dir = tmp_path_factory.mktemp("stopped") / "run"
-    epoch = run_module._Training._epoch
+    epoch = session.Session._epoch
 
     def two_epochs(training, *rest):
         if training.progress.epoch == 2:
@@ -177,7 +201,7 @@ def stopped(run, on_molecules, tmp_path_factory) -> Path:
         return epoch(training, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module._Training, "_epoch", two_epochs)
+        patch.setattr(session.Session, "_epoch", two_epochs)
         assert run(*on_molecules, f"run_dir={run_dir}", "trainer.checkpoint_minutes=0").code == 130
     return run_dir
 
@@ -192,6 +216,45 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, run, 
     assert outcome.code == 0
     assert "checkpoint 10 is damaged" in outcome.out and "continuing after epoch 1" in outcome.out
     jax.tree.map(np.testing.assert_array_equal, _last_state(tmp_path / "run"), _last_state(finished[0]))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(b'"cutoff":3.0', b'"cutoff":7.0'), (b'"config"', b'"konfig"'), (b'"sha256":"', b'"sha256":"0')]
+)
+def test_damage_to_what_a_checkpoint_says_of_itself_is_damage(before, after, stopped, run, on_molecules, finished, tmp_path):
+    shutil.copytree(stopped, tmp_path / "run")
+    (about,) = (path for path in (tmp_path / "run" / "checkpoints" / "10" / "about").rglob("*") if path.name == "metadata")
+    content = about.read_bytes().replace(b": ", b":")
+    assert before in content
+    about.write_bytes(content.replace(before, after, 1))
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto")
+
+    assert outcome.code == 0, outcome.err
+    assert "checkpoint 10 is damaged" in outcome.out and "continuing after epoch 1" in outcome.out
+    jax.tree.map(np.testing.assert_array_equal, _last_state(tmp_path / "run"), _last_state(finished[0]))
+
+
+def test_a_damaged_line_of_metrics_is_removed_with_those_behind_it(stopped, run, on_molecules, finished, tmp_path):
+    shutil.copytree(stopped, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "run" / "metrics.jsonl").write_bytes(lines[0] + b"\xff\x00" + lines[1])
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto")
+
+    assert outcome.code == 0, outcome.err
+    assert "metrics.jsonl: line 2 is damaged" in outcome.out
+    assert [line["epoch"] for line in _metrics(tmp_path / "run")] == [1, 3, 4]
+
+
+def test_what_cannot_be_written_is_one_line(run, on_molecules, tmp_path):
+    (tmp_path / "run" / "metrics.jsonl").mkdir(parents=True)
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run")
+    assert outcome.code == 1 and outcome.err.count("\n") == 1 and "metrics.jsonl: cannot be written (Is a directory)" in outcome.err
+
+    (tmp_path / "other" / "train.log").mkdir(parents=True)
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/other")
+    assert outcome.code == 2 and outcome.err.count("\n") == 1 and "cannot be written (Is a directory)" in outcome.err
 
 
 def test_a_save_that_is_lost_is_an_error(run, on_molecules, tmp_path, monkeypatch):
@@ -251,6 +314,38 @@ def test_changes_that_are_wanted_are_told(stopped, run, on_molecules, tmp_path):
     assert _metrics(tmp_path / "run")[-1]["epoch"] == 4
 
 
+def test_another_schedule_is_taken_when_it_is_wanted(stopped, run, on_molecules, tmp_path):
+    for change, rate in {"optimizer.final_factor=0.5": 0.5, "optimizer.schedule=constant": 1.0}.items():
+        shutil.copytree(stopped, tmp_path / change)
+
+        outcome = run(*on_molecules, f"run_dir={tmp_path}/{change}", "trainer.resume=anyway", change)
+
+        assert outcome.code == 0, outcome.err
+        assert _metrics(tmp_path / change)[-1]["learning_rate"] >= rate * 0.03
+
+
+def test_another_end_is_taken_and_told(finished, run, on_molecules, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto", "trainer.max_epochs=5")
+    assert outcome.code == 0 and "trainer.max_epochs was 4, is 5" in outcome.out
+    assert [line["epoch"] for line in _metrics(tmp_path / "run")] == [1, 2, 3, 4, 5]
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto", "trainer.max_epochs=5")
+    assert outcome.code == 0 and "nothing is left to train after epoch 5" in outcome.out
+
+
+def test_a_run_that_ended_by_the_clock_goes_on_with_more_time(run, on_molecules, tmp_path):
+    arguments = (*on_molecules, f"run_dir={tmp_path}/run", "trainer.max_epochs=20")
+    assert run(*arguments, "trainer.max_minutes=1e-9").code == 0
+    assert len(_metrics(tmp_path / "run")) == 1
+
+    outcome = run(*arguments, "trainer.max_minutes=10", "trainer.resume=auto")
+
+    assert outcome.code == 0 and "trainer.max_minutes was 1e-09, is 10.0" in outcome.out
+    assert len(_metrics(tmp_path / "run")) == 20
+
+
 # Numbers that are not finite
 
 
@@ -287,11 +382,22 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(poison, run, on_mol
 def test_updates_that_are_never_finite_stop_the_run_and_show_the_configurations(poison, run, on_molecules, tmp_path):
     poison("")
 
-    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.checkpoint_minutes=0")
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run")
 
     assert outcome.code == 1 and outcome.err.count("\n") == 1
     assert "10 updates in a row were not finite" in outcome.err and "of epoch 1, is kept" in outcome.err
     assert f"their configurations are in {tmp_path}/run/not_finite.extxyz" in outcome.err
     shown = read_configurations(tmp_path / "run" / "not_finite.extxyz", LabelKeys())
     assert len(shown) == 10 and all(frame.forces is not None for frame in shown)
-    assert any((tmp_path / "run" / "checkpoints").iterdir())
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["10"]
+    assert load_model(tmp_path / "run").num_parameters
+
+
+def test_a_training_that_diverges_keeps_its_best_model(run, on_molecules, tmp_path, monkeypatch):
+    losses = iter([1.0, np.nan])
+    monkeypatch.setattr(session, "loss_from_sums", lambda *_: next(losses))
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run")
+
+    assert outcome.code == 1 and "the validation loss of epoch 2 is nan" in outcome.err and "of epoch 1, is kept" in outcome.err
+    assert load_model(tmp_path / "run").num_parameters

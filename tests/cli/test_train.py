@@ -17,7 +17,7 @@ import yaml
 from command import Outcome
 from omegaconf import OmegaConf
 
-from mace_tp import run as run_module
+from mace_tp import session
 from mace_tp.cli.main import command_started
 from mace_tp.config import Config, build_dtype
 from mace_tp.data.batching import BatchLoader, choose_buckets
@@ -186,7 +186,7 @@ def test_one_compilation_of_the_step_per_bucket(finished):
 def interrupted(run, on_molecules, tmp_path_factory) -> Path:
     """A run that is stopped in epoch 3 of 4, with a checkpoint after each epoch."""
     run_dir = tmp_path_factory.mktemp("interrupted") / "run"
-    log = run_module.JsonlLogger.log
+    log = session.JsonlLogger.log
 
     def log_two_epochs(logger, step, record):
         if record["epoch"] == 3:
@@ -194,7 +194,7 @@ def interrupted(run, on_molecules, tmp_path_factory) -> Path:
         log(logger, step, record)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module.JsonlLogger, "log", log_two_epochs)
+        patch.setattr(session.JsonlLogger, "log", log_two_epochs)
         outcome = run(*on_molecules, f"run_dir={run_dir}", "trainer.checkpoint_minutes=0")
     assert outcome.code == 130 and f"run_dir={run_dir} trainer.resume=auto" in outcome.out
     return run_dir
@@ -204,14 +204,14 @@ def interrupted(run, on_molecules, tmp_path_factory) -> Path:
 def resumed(interrupted, run, on_molecules) -> tuple[Path, Outcome, list[bool]]:
     """The same run, continued; and whether each epoch began with arrays that are bound to a device."""
     bound: list[bool] = []
-    train_epoch = run_module.train_epoch
+    train_epoch = session.train_epoch
 
     def watched(state, *rest):
         bound.append(any(leaf.committed for leaf in jax.tree.leaves(state)))
         return train_epoch(state, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "train_epoch", watched)
+        patch.setattr(session, "train_epoch", watched)
         outcome = run(*on_molecules, f"run_dir={interrupted}", "trainer.resume=auto")
     return interrupted, outcome, bound
 
