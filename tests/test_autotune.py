@@ -48,6 +48,7 @@ def test_the_fastest_form_is_taken_at_each_site(fastest, seconds, batch, archite
     assert _tuned(batch, architecture, cache) == TensorProductConfig({"name": fastest}, {"name": fastest})
 
 
+@pytest.mark.slow
 def test_forms_are_really_timed(batch, architecture, cache):
     chosen = _tuned(batch, architecture, cache)
     entries = json.loads(cache.read_text(encoding="utf-8")).values()

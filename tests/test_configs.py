@@ -36,7 +36,8 @@ def composed(*overrides: str) -> Config:
 
 def commands(name: str) -> list[str]:
     """Arguments of every `mace-tp NAME` in a code block of the README."""
-    blocks = "\n".join(re.findall(r"```(?:bash|sh|console)?\n(.*?)```", README, flags=re.DOTALL)).replace("\\\n", " ")
+    found = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    blocks = "\n".join(text for language, text in found if language in ("", "bash", "sh", "console")).replace("\\\n", " ")
     return re.findall(rf"mace-tp {name}\b([^\n;&|]*)", blocks)
 
 

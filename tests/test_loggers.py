@@ -305,6 +305,7 @@ def test_real_wandb_offline_writes_a_run(tmp_path, log):
     assert any(text.startswith("wandb: offline") for _, text in log)
 
 
+@pytest.mark.slow
 def test_real_wandb_online_without_a_server_is_one_warning(tmp_path, monkeypatch, log):
     pytest.importorskip("wandb", reason="wandb is not installed")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)

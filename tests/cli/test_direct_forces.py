@@ -30,6 +30,7 @@ def test_the_results_say_which_forces(direct):
     assert json.loads((direct / "results.json").read_text())["forces"] == "direct"
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_gradient_forces_and_resumes_without_the_first(run, on_molecules, direct, tmp_path):
     arguments = _gradient(on_molecules, direct, tmp_path / "run")
     # So small a learning rate that the weights stay what they were.

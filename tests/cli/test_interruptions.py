@@ -47,9 +47,12 @@ def _assert_same_end(run_dir: Path, expected: Path) -> None:
 # Signals
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"])
-def test_a_signal_ends_the_step_and_the_run_continues_from_there(name, run, on_molecules, finished, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGUSR1", "SIGUSR2"))])
+def test_a_signal_ends_the_step_and_the_run_continues_from_there(name, run, on_molecules, finished, tmp_path, monkeypatch, request):
     number = getattr(signal, name)
+    usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+    before = signal.signal(number, usual)  # a shell's background jobs ignore SIGINT, and what is ignored stays so
+    request.addfinalizer(lambda: signal.signal(number, before))
     calls: list[int] = []
 
     def signalled(step: CompiledStep, *arguments):
@@ -66,7 +69,7 @@ def test_a_signal_ends_the_step_and_the_run_continues_from_there(name, run, on_m
     assert outcome.code == 128 + number
     assert f"stopped by {name}" in outcome.out and f"run_dir={tmp_path}/run trainer.resume=auto" in outcome.out
     assert len(calls) == 7 and [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["7"]
-    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    assert signal.getsignal(number) == usual
 
     outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto")
 
