@@ -24,6 +24,10 @@ _FRACTIONS = ("data.valid_fraction", "optimizer.warmup", "optimizer.beta1", "opt
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "data.on_bad_frame": ("error", "skip"),
     "model.first_interaction": ("nonresidual", "residual"),
+    "model.other_interactions": ("nonresidual", "residual"),
+    "model.message_normalization": ("average", "density"),
+    "model.distance_transform": ("none", "agnesi", "soft"),
+    "model.pair_repulsion": ("none", "zbl"),
     "model.forces": ("gradient", "direct"),
     "optimizer.schedule": ("constant", "cosine", "plateau"),
     "logger.wandb": ("disabled", "offline", "online"),

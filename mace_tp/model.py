@@ -10,11 +10,13 @@ from numpy.random import Generator
 
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.forces import VECTOR, DirectForces, GradientForces, NodeOutputs
-from mace_tp.graph import GraphBatch, pair_vectors
-from mace_tp.nn.embedding import ElementEmbedding, edge_harmonics, radial_embedding
+from mace_tp.graph import GraphBatch
+from mace_tp.nn.embedding import ElementEmbedding, edge_harmonics, find_pairs, radial_embedding
 from mace_tp.nn.interaction import Interaction, MessageSelfConnection, ResidualSelfConnection
 from mace_tp.nn.layer import Layer
 from mace_tp.nn.mlp import RadialMLP
+from mace_tp.nn.normalization import AverageNeighbors, Density
+from mace_tp.nn.pair_repulsion import NoRepulsion, ZBLRepulsion
 from mace_tp.nn.product_basis import ProductBasis
 from mace_tp.nn.readout import LinearReadout, MLPReadout
 from mace_tp.tensor_products.base import TensorProduct
@@ -35,6 +37,10 @@ class Architecture:
     cutoff_power: int = 5  # p of the polynomial envelope
     readout_mlp: int = 16  # hidden width of the last readout
     first_interaction: str = "nonresidual"  # or "residual": the self-connection of the first layer
+    other_interactions: str = "residual"  # or "nonresidual": that of the others
+    message_normalization: str = "average"  # messages over the mean number of neighbors, or "density": over a learned one of each atom
+    distance_transform: str = "none"  # lengths as the radial basis sees them; "agnesi" or "soft": relative to covalent radii
+    pair_repulsion: str = "none"  # or "zbl": screened Coulomb repulsion of nuclei that are closer than their covalent radii, added
     forces: str = "gradient"  # of the energy, or "direct": read from vector features, faster, with no energy that they conserve
 
 
@@ -72,13 +78,14 @@ class MACE(nnx.Module):
         for i in range(architecture.num_interactions):
             is_last = i == architecture.num_interactions - 1
             irreps_out = scalars if is_last else hidden
-            residual = i > 0 or architecture.first_interaction == "residual"
+            residual = (architecture.other_interactions if i > 0 else architecture.first_interaction) == "residual"
             self.layers.append(_layer(architecture, tensor_products, statistics, irreps_in, irreps_out, residual, dtype, rng))
             if is_last and architecture.num_interactions > 1:
                 self.readouts.append(MLPReadout(architecture.num_channels, architecture.readout_mlp, dtype=dtype, rng=rng))
             else:
                 self.readouts.append(LinearReadout(architecture.num_channels, dtype=dtype, rng=rng))
             irreps_in = irreps_out
+        self.repulsion = _REPULSIONS[architecture.pair_repulsion](statistics.atomic_numbers, architecture.cutoff_power)
         # Last, so that a seed means the same energy whatever the forces are.
         self.forces = _FORCES[architecture.forces](architecture, tensor_products, statistics, dtype, rng)
 
@@ -95,12 +102,14 @@ class MACE(nnx.Module):
             batch: supplies elements and connectivity; its positions are not looked at.
         """
         architecture, statistics = self.architecture, self.statistics
-        vectors = pair_vectors(edge_vectors, batch, architecture.cutoff)
-        radial = radial_embedding(vectors, architecture.cutoff, architecture.num_bessel, architecture.cutoff_power)
+        pairs = find_pairs(edge_vectors, batch, architecture.cutoff, statistics.atomic_numbers)
+        radial = radial_embedding(
+            pairs, architecture.cutoff, architecture.num_bessel, architecture.cutoff_power, architecture.distance_transform
+        )
         edge_attrs = edge_harmonics(edge_vectors, architecture.l_max)
         one_hot = jax.nn.one_hot(batch.species, len(statistics.atomic_numbers), dtype=edge_vectors.dtype)
         node_feats = self.embedding(batch.species)
-        energy = jnp.zeros(batch.num_nodes, edge_vectors.dtype)
+        energy = self.repulsion(pairs, batch)
         features = []
         for layer, readout in zip(self.layers, self.readouts):
             features.append(layer(node_feats, one_hot, edge_attrs, radial, batch))
@@ -117,13 +126,22 @@ def _layer(
     harmonics = e3nn.s2_irreps(architecture.l_max)
     plan = tensor_products.interaction.interaction(irreps_in, harmonics, harmonics)
     radial_mlp = RadialMLP(architecture.num_bessel, architecture.radial_mlp, plan.num_weights, channels, dtype=dtype, rng=rng)
-    interaction = Interaction(plan, irreps_in, harmonics, radial_mlp, statistics.avg_num_neighbors, channels, dtype=dtype, rng=rng)
+    normalization = _NORMALIZATIONS[architecture.message_normalization](architecture, statistics, dtype, rng)
+    interaction = Interaction(plan, irreps_in, harmonics, radial_mlp, normalization, channels, dtype=dtype, rng=rng)
     if residual:
         self_connection = ResidualSelfConnection(irreps_in, irreps_out, channels, num_species, dtype=dtype, rng=rng)
     else:
         self_connection = MessageSelfConnection(harmonics, channels, num_species, dtype=dtype, rng=rng)
     basis_plan = tensor_products.product_basis.product_basis(harmonics, irreps_out, architecture.correlation)
     return Layer(interaction, self_connection, ProductBasis(basis_plan, channels, num_species, dtype=dtype, rng=rng))
+
+
+def _average_neighbors(architecture: Architecture, statistics: DatasetStatistics, dtype: jnp.dtype, rng: Generator) -> AverageNeighbors:
+    return AverageNeighbors(statistics.avg_num_neighbors)
+
+
+def _density(architecture: Architecture, statistics: DatasetStatistics, dtype: jnp.dtype, rng: Generator) -> Density:
+    return Density(architecture.num_bessel, dtype=dtype, rng=rng)
 
 
 def _gradient_forces(
@@ -144,5 +162,7 @@ def _direct_forces(
     )  # fmt: skip
 
 
-# What `model.forces` names.
+# What `model.message_normalization`, `model.pair_repulsion` and `model.forces` name.
+_NORMALIZATIONS = {"average": _average_neighbors, "density": _density}
+_REPULSIONS = {"none": NoRepulsion, "zbl": ZBLRepulsion}
 _FORCES = {"gradient": _gradient_forces, "direct": _direct_forces}

@@ -1,7 +1,11 @@
-"""Functions of the edge length: Bessel basis and polynomial cutoff."""
+"""Functions of the length of a pair: Bessel basis, polynomial cutoff, and transforms of the length."""
 
 import jax
 import jax.numpy as jnp
+
+# Constants of the Agnesi transform and steepness of the soft one, those of ACEsuit's MACE, whose models must be read exactly.
+AGNESI_A, AGNESI_Q, AGNESI_P = 1.0805, 0.9183, 4.5791
+SOFT_STEEPNESS = 4.0
 
 
 def bessel_basis(lengths: jax.Array, cutoff: float, num_basis: int) -> jax.Array:
@@ -27,12 +31,12 @@ def bessel_basis(lengths: jax.Array, cutoff: float, num_basis: int) -> jax.Array
     return jnp.sqrt(2 / cutoff) * (order * jnp.pi / cutoff) * jnp.sinc(order * lengths[..., None] / cutoff)
 
 
-def polynomial_cutoff(lengths: jax.Array, cutoff: float, power: int) -> jax.Array:
+def polynomial_cutoff(lengths: jax.Array, cutoff: float | jax.Array, power: int) -> jax.Array:
     """Envelope that falls from one at r = 0 to zero at the cutoff with two vanishing derivatives there.
 
     Args:
         lengths: edge lengths [...], Å.
-        cutoff: radius beyond which it is exactly zero, Å.
+        cutoff: radius beyond which it is exactly zero, Å; one for all or [...].
         power: p, at least 2; larger values stay near one for longer.
 
     Returns:
@@ -44,6 +48,41 @@ def polynomial_cutoff(lengths: jax.Array, cutoff: float, power: int) -> jax.Arra
     p = float(power)
     envelope = 1 - t**power * ((p + 1) * (p + 2) / 2 - t * (p * (p + 2) - t * p * (p + 1) / 2))
     return jnp.where(t < 1, envelope, 0)
+
+
+def agnesi_transform(lengths: jax.Array, radii: jax.Array) -> jax.Array:
+    """Lengths mapped to (0, 1], steepest around the bond length, so that the basis resolves bonds of every element alike.
+
+    Args:
+        lengths: [...], Å. Zero is allowed.
+        radii: sum of the covalent radii of both atoms [...], Å.
+
+    Returns:
+        1 / (1 + a t^q / (1 + t^(q-p))) with t = 2 length / radii [...], dimensionless; the basis takes it for a length in Å.
+
+    Source: Witt et al. 2023 (ACEpotentials.jl), with the constants of ACEsuit's MACE.
+    """
+    is_zero = lengths == 0
+    # The derivative of t^q is infinite at zero.
+    t = 2 * jnp.where(is_zero, 1, lengths) / radii
+    return jnp.where(is_zero, 1, 1 / (1 + AGNESI_A * t**AGNESI_Q / (1 + t ** (AGNESI_Q - AGNESI_P))))
+
+
+def soft_transform(lengths: jax.Array, radii: jax.Array) -> jax.Array:
+    """Lengths that hardly fall below 3/4 of the sum of the covalent radii: short distances look alike to the basis.
+
+    Args:
+        lengths: [...], Å.
+        radii: sum of the covalent radii of both atoms [...], Å.
+
+    Returns:
+        p + (length - p) (1 + tanh(α (length - m))) / 2 [...], Å, p = 3/4 radii, m halfway from p to 4/3 radii, α = 4 / (7/12 radii).
+
+    Source: `SoftTransform` of ACEsuit's MACE.
+    """
+    lower, upper = 3 / 4 * radii, 4 / 3 * radii
+    switch = (1 + jnp.tanh(SOFT_STEEPNESS / (upper - lower) * (lengths - (lower + upper) / 2))) / 2
+    return lower + (lengths - lower) * switch
 
 
 def safe_norm(vectors: jax.Array) -> jax.Array:

@@ -30,7 +30,12 @@ from e3nn import o3
 from mace import data, modules
 from mace.tools import AtomicNumberTable, torch_geometric
 
-FIRST_BLOCKS = {"nonresidual": modules.RealAgnosticInteractionBlock, "residual": modules.RealAgnosticResidualInteractionBlock}
+BLOCKS = {
+    ("nonresidual", "average"): modules.RealAgnosticInteractionBlock,
+    ("residual", "average"): modules.RealAgnosticResidualInteractionBlock,
+    ("nonresidual", "density"): modules.interaction_classes["RealAgnosticDensityInteractionBlock"],
+    ("residual", "density"): modules.interaction_classes["RealAgnosticDensityResidualInteractionBlock"],
+}
 PER_GRAPH = ("energy", "interaction_energy", "virials", "stress")
 OUTPUTS = ("energy", "node_energy", "interaction_energy", "forces", "virials", "node_feats")
 
@@ -55,6 +60,10 @@ class Case:
     avg_num_neighbors: float = 3.7
     scale: float = 0.83
     shift: float = -0.21
+    other_interactions: str = "residual"
+    message_normalization: str = "average"
+    distance_transform: str = "none"
+    pair_repulsion: str = "none"
     message_gain: float = 6.0  # on the linear after the sum over edges: brings the messages to order one
 
 
@@ -63,6 +72,19 @@ CASES = {
     "tensors_residual_first": Case("3x0e+3x1o+3x2e", 2, 2, 3, "residual", seed=2),
     "scalars_correlation_3": Case("4x0e", 2, 3, 2, "nonresidual", seed=3, num_polynomial_cutoff=6, message_gain=5.0),
     "vectors_correlation_4": Case("2x0e+2x1o", 1, 4, 2, "residual", seed=4, message_gain=2.2),
+    "density_agnesi_zbl": Case(
+        "3x0e+3x1o",
+        2,
+        2,
+        2,
+        "nonresidual",
+        seed=5,
+        message_normalization="density",
+        distance_transform="agnesi",
+        pair_repulsion="zbl",
+    ),
+    "soft_nonresidual": Case("2x0e+2x1o", 2, 3, 3, "nonresidual", seed=6, other_interactions="nonresidual", distance_transform="soft"),
+    "density_residual_single_layer": Case("4x0e", 2, 3, 1, "residual", seed=7, message_normalization="density", pair_repulsion="zbl"),
 }
 
 
@@ -74,8 +96,10 @@ def build_model(case: Case) -> modules.ScaleShiftMACE:
         num_bessel=case.num_bessel,
         num_polynomial_cutoff=case.num_polynomial_cutoff,
         max_ell=case.max_ell,
-        interaction_cls=modules.RealAgnosticResidualInteractionBlock,
-        interaction_cls_first=FIRST_BLOCKS[case.first_interaction],
+        interaction_cls=BLOCKS[case.other_interactions, case.message_normalization],
+        interaction_cls_first=BLOCKS[case.first_interaction, case.message_normalization],
+        distance_transform=case.distance_transform.capitalize(),
+        pair_repulsion=case.pair_repulsion == "zbl",
         num_interactions=case.num_interactions,
         num_elements=len(case.atomic_numbers),
         hidden_irreps=o3.Irreps(case.hidden_irreps),

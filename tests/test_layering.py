@@ -13,7 +13,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "mace_tp"
 
 ROWS = [
-    {"cache", "errors", "environment", "dataset_statistics", "graph", "radial"},
+    {"cache", "covalent_radii", "errors", "environment", "dataset_statistics", "graph", "radial", "repulsion"},
     {"tensor_products"},
     {"nn"},
     {"model", "forces", "potential"},
@@ -35,6 +35,7 @@ ROWS = [
         "evaluation",
         "expressivity",
         "inspection",
+        "integrations",
         "origin",
         "preparation",
         "results",
@@ -58,11 +59,12 @@ THIRD_PARTY = {
         "coupling_plots",
         "expressivity",
         "cli.expressivity",
+        "integrations.mace_torch_layout",
     },
     "flax": {"graph", "nn", "model", "forces", "potential", "loss", "metrics", "training", "saved_model"},
     "optax": {"training", "preparation"},
     "orbax": {"training.checkpoint"},
-    "ase": {"data.masses", "data.readers", "data.writers"},
+    "ase": {"covalent_radii", "data.masses", "data.readers", "data.writers"},
     "matscipy": {"data.neighbors"},
     "scipy": {"data.neighbors", "data.validation", "tensor_products.sphere"},
     "safetensors": {"saved_model"},

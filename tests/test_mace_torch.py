@@ -8,24 +8,31 @@ import pathlib
 
 import e3nn_jax as e3nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from mace_torch_weights import read_weights
 
-from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.data.batching import pad_batch
 from mace_tp.data.buckets import Bucket
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.graphs import build_graphs
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.graph import GraphBatch, edge_vectors
-from mace_tp.model import MACE, Architecture
+from mace_tp.integrations.mace_torch import to_model
+from mace_tp.integrations.mace_torch_files import MaceTorchModel
+from mace_tp.integrations.mace_torch_layout import to_ours, to_theirs
+from mace_tp.model import Architecture
 from mace_tp.potential import Prediction, predict
+from mace_tp.saved_model import Model
+from mace_tp.training.state import Params
 
 FOLDER = pathlib.Path(__file__).parent / "fixtures" / "mace_torch"
-CASES = ["vectors_correlation_3", "tensors_residual_first", "scalars_correlation_3", "vectors_correlation_4"]
+CASES = [
+    "vectors_correlation_3", "tensors_residual_first", "scalars_correlation_3", "vectors_correlation_4", "density_agnesi_zbl",
+    "soft_nonresidual", "density_residual_single_layer",
+]  # fmt: skip
+WITH_PARAMETERS = ("node_embedding", "interactions", "products", "readouts")
+_CHOICES = ("other_interactions", "message_normalization", "distance_transform", "pair_repulsion")
 SYSTEMS = ["molecule", "crystal", "atom"]
 
 
@@ -36,6 +43,7 @@ def _architecture(case: dict) -> Architecture:
         correlation=case["correlation"], num_channels=hidden[0].mul, num_interactions=case["num_interactions"],
         radial_mlp=case["radial_mlp"], num_bessel=case["num_bessel"], cutoff_power=case["num_polynomial_cutoff"],
         readout_mlp=e3nn.Irreps(case["mlp_irreps"]).dim, first_interaction=case["first_interaction"],
+        **{name: case[name] for name in _CHOICES if name in case},
     )  # fmt: skip
 
 
@@ -46,15 +54,13 @@ def _statistics(case: dict) -> DatasetStatistics:
     )  # fmt: skip
 
 
-def _model(case: dict, arrays: dict[str, np.ndarray]) -> MACE:
-    architecture, statistics = _architecture(case), _statistics(case)
-    products = build_tensor_products(TensorProductConfig("cg", "cg"))
-    model = MACE(architecture, products, statistics, dtype=np.dtype(np.float64), rng=np.random.default_rng(0))
-    graphdef, params = nnx.split(model, nnx.Param)
-    weights = read_weights(arrays, architecture, len(statistics.atomic_numbers))
-    expected = {path: variable.shape for path, variable in nnx.to_flat_state(params)}
-    assert {path: weight.shape for path, weight in weights.items()} == expected
-    return nnx.merge(graphdef, nnx.from_flat_state({path: nnx.Param(jnp.asarray(weight)) for path, weight in weights.items()}))
+def _read(case: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """Hyperparameters and arrays of a case."""
+    return json.loads((FOLDER / f"{case}.json").read_text()), dict(np.load(FOLDER / f"{case}.npz", allow_pickle=False))
+
+
+def _model(case: dict, arrays: dict[str, np.ndarray]) -> Model:
+    return to_model(MaceTorchModel(_architecture(case), _statistics(case), arrays, "float64"), np.dtype(np.float64))
 
 
 def _batch(arrays: dict[str, np.ndarray], case: dict) -> GraphBatch:
@@ -73,15 +79,15 @@ def _batch(arrays: dict[str, np.ndarray], case: dict) -> GraphBatch:
 @pytest.fixture(scope="module", params=CASES)
 def compared(request) -> tuple[jax.Array, Prediction, dict[str, np.ndarray]]:
     """Our node energies (E0 included) and prediction, and the arrays of the case."""
-    case = json.loads((FOLDER / f"{request.param}.json").read_text())
-    arrays = dict(np.load(FOLDER / f"{request.param}.npz", allow_pickle=False))
+    case, arrays = _read(request.param)
     model, batch = _model(case, arrays), _batch(arrays, case)
 
     @jax.jit
-    def evaluate(batch: GraphBatch) -> tuple[jax.Array, Prediction]:
-        return model(edge_vectors(batch, case["r_max"]), batch), predict(model, batch, case["r_max"])
+    def evaluate(params: Params, batch: GraphBatch) -> tuple[jax.Array, Prediction]:
+        mace = nnx.merge(model.graphdef, params)
+        return mace(edge_vectors(batch, case["r_max"]), batch), predict(mace, batch, case["r_max"])
 
-    node_energy, prediction = evaluate(batch)
+    node_energy, prediction = evaluate(model.params, batch)
     return node_energy + np.array(case["atomic_energies"])[batch.species], prediction, arrays
 
 
@@ -101,9 +107,28 @@ def test_stress_is_that_of_mace_torch(compared):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_number_of_parameters_outside_the_contraction_is_that_of_mace_torch(case):
-    arrays, hyper = dict(np.load(FOLDER / f"{case}.npz", allow_pickle=False)), json.loads((FOLDER / f"{case}.json").read_text())
-    contraction = sum(array.size for name, array in arrays.items() if "contractions" in name and "U_matrix" not in name)
-    weights = read_weights(arrays, _architecture(hyper), len(hyper["atomic_numbers"]))
-    outside = sum(weight.size for path, weight in weights.items() if path[-2:] != ("product_basis", "weights"))
-    assert outside == hyper["num_parameters"] - contraction
+def test_weights_outside_the_contraction_come_back_to_the_last_bit_and_in_it_the_function_does(case):
+    hyper, arrays = _read(case)
+    architecture, num_species = _architecture(hyper), len(hyper["atomic_numbers"])
+    ours = to_ours(arrays, architecture, num_species)
+
+    theirs = to_theirs(ours, arrays, architecture, num_species)
+
+    parameters = {name for name in arrays if "/" not in name and "U_matrix" not in name and name.split(".")[0] in WITH_PARAMETERS}
+    assert theirs.keys() == parameters
+    for name, values in theirs.items():
+        if "contractions" not in name:
+            np.testing.assert_array_equal(values.ravel(), arrays[name].ravel(), err_msg=name)
+    again = to_ours(arrays | theirs, architecture, num_species)
+    for name, values in ours.items():
+        np.testing.assert_allclose(again[name], values, rtol=0, atol=1e-12 * np.abs(values).max(), err_msg=name)
+
+
+def test_an_array_that_is_missing_or_too_small_is_named():
+    hyper, arrays = _read("scalars_correlation_3")
+    architecture = _architecture(hyper)
+    name = "interactions.0.linear.weight"
+    with pytest.raises(ValueError, match=f"there is no {name}"):
+        to_ours({key: value for key, value in arrays.items() if key != name}, architecture, 3)
+    with pytest.raises(ValueError, match=f"{name} has 47 numbers, 48 expected"):
+        to_ours(arrays | {name: arrays[name][1:]}, architecture, 3)

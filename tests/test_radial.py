@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mace_tp.nn.embedding import edge_harmonics, radial_embedding
-from mace_tp.radial import bessel_basis, polynomial_cutoff, safe_norm
+from mace_tp.nn.embedding import DISTANCE_TRANSFORMS, Pairs, edge_harmonics, radial_embedding
+from mace_tp.radial import agnesi_transform, bessel_basis, polynomial_cutoff, safe_norm, soft_transform
 
 CUTOFF = 4.5
 
@@ -64,6 +64,23 @@ def test_envelope_and_its_slope_are_exactly_zero_beyond_the_cutoff(length):
     assert value == 0 and slope == 0
 
 
+@pytest.mark.parametrize("transform", [agnesi_transform, soft_transform])
+def test_transforms_have_finite_derivatives_everywhere(transform):
+    lengths, radii = jnp.array([0.0, 1e-3, 1.1, 4.0, 30.0]), jnp.full(5, 1.4)
+    slope = jax.grad(lambda r: transform(r, radii).sum())
+    assert np.isfinite(slope(lengths)).all()
+    assert np.isfinite(jax.grad(lambda r: slope(r).sum())(lengths)).all()
+
+
+def test_transforms_have_their_published_limits():
+    """Agnesi: 1 at zero, falling. Soft: 3/4 of the radii at zero, the length itself far away."""
+    lengths, radii = jnp.linspace(0.0, 10.0, 200), jnp.full(200, 1.4)
+    agnesi, soft = agnesi_transform(lengths, radii), soft_transform(lengths, radii)
+    assert agnesi[0] == 1 and (np.diff(agnesi) < 0).all() and agnesi[-1] > 0
+    np.testing.assert_allclose(soft[0], 0.75 * 1.4, rtol=1e-3)
+    np.testing.assert_allclose(soft[-1], 10.0, rtol=1e-12)
+
+
 def test_length_of_the_zero_vector_has_a_zero_gradient():
     vectors = jnp.array([[0.0, 0.0, 0.0], [3.0, 0.0, 4.0]])
     np.testing.assert_allclose(safe_norm(vectors), [0, 5], rtol=1e-15)
@@ -71,9 +88,11 @@ def test_length_of_the_zero_vector_has_a_zero_gradient():
     assert np.isfinite(jax.jit(jax.hessian(lambda v: safe_norm(v).sum()))(vectors)).all()
 
 
-def test_radial_embedding_is_exactly_zero_from_the_cutoff_on():
-    vectors = jnp.array([[CUTOFF, 0.0, 0.0], [0.0, CUTOFF, CUTOFF], [0.0, 0.0, 1.0]])
-    embedding = radial_embedding(vectors, CUTOFF, 6, 5)
+@pytest.mark.parametrize("transform", DISTANCE_TRANSFORMS)
+def test_radial_embedding_is_exactly_zero_from_the_cutoff_on(transform):
+    lengths = jnp.array([CUTOFF, 2 * CUTOFF, 1.0])
+    pairs = Pairs(lengths, (jnp.zeros(3, int), jnp.ones(3, int)), jnp.full(3, 1.4))
+    embedding = radial_embedding(pairs, CUTOFF, 6, 5, transform)
     assert not embedding[:2].any() and np.abs(embedding[2]).min() > 1e-3
 
 

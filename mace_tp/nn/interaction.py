@@ -9,30 +9,31 @@ from numpy.random import Generator
 from mace_tp.graph import GraphBatch, gather
 from mace_tp.nn.linear import Linear, SpeciesLinear
 from mace_tp.nn.mlp import RadialMLP
+from mace_tp.nn.normalization import AverageNeighbors, Density
 from mace_tp.tensor_products.base import InteractionPlan
 
 
 class Interaction(nnx.Module):
-    """Linear → radially weighted tensor product with the harmonics, summed over neighbors → linear / average neighbors.
+    """Linear → radially weighted tensor product with the harmonics, summed over neighbors → linear / normalization.
 
     Source: Batatia et al. 2022 (MACE), eqs. 8 and 9; ACEsuit's `RealAgnostic...InteractionBlock`.
     """
 
     def __init__(
-        self, plan: InteractionPlan, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, radial_mlp: RadialMLP, avg_num_neighbors: float,
-        channels: int, *, dtype: jnp.dtype, rng: Generator,
+        self, plan: InteractionPlan, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, radial_mlp: RadialMLP,
+        normalization: AverageNeighbors | Density, channels: int, *, dtype: jnp.dtype, rng: Generator,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.linear_up = Linear(irreps_in, irreps_in, channels, dtype=dtype, rng=rng)
         self.radial_mlp = radial_mlp
         self.linear = Linear(plan.irreps_out, irreps_out, channels, dtype=dtype, rng=rng)
-        self.avg_num_neighbors = avg_num_neighbors
+        self.normalization = normalization
 
     def __call__(self, node_feats: jax.Array, edge_attrs: jax.Array, radial_embedding: jax.Array, batch: GraphBatch) -> jax.Array:
         """Messages [components, nodes, channels] at the receivers, from harmonics of edges and the radial embedding of pairs."""
         weights = [gather(weight, batch.edge_pair) for weight in self.radial_mlp(radial_embedding)]
         summed = self.plan(weights, self.linear_up(node_feats), edge_attrs, batch.senders, batch.receivers)
-        return self.linear(summed) / self.avg_num_neighbors
+        return self.linear(summed) / self.normalization(radial_embedding, batch)
 
 
 class MessageSelfConnection(nnx.Module):

@@ -5,9 +5,9 @@ import pathlib
 import e3nn_jax as e3nn
 import numpy as np
 import pytest
-from mace_torch_weights import coordinates, num_orderings, symmetric_part
 
-from mace_tp.tensor_products.symmetric_basis import SymmetricBasis, clebsch_gordan, symmetric_basis
+from mace_tp.integrations.mace_torch_layout import coordinates, symmetric_part
+from mace_tp.tensor_products.symmetric_basis import SymmetricBasis, clebsch_gordan, multiplicity, symmetric_basis
 
 FOLDER = pathlib.Path(__file__).parents[1] / "fixtures" / "mace_torch"
 
@@ -43,7 +43,7 @@ def test_number_of_trees_is_the_number_of_columns_of_mace_torch(irrep, columns):
 def test_couplings_are_orthonormal(l_max, order, irrep):
     basis = _basis(l_max, irrep, order)
     num_rows = basis.table.shape[0] * basis.table.shape[1]
-    orderings = np.array([num_orderings(monomial) for monomial in basis.monomials.tolist()])
+    orderings = np.array([multiplicity(tuple(monomial)) for monomial in basis.monomials.tolist()])
     rows = (basis.table / np.sqrt(orderings)).reshape(num_rows, -1)
     np.testing.assert_allclose(rows @ rows.T, np.eye(num_rows), atol=1e-12)
 

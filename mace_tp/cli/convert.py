@@ -1,0 +1,70 @@
+"""`mace-tp convert`: models of ACEsuit's mace-torch as models of mace-tp, and back."""
+
+import argparse
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import jax
+
+from mace_tp.config import Config, build_dtype
+from mace_tp.data.elements import symbols
+from mace_tp.errors import InputError
+from mace_tp.integrations import mace_torch, mace_torch_files
+from mace_tp.model import Architecture
+from mace_tp.saved_model import load_model, save_model
+
+
+def main(arguments: list[str]) -> None:
+    options = _parser().parse_args(arguments)
+    options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mace-tp convert", description="Read a model of mace-torch, or write one.")
+    commands = parser.add_subparsers(required=True, metavar="mace-torch | to-mace-torch")
+    read = commands.add_parser("mace-torch", help="FILE.model of mace-torch → a model of mace-tp")
+    read.add_argument("file", type=Path, metavar="FILE.model")
+    read.add_argument("out", type=Path, metavar="OUT", help="folder of the new model")
+    read.add_argument("--trust", action="store_true", help="the file is a pickle, which can run anything: say that you trust it")
+    read.add_argument("--head", help="of a model with several heads")
+    read.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the file")
+    read.set_defaults(run=_read)
+    write = commands.add_parser("to-mace-torch", help="a model of mace-tp → FILE.model of mace-torch")
+    write.add_argument("model", type=Path, metavar="MODEL", help="run directory, or the folder `model` in it")
+    write.add_argument("out", type=Path, metavar="OUT.model")
+    write.set_defaults(run=_write)
+    for command in (read, write):
+        command.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    return parser
+
+
+def _read(options: argparse.Namespace) -> None:
+    if not options.trust:
+        raise InputError(f"{options.file}: a .model file is a pickle, which can run anything when it is read; if you trust it, add --trust")
+    _require_absent(options)
+    source = mace_torch_files.read(options.file, options.head)
+    model = mace_torch.to_model(source, build_dtype(Config(dtype=options.dtype or source.dtype)))
+    digest = hashlib.sha256(options.file.read_bytes()).hexdigest()
+    save_model(options.out, model, {"converted_from": {"file": options.file.name, "sha256": digest, "head": options.head}})
+    print(f"{options.out}: {model.num_parameters} parameters, elements {symbols(model.statistics.atomic_numbers)}")
+    print(f"to train it further: mace-tp train model.init_from={options.out} {' '.join(_keys(source.architecture))} data.train=FILE")
+
+
+def _write(options: argparse.Namespace) -> None:
+    _require_absent(options)
+    model = load_model(options.model)
+    mace_torch.write_model(options.out, model)
+    print(f"{options.out}: a ScaleShiftMACE in {jax.tree.leaves(model.params)[0].dtype}, for mace.calculators.MACECalculator")
+
+
+def _require_absent(options: argparse.Namespace) -> None:
+    if options.out.exists() and not options.force:
+        raise InputError(f"{options.out}: is there already; --force replaces it")
+
+
+def _keys(architecture: Architecture) -> list[str]:
+    """The keys of the configuration that make this architecture."""
+    defaults = dataclasses.asdict(Architecture())
+    changed = {name: value for name, value in dataclasses.asdict(architecture).items() if value != defaults[name]}
+    return [f"model.{name}={str(value).replace(' ', '')}" for name, value in changed.items()]

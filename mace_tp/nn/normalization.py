@@ -1,0 +1,34 @@
+"""What a message is divided by, so that its size does not grow with the number of neighbors."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from numpy.random import Generator
+
+from mace_tp.graph import GraphBatch, gather, segment_sum
+from mace_tp.nn.linear import normal
+
+
+@dataclasses.dataclass(frozen=True)
+class AverageNeighbors:
+    """The mean number of neighbors in the training data, for every atom."""
+
+    number: float
+
+    def __call__(self, radial_embedding: jax.Array, batch: GraphBatch) -> float:
+        return self.number
+
+
+class Density(nnx.Module):
+    """One plus a learned number of neighbors that are near: ACEsuit's `RealAgnosticDensity...InteractionBlock`."""
+
+    def __init__(self, num_basis: int, *, dtype: jnp.dtype, rng: Generator) -> None:
+        self.weight = normal(rng, (num_basis,), dtype)
+
+    def __call__(self, radial_embedding: jax.Array, batch: GraphBatch) -> jax.Array:
+        """Embedding [pairs, num_basis], zero in padding → divisor [nodes, 1] at the receivers."""
+        near = radial_embedding @ self.weight[...] / jnp.sqrt(radial_embedding.shape[-1]).astype(radial_embedding.dtype)
+        density = gather(jnp.tanh(near**2), batch.edge_pair)
+        return 1 + segment_sum(density, batch.receivers, batch.num_nodes, indices_are_sorted=True)[:, None]

@@ -1,0 +1,39 @@
+"""What pairs of atoms repel each other with, apart from what is learnt. It has no parameters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mace_tp.graph import GraphBatch, gather, segment_sum
+from mace_tp.nn.embedding import Pairs
+from mace_tp.repulsion import zbl
+
+
+@dataclasses.dataclass(frozen=True)
+class NoRepulsion:
+    """Nothing."""
+
+    atomic_numbers: tuple[int, ...]
+    power: int
+
+    def __call__(self, pairs: Pairs, batch: GraphBatch) -> jax.Array:
+        """Zero for each node [nodes]."""
+        return jnp.zeros(batch.num_nodes, pairs.lengths.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class ZBLRepulsion:
+    """Repulsion of the nuclei (`repulsion.zbl`), half of it at each of two atoms. The model's scale multiplies it, as in ACEsuit's MACE."""
+
+    atomic_numbers: tuple[int, ...]  # of the model's elements
+    power: int  # of the envelope
+
+    def __call__(self, pairs: Pairs, batch: GraphBatch) -> jax.Array:
+        """Energy of each node [nodes], eV before it is scaled."""
+        charges = jnp.asarray(self.atomic_numbers)
+        first, second = (gather(charges, species) for species in pairs.species)
+        energy = gather(zbl(pairs.lengths, (first, second), pairs.radii, self.power) / 2, batch.edge_pair)
+        # Covalent spheres may be larger than the cutoff, which is the length of padding.
+        energy = jnp.where(batch.edge_mask, energy, 0)
+        return segment_sum(energy, batch.receivers, batch.num_nodes, indices_are_sorted=True)
