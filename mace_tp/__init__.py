@@ -1,12 +1,13 @@
 """Train MACE interatomic potentials in JAX with the tensor product of your choice.
 
-The command `mace-tp` and this module offer the same: `train`, `load_model`, `Evaluator`, `Config`, `LabelKeys`.
+The command `mace-tp` and this module offer the same: `train`, `load_model`, `Evaluator`, `Calculator`, `Config`, `LabelKeys`.
 """
 
 import importlib
 from typing import Any
 
 _PUBLIC = {
+    "Calculator": "calculator",
     "Config": "config",
     "train": "run",
     "load_model": "saved_model",
@@ -15,7 +16,7 @@ _PUBLIC = {
     "InputError": "errors",
 }
 
-__all__ = ["Config", "Evaluator", "InputError", "LabelKeys", "load_model", "train"]
+__all__ = ["Calculator", "Config", "Evaluator", "InputError", "LabelKeys", "load_model", "train"]
 
 
 def __getattr__(name: str) -> Any:

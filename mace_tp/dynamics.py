@@ -3,22 +3,16 @@
 import dataclasses
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
-from mace_tp.data.batching import BatchLoader, Bucket, choose_buckets
 from mace_tp.data.configuration import Configuration
-from mace_tp.data.graphs import build_graphs
 from mace_tp.data.masses import masses
-from mace_tp.graph import GraphBatch
 from mace_tp.saved_model import Model
-from mace_tp.training.step import make_predict
+from mace_tp.structure_field import StructureField
 
 # CODATA 2018: k_B in eV/K, and eV/(Å amu) in Å/fs².
 _BOLTZMANN = 8.617333262e-5
 _ACCELERATION = 9.648533212e-3
-# Å. Neighbors are looked for so far beyond the cutoff, where an edge counts nothing, and again once an atom has moved by half of it.
-_SKIN = 1.0
 # Å; an atom that goes so far in one step is lost, and so is one that goes nowhere, to a place that is no number.
 _LOST = 1.0
 
@@ -45,36 +39,6 @@ class EnergyDrift:
 
 Evaluate = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """Positions [atoms, 3] in Å → energy in eV and forces [atoms, 3] in eV/Å."""
-
-
-class ModelField:
-    """A model on one structure that moves: energy and forces, with neighbors that are renewed when it has moved."""
-
-    def __init__(self, model: Model, configuration: Configuration) -> None:
-        self._model, self._configuration = model, configuration
-        predict = make_predict(model.graphdef, model.architecture.cutoff)
-        self._predict = jax.jit(lambda batch: predict(model.params, batch))
-        self._dtype = jax.tree.leaves(model.params)[0].dtype
-        self._buckets: tuple[Bucket, ...] = ()
-        self._listed = np.full(configuration.positions.shape, np.inf)  # positions for which there are neighbors
-        self._batch: GraphBatch | None = None
-
-    def __call__(self, positions: np.ndarray) -> tuple[float, np.ndarray]:
-        if not np.abs(positions - self._listed).max() < _SKIN / 2 / np.sqrt(3):
-            self._renew(positions)
-        moved = self._batch.positions.copy()
-        # The graph's positions are centered and wrapped; the displacements since then are the same.
-        moved[: len(positions)] += positions - self._listed
-        prediction = self._predict(self._batch.replace(positions=moved))
-        return float(prediction.energy[0]), np.asarray(prediction.forces[: len(positions)], np.float64)
-
-    def _renew(self, positions: np.ndarray) -> None:
-        statistics = self._model.statistics
-        frame = dataclasses.replace(self._configuration, positions=positions, energy=None, forces=None, stress=None)
-        reach = self._model.architecture.cutoff + _SKIN
-        graphs = build_graphs([frame], statistics.atomic_numbers, statistics.atomic_energies, reach)
-        loader = BatchLoader(graphs, 1, self._buckets or choose_buckets(graphs, 1, shuffle=False), self._dtype, shuffle=False)
-        self._batch, self._buckets, self._listed = next(loader.epoch(0)), loader.buckets, positions.copy()
 
 
 def maxwell_boltzmann(atomic_masses: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
@@ -110,7 +74,13 @@ def energy_drift(model: Model, configuration: Configuration, nve: NVE) -> Energy
     """Run a configuration and look at its total energy, which the read-out of energies says, whatever the forces are."""
     atomic_masses = masses(configuration.atomic_numbers)
     velocities = maxwell_boltzmann(atomic_masses, nve.temperature, np.random.default_rng(nve.seed))
-    energies = total_energies(ModelField(model, configuration), configuration.positions, velocities, atomic_masses, nve)
+    field = StructureField(model)
+
+    def evaluate(positions: np.ndarray) -> tuple[float, np.ndarray]:
+        prediction = field(dataclasses.replace(configuration, positions=positions))
+        return prediction.energy, prediction.forces
+
+    energies = total_energies(evaluate, configuration.positions, velocities, atomic_masses, nve)
     return summarize_run(energies, configuration.num_atoms, nve)
 
 

@@ -77,7 +77,12 @@ class DirectForces(nnx.Module):
     def __call__(self, model: NodeModel, batch: GraphBatch, cutoff: float) -> Prediction:
         outputs = model.outputs(edge_vectors(batch, cutoff), batch)
         forces = self.scale * self._node_vectors(outputs.layers, batch)
-        return Prediction(energy=sum_over_graphs(outputs.energy, batch), forces=without_net_force(forces, batch), stress=None)
+        return Prediction(
+            energy=sum_over_graphs(outputs.energy, batch),
+            node_energy=outputs.energy,
+            forces=without_net_force(forces, batch),
+            stress=None,
+        )
 
     def _node_vectors(self, layers: tuple[LayerFeatures, ...], batch: GraphBatch) -> jax.Array:
         """Sum of the readouts [nodes, 3]."""

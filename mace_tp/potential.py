@@ -14,6 +14,7 @@ class Prediction:
     """What a potential says of a batch."""
 
     energy: jax.Array  # [graphs], eV: interaction energy, without E0
+    node_energy: jax.Array  # [nodes], eV: the share of each atom in it; of no meaning in padding
     forces: jax.Array  # [nodes, 3], eV/Å
     stress: jax.Array | None  # [graphs, 3, 3], eV/Å³, ASE's sign; zero where the cell has no volume; None: direct forces give none
 
@@ -35,15 +36,16 @@ def predict(node_energy: NodeEnergy, batch: GraphBatch, cutoff: float) -> Predic
     """
     vectors = edge_vectors(batch, cutoff)
 
-    def total_energy(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
-        energy = sum_over_graphs(node_energy(vectors, batch), batch)
-        return jnp.sum(energy), energy
+    def total_energy(vectors: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        energies = node_energy(vectors, batch)
+        energy = sum_over_graphs(energies, batch)
+        return jnp.sum(energy), (energy, energies)
 
-    gradient, energy = jax.grad(total_energy, has_aux=True)(vectors)
+    gradient, (energy, energies) = jax.grad(total_energy, has_aux=True)(vectors)
     gradient = jnp.where(batch.edge_mask[:, None], gradient, 0)
     received = segment_sum(gradient, batch.receivers, batch.num_nodes, indices_are_sorted=True)
     forces = segment_sum(gradient, batch.senders, batch.num_nodes) - received
-    return Prediction(energy=energy, forces=forces, stress=_stress(vectors, gradient, batch))
+    return Prediction(energy=energy, node_energy=energies, forces=forces, stress=_stress(vectors, gradient, batch))
 
 
 def _stress(vectors: jax.Array, gradient: jax.Array, batch: GraphBatch) -> jax.Array:

@@ -27,6 +27,7 @@ def make_case() -> tuple[Prediction, GraphBatch]:
     )  # fmt: skip
     prediction = Prediction(
         energy=jnp.asarray(energy + np.array([0.2, -0.6, 7.0])),
+        node_energy=jnp.zeros(5),
         forces=jnp.asarray(forces + np.array([-0.1, -0.1, 0.5, 7.0, 7.0])[:, None]),
         stress=jnp.asarray(stress + np.array([0.03, 7.0, 7.0])[:, None, None]),
     )

@@ -7,8 +7,7 @@ import pytest
 
 from mace_tp.config import TensorProductConfig
 from mace_tp.data.masses import masses
-from mace_tp.dynamics import NVE, ModelField, energy_drift, maxwell_boltzmann, summarize_run, total_energies
-from mace_tp.evaluation import Evaluator
+from mace_tp.dynamics import NVE, energy_drift, maxwell_boltzmann, summarize_run, total_energies
 from mace_tp.saved_model import create_model
 
 # eV/Å per amu in Å/fs²; eV/K
@@ -80,22 +79,6 @@ def make(architecture, statistics):
         return create_model(shape, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
 
     return make
-
-
-@pytest.mark.parametrize("name", ["molecule", "crystal"])
-def test_moved_atoms_have_the_energy_of_their_new_place(make, name, request):
-    """Small and large moves, those within the skin and those that need new neighbors, against a fresh evaluation."""
-    configuration, model = request.getfixturevalue(name), make("gradient")
-    field, evaluator = ModelField(model, configuration), Evaluator(model, 1)
-    rng = np.random.default_rng(0)
-    for stretch, size in ((4, 0.0), (1, 0.0), (1, 0.05), (1, 0.4)):
-        positions = stretch * configuration.positions + rng.normal(scale=size, size=configuration.positions.shape)
-
-        energy, forces = field(positions)
-
-        [expected] = evaluator.evaluate([dataclasses.replace(configuration, positions=positions)]).predictions
-        assert energy == pytest.approx(expected.interaction_energy, rel=1e-10)
-        np.testing.assert_allclose(forces, expected.forces, atol=1e-9)
 
 
 def test_gradient_forces_keep_the_energy_and_direct_forces_do_not(make, molecule):

@@ -64,7 +64,7 @@ def test_prediction_is_not_trivial(batch, potential):
 def test_forces_and_stress_turn_with_the_structure(batch, potential, parity):
     matrix = parity * _rotation()
     here, there = potential(batch), potential(_transform(batch, matrix))
-    turned = Prediction(energy=here.energy, forces=here.forces @ matrix.T, stress=matrix @ here.stress @ matrix.T)
+    turned = here.replace(forces=here.forces @ matrix.T, stress=matrix @ here.stress @ matrix.T)
     _assert_close(there, turned, 1e-11)
 
 
@@ -133,7 +133,7 @@ def test_forces_of_a_structure_sum_to_zero(batch, potential):
 def test_padding_changes_nothing(make_batch, molecule, crystal, lone_atom, batch, potential):
     wide = potential(make_batch(molecule, crystal, lone_atom, bucket=Bucket(nodes=15, edges=320, graphs=6, pairs=161)))
     here = potential(batch)
-    cut = Prediction(energy=wide.energy[:4], forces=wide.forces[:12], stress=wide.stress[:4])
+    cut = Prediction(wide.energy[:4], wide.node_energy[:12], wide.forces[:12], wide.stress[:4])
     _assert_close(cut, here, 1e-12)
     assert not here.energy[3:].any() and not here.forces[8:].any() and not here.stress[3:].any()
     assert not wide.energy[3:].any() and not wide.forces[8:].any() and not wide.stress[3:].any()

@@ -84,6 +84,17 @@ def choose_buckets(
     return tuple(Bucket(int(nodes), int(edges), batch_size + 1, int(pairs)) for nodes, edges, pairs in candidates[list(best)])
 
 
+def padded_shape(nodes: int, edges: int, pairs: int) -> Bucket:
+    """The least shape of one graph that holds so many nodes, edge slots and pairs."""
+    slots = _round_up(max(edges, 1), _EDGE_MULTIPLE)
+    return Bucket(
+        nodes=_round_up(nodes + 1, _NODE_MULTIPLE),
+        edges=slots,
+        graphs=2,
+        pairs=min(_round_up(pairs + 1, _PAIR_MULTIPLE), slots // 2 + 1),
+    )
+
+
 def select_bucket(buckets: Sequence[Bucket], nodes: int, edges: int, pairs: int) -> Bucket | None:
     """The first of ascending shapes that holds so many nodes, edge slots and pairs; None if none does."""
     return next((bucket for bucket in buckets if bucket.holds(nodes, edges, pairs)), None)

@@ -14,7 +14,7 @@ from mace_tp.errors import InputError
 
 _LOG = logging.getLogger("mace_tp")
 # Å³; a cell below it has no volume, and stress is a force per area of a cell that has one.
-_NO_VOLUME = 1e-6
+NO_VOLUME = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ def build_graphs(
 
 
 def _build_graph(configuration: Configuration, elements: np.ndarray, atomic_energies: np.ndarray, cutoff: float) -> Graph:
-    species = _species(configuration, elements)
+    species = species_of(configuration, elements)
     # First to the middle, so that a molecule in a periodic box is not cut by its walls.
     positions = wrap(configuration.positions - configuration.positions.mean(axis=0), configuration.cell, configuration.pbc)
     *edges, reverse = neighbor_list(positions, configuration.cell, configuration.pbc, cutoff)
@@ -97,12 +97,17 @@ def _build_graph(configuration: Configuration, elements: np.ndarray, atomic_ener
         cell=cell,
         interaction_energy=None if energy is None else float(energy - atomic_energies[species].sum()),
         forces=configuration.forces,
-        stress=configuration.stress if abs(np.linalg.det(cell)) > _NO_VOLUME else None,
+        stress=configuration.stress if abs(np.linalg.det(cell)) > NO_VOLUME else None,
         source=configuration.source,
     )
 
 
-def _species(configuration: Configuration, elements: np.ndarray) -> np.ndarray:
+def species_of(configuration: Configuration, elements: np.ndarray) -> np.ndarray:
+    """Index of every atom's element [atoms], int32, among those of a model (ascending Z).
+
+    Raises:
+        InputError: an element is not among them.
+    """
     known = np.isin(configuration.atomic_numbers, elements)
     if not known.all():
         atom = int(np.argmin(known))

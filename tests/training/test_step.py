@@ -74,7 +74,7 @@ def _toy_step(dtype: type = np.float64) -> tuple[Counted, CompiledStep, TrainSta
     def predict(params: Params, batch: GraphBatch) -> Prediction:
         forces = batch.positions * params["stiffness"]
         zeros = jnp.zeros(batch.num_graphs, forces.dtype)
-        return Prediction(energy=zeros, forces=forces, stress=zeros[:, None, None] * jnp.ones((3, 3), forces.dtype))
+        return Prediction(zeros, forces[:, 0], forces, stress=zeros[:, None, None] * jnp.ones((3, 3), forces.dtype))
 
     counted = Counted(predict)
     return counted, make_train_step(counted, OPTIMIZER), initial_state({"stiffness": jnp.array([0.5, -0.2, 0.1], dtype)}, OPTIMIZER)

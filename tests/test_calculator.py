@@ -1,0 +1,148 @@
+"""The calculator of ASE: derivatives, runs without new programs, committees, and what it says to wrong input."""
+
+import dataclasses
+
+import ase
+import numpy as np
+import pytest
+from ase import units
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
+
+from mace_tp import Calculator
+from mace_tp.config import TensorProductConfig
+from mace_tp.errors import InputError
+from mace_tp.evaluation import Evaluator
+from mace_tp.saved_model import Model, create_model, save_model
+
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def models(architecture, statistics) -> list[Model]:
+    shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[8])
+    return [create_model(shape, TensorProductConfig(), statistics, np.dtype(np.float64), seed) for seed in SEEDS]
+
+
+@pytest.fixture(scope="module")
+def calculator(models) -> Calculator:
+    return Calculator(models[0])
+
+
+def _atoms(configuration) -> ase.Atoms:
+    return ase.Atoms(configuration.atomic_numbers, configuration.positions, cell=configuration.cell, pbc=configuration.pbc)
+
+
+@pytest.fixture
+def atoms(molecule, calculator) -> ase.Atoms:
+    atoms = _atoms(molecule)
+    atoms.calc = calculator
+    return atoms
+
+
+def test_energy_and_forces_are_those_of_an_evaluation(atoms, molecule, models):
+    evaluation = Evaluator(models[0], 1).evaluate([molecule])
+    [energy], [prediction] = evaluation.total_energies(models[0]), evaluation.predictions
+    assert atoms.get_potential_energy() == pytest.approx(energy, rel=1e-12)
+    assert atoms.get_potential_energy(force_consistent=True) == atoms.get_potential_energy()
+    assert atoms.get_potential_energies().sum() == pytest.approx(energy, rel=1e-12)
+    np.testing.assert_allclose(atoms.get_forces(), prediction.forces, atol=1e-12)
+    with pytest.raises(NotImplementedError):
+        atoms.get_stress()
+
+
+def test_forces_are_differences_of_energies(atoms):
+    np.testing.assert_allclose(atoms.get_forces(), calculate_numerical_forces(atoms, eps=1e-4), atol=1e-6)
+
+
+def test_stress_is_the_difference_of_energies_of_strained_cells(crystal, calculator):
+    atoms = _atoms(crystal)
+    atoms.calc = calculator
+    np.testing.assert_allclose(atoms.get_stress(), calculate_numerical_stress(atoms, eps=1e-5), atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["molecule", "crystal"])
+def test_a_thousand_steps_of_dynamics_compile_nothing_and_keep_the_energy(name, request, models):
+    atoms = _atoms(request.getfixturevalue(name))
+    atoms.calc = Calculator(models[0])
+    atoms.get_forces()
+    compiled = atoms.calc.num_compilations
+    atoms.set_velocities(np.random.default_rng(0).normal(scale=0.05, size=(len(atoms), 3)))
+    start, places = atoms.get_total_energy(), atoms.positions.copy()
+
+    VelocityVerlet(atoms, timestep=0.2 * units.fs).run(1000)
+
+    assert atoms.calc.num_compilations == compiled
+    assert np.abs(atoms.positions - places).max() > 0.5, "neighbors were looked for again"
+    assert atoms.get_total_energy() == pytest.approx(start, abs=2e-3)
+
+
+def test_a_relaxation_finds_a_minimum(atoms):
+    atoms.calc = atoms.calc
+    before = atoms.get_potential_energy()
+    BFGS(atoms, logfile=None).run(fmax=0.05, steps=60)
+    assert atoms.get_potential_energy() < before
+
+
+def test_a_committee_gives_the_mean_and_its_spread(molecule, models, tmp_path):
+    paths = [tmp_path / str(seed) for seed in SEEDS]
+    for path, model in zip(paths, models):
+        save_model(path / "model", model, {})
+    single = [Calculator(path, dtype="float64") for path in paths]
+    atoms = _atoms(molecule)
+    energies, forces = zip(*((calc.get_potential_energy(atoms), calc.get_forces(atoms)) for calc in single))
+
+    atoms.calc = Calculator(paths, dtype="float64")
+
+    assert atoms.get_potential_energy() == pytest.approx(np.mean(energies), rel=1e-12)
+    np.testing.assert_allclose(atoms.get_forces(), np.mean(forces, axis=0), atol=1e-12)
+    results = atoms.calc.results
+    assert results["energy_std"] == pytest.approx(np.std(energies, ddof=1), rel=1e-9) and results["energy_std"] > 1e-3
+    np.testing.assert_allclose(results["forces_std"], np.std(forces, axis=0, ddof=1), atol=1e-12)
+    np.testing.assert_allclose(results["energy_committee"], energies, rtol=1e-12)
+    assert atoms.calc.num_compilations == 1, "models that differ in their parameters only share a program"
+
+
+def test_float32_is_close_to_float64(molecule, models, calculator, tmp_path):
+    save_model(tmp_path, models[0], {})
+    atoms = _atoms(molecule)
+    single = Calculator(tmp_path, dtype="float32")
+    assert single.get_potential_energy(atoms) == pytest.approx(calculator.get_potential_energy(atoms), abs=1e-5)
+    assert single.get_forces(atoms).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "atoms, message",
+    [
+        (ase.Atoms(), "atoms: has no atoms"),
+        (ase.Atoms("CSi", [[0, 0, 0], [1, 1, 1]]), "atoms CSi, atom 1: element Si is not one of the model's .H C O."),
+        (ase.Atoms("CO", [[0, 0, 0], [1, np.nan, 1]]), "atoms CO, atom 1: positions holds nan"),
+        (ase.Atoms("CO", [[0, 0, 0], [0, 0, 0]]), "atoms CO: atoms 0 .C. and 1 .O. are at the same place"),
+        (ase.Atoms("CO", [[0, 0, 0], [1, 1, 1]], pbc=True), "atoms CO: periodic along a but the lattice vector a is zero"),
+    ],
+    ids=["empty", "element", "nan", "coincident", "no cell"],
+)
+def test_what_cannot_be_computed_is_one_clear_line(atoms, message, calculator):
+    atoms.calc = calculator
+    with pytest.raises(InputError, match=message) as error:
+        atoms.get_potential_energy()
+    assert "\n" not in str(error.value)
+
+
+def test_models_that_do_not_belong_together_are_refused(models, statistics, tmp_path):
+    other = create_model(
+        models[0].architecture,
+        TensorProductConfig(),
+        dataclasses.replace(statistics, atomic_numbers=(1, 6), atomic_energies=(0.0, 0.0)),
+        np.dtype(np.float64),
+        seed=0,
+    )
+    with pytest.raises(InputError, match="one has the elements H C, another H C O"):
+        Calculator([models[0], other])
+    with pytest.raises(InputError, match="no model here"):
+        Calculator(tmp_path)
+    with pytest.raises(InputError, match="dtype=half"):
+        Calculator(models[0], dtype="half")
+    with pytest.raises(InputError, match="is empty"):
+        Calculator([])

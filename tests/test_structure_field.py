@@ -1,0 +1,88 @@
+"""Structures that move: the graph of a new place, and the energy that a fresh evaluation has there."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mace_tp.config import TensorProductConfig
+from mace_tp.data.graphs import build_graphs
+from mace_tp.data.verlet import VerletList
+from mace_tp.evaluation import Evaluator
+from mace_tp.saved_model import Model, create_model
+from mace_tp.structure_field import StructureField
+
+
+@pytest.fixture(scope="module")
+def model(architecture, statistics) -> Model:
+    shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[8])
+    return create_model(shape, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
+
+
+def _path(configuration, sizes=((1, 0.0), (1, 0.05), (1, 0.05), (1, 0.4), (3, 0.0), (1, 0.0))):
+    """The structure stretched and shaken, now within the skin, now far beyond."""
+    rng = np.random.default_rng(0)
+    for stretch, size in sizes:
+        shaken = stretch * configuration.positions + rng.normal(scale=size, size=configuration.positions.shape)
+        yield dataclasses.replace(configuration, positions=shaken)
+
+
+@pytest.mark.parametrize("name", ["molecule", "crystal", "lone_atom"])
+def test_the_graph_of_a_moved_structure_is_that_of_a_new_one(name, request, statistics):
+    configuration = request.getfixturevalue(name)
+    verlet = VerletList(statistics.atomic_numbers, 4.0, 1.0)
+    for moved in _path(configuration):
+        graph = verlet.graph(moved)
+
+        [expected] = build_graphs([moved], statistics.atomic_numbers, statistics.atomic_energies, 4.0)
+        assert _edges(graph) == _edges(expected)
+        first, second = (graph.pairs[:, i] for i in range(2))
+        assert len(graph.pairs) == len(expected.pairs)
+        vectors = graph.positions[graph.receivers] - graph.positions[graph.senders] + graph.shifts
+        np.testing.assert_array_equal(vectors[first], -vectors[second])
+        np.testing.assert_array_equal(graph.receivers, np.sort(graph.receivers))
+
+
+def _edges(graph) -> list[tuple]:
+    """Senders, receivers and displacements, rounded, in an order of their own."""
+    vectors = (graph.positions[graph.receivers] - graph.positions[graph.senders] + graph.shifts)[graph.edge_mask]
+    ends = zip(graph.senders[graph.edge_mask].tolist(), graph.receivers[graph.edge_mask].tolist())
+    return sorted((*end, *np.round(vector, 8).tolist()) for end, vector in zip(ends, vectors + 0.0))
+
+
+@pytest.mark.parametrize("name", ["molecule", "crystal"])
+def test_a_moved_structure_has_the_energy_of_its_new_place(name, request, model):
+    field, evaluator = StructureField(model), Evaluator(model, 1)
+    for moved in _path(request.getfixturevalue(name)):
+        found = field(moved)
+
+        evaluation = evaluator.evaluate([moved])
+        [energy], [expected] = evaluation.total_energies(model), evaluation.predictions
+        assert found.energy == pytest.approx(energy, rel=1e-10) and found.energies.sum() == pytest.approx(found.energy, rel=1e-12)
+        np.testing.assert_allclose(found.forces, expected.forces, atol=1e-9)
+        if name == "crystal":
+            np.testing.assert_allclose(found.stress, expected.stress, atol=1e-10)
+        else:
+            assert found.stress is None
+
+
+def test_a_change_of_the_cell_or_of_an_element_is_seen(crystal, model):
+    field = StructureField(model)
+    field(crystal)
+    strained = dataclasses.replace(crystal, cell=1.02 * crystal.cell)
+    other = dataclasses.replace(crystal, atomic_numbers=np.array([6, 6, 1]))
+
+    for changed in (strained, other, crystal):
+        assert field(changed).energy == pytest.approx(StructureField(model, field.step)(changed).energy, rel=1e-12)
+    assert len({round(field(changed).energy, 6) for changed in (strained, other, crystal)}) == 3
+
+
+def test_arrays_that_are_changed_in_place_are_seen(molecule, model):
+    """As ASE's integrators move atoms."""
+    field, positions = StructureField(model), molecule.positions.copy()
+    moving = dataclasses.replace(molecule, positions=positions)
+    before = field(moving).energy
+    positions[0] += 0.3
+    after = field(moving).energy
+    assert abs(after - before) > 1e-3
+    assert after == pytest.approx(StructureField(model, field.step)(moving).energy, rel=1e-12)
