@@ -91,6 +91,7 @@ class OptimizerConfig:
     beta2: float = 0.999
     weight_decay: float = 5e-7
     max_grad_norm: float = 10.0
+    freeze: list[str] = dataclasses.field(default_factory=list)  # parameters that stay: parts of their names, such as embedding or layers.0
     ema_decay: float = 0.99
 
 

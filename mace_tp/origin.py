@@ -12,6 +12,7 @@ import numpy as np
 
 from mace_tp.config import Config
 from mace_tp.data.graphs import Graph
+from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.datasets import Datasets
 from mace_tp.errors import InputError
 
@@ -22,13 +23,13 @@ _FREE = ("trainer.checkpoint_minutes", "trainer.keep_every", "trainer.resume", "
 _TOLD = ("trainer.",)
 
 
-def origin_of(config: Config, datasets: Datasets, environment: dict[str, Any]) -> dict[str, Any]:
-    """Configuration, data, statistics and versions, as JSON."""
+def origin_of(config: Config, datasets: Datasets, statistics: DatasetStatistics, environment: dict[str, Any]) -> dict[str, Any]:
+    """Configuration, data, the model's statistics and versions, as JSON."""
     data = {"training": datasets.train, "validation": datasets.valid}
     origin = {
         "config": dataclasses.asdict(config),
         "data": {name: {"configurations": len(graphs), "sha256": _fingerprint(graphs)} for name, graphs in data.items()},
-        "statistics": datasets.statistics.to_dict(),
+        "statistics": statistics.to_dict(),
         "environment": environment,
     }
     return json.loads(json.dumps(origin))

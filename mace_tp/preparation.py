@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,9 +17,10 @@ from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.suspicions import suspicions
 from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.errors import InputError
-from mace_tp.saved_model import Model, create_model
+from mace_tp.saved_model import Model, create_model, named_parameters
 from mace_tp.training.optimizer import make_optimizer
 from mace_tp.training.step import CompiledStep, make_eval_step, make_predict, make_train_step
+from mace_tp.warm_start import starting_statistics
 
 _LOG = logging.getLogger("mace_tp")
 
@@ -36,8 +38,13 @@ class Setup:
     eval_step: CompiledStep
 
 
-def prepare(config: Config, dtype: jnp.dtype) -> Setup:
+def prepare(config: Config, dtype: jnp.dtype, before: Mapping[str, Any] | None = None) -> Setup:
     """Read the data, make the model, and say what both are.
+
+    Args:
+        config: the whole configuration.
+        dtype: of parameters and data.
+        before: the origin of the run that is continued; None for a new one.
 
     Raises:
         InputError: a file, a label or a key cannot be used.
@@ -47,7 +54,8 @@ def prepare(config: Config, dtype: jnp.dtype) -> Setup:
     _report_data(config, datasets, train_loader)
     _require_no_stress(config, datasets)
     tensor_product = _tuned(config, train_loader, dtype)
-    model = create_model(build_architecture(config.model), tensor_product, datasets.statistics, dtype, config.seed)
+    statistics = starting_statistics(config.model.init_from, datasets.statistics, None if before is None else before["statistics"])
+    model = create_model(build_architecture(config.model), tensor_product, statistics, dtype, config.seed)
     _report_model(model)
     predict_batch = make_predict(model.graphdef, config.model.cutoff)
     optimizer = make_optimizer(
@@ -56,6 +64,7 @@ def prepare(config: Config, dtype: jnp.dtype) -> Setup:
         beta2=config.optimizer.beta2,
         weight_decay=config.optimizer.weight_decay,
         max_grad_norm=config.optimizer.max_grad_norm,
+        frozen=_frozen(config.optimizer.freeze, model),
     )
     return Setup(
         datasets=datasets,
@@ -66,6 +75,27 @@ def prepare(config: Config, dtype: jnp.dtype) -> Setup:
         train_step=make_train_step(predict_batch, optimizer),
         eval_step=make_eval_step(predict_batch),
     )
+
+
+def _frozen(groups: Sequence[str], model: Model) -> frozenset[str]:
+    """Names of the parameters of groups, each a part of the names such as `embedding`, `product_basis` or `layers.0`.
+
+    Raises:
+        InputError: a group has no parameters.
+    """
+    names = named_parameters(model.params)
+    frozen: set[str] = set()
+    for group in groups:
+        members = {name for name in names if f".{group}." in f".{name}."}
+        if not members:
+            parts = sorted({part for name in names for part in name.split(".") if not part.isdigit()})
+            raise InputError(f"optimizer.freeze={group}: no parameter has it in its name; valid are {', '.join(parts)}, layers.0")
+        frozen |= members
+    if len(frozen) == len(names):
+        raise InputError(f"optimizer.freeze={','.join(groups)}: leaves nothing to train")
+    if frozen:
+        _LOG.info("frozen: %d of %d parameters", sum(names[name].size for name in frozen), model.num_parameters)
+    return frozenset(frozen)
 
 
 def _tuned(config: Config, loader: BatchLoader, dtype: jnp.dtype) -> TensorProductConfig:

@@ -15,6 +15,7 @@ from mace_tp.origin import origin_of
 from mace_tp.preparation import prepare
 from mace_tp.results import draw, final_outcomes, write_results
 from mace_tp.session import Session
+from mace_tp.training.checkpoint import read_origin
 
 _LOG = logging.getLogger("mace_tp")
 
@@ -38,8 +39,9 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
     environment = describe(device, config.dtype)
     _LOG.info(" · ".join(f"{name} {value}" for name, value in environment.items()))
     with jax.default_device(device):
-        setup = prepare(config, dtype)
-        origin = origin_of(config, setup.datasets, environment)
+        before = None if config.trainer.resume is None else read_origin(run_dir / "checkpoints")
+        setup = prepare(config, dtype, before)
+        origin = origin_of(config, setup.datasets, setup.model.statistics, environment)
         try:
             session = Session(config, run_dir, time.monotonic() if started is None else started, setup, origin)
             try:

@@ -19,7 +19,7 @@ from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 from mace_tp.model import MACE, Architecture, TensorProducts
 from mace_tp.tensor_products.base import UnreachableIrrep
-from mace_tp.training.state import Params
+from mace_tp.training.state import Params, parameter_name
 
 _FORMAT = 1
 _WEIGHTS, _DESCRIPTION = "weights.safetensors", "model.json"
@@ -129,6 +129,11 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None) -> Model:
     return Model(graphdef, params, architecture, tensor_product, statistics)
 
 
+def read_statistics(path: str | Path) -> DatasetStatistics:
+    """Statistics of a saved model. Arguments and errors as for `load_model`."""
+    return _read_description(_model_directory(Path(path)) / _DESCRIPTION)[2]
+
+
 def _read_description(path: Path) -> tuple[Architecture, TensorProductConfig, DatasetStatistics]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
@@ -157,13 +162,7 @@ def _model_directory(path: Path) -> Path:
 
 def named_parameters(params: Params) -> dict[str, Any]:
     """Leaves by dotted name, such as `layers.0.interaction.linear.weights.1o`, in the order of the tree."""
-    paths = jax.tree_util.tree_flatten_with_path(params)[0]
-    return {jax.tree_util.keystr(path[:-1] if _is_value(path[-1]) else path, simple=True, separator="."): leaf for path, leaf in paths}
-
-
-def _is_value(key: Any) -> bool:
-    """The last step of a path goes from an nnx variable to its array."""
-    return isinstance(key, jax.tree_util.GetAttrKey) or str(key) == ".value"
+    return {parameter_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
 
 
 def _replace(path: Path, content: bytes) -> None:

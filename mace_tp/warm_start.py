@@ -1,30 +1,57 @@
-"""Weights of a trained model as the start of a training."""
+"""A trained model as the start of a training: its weights, and the numbers of its own data that they count on."""
 
 import dataclasses
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from mace_tp.config import build_tensor_products
 from mace_tp.data.elements import symbols
+from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
-from mace_tp.saved_model import Model, load_model, named_parameters
+from mace_tp.model import TensorProducts
+from mace_tp.saved_model import Model, load_model, named_parameters, read_statistics
 
 _LOG = logging.getLogger("mace_tp")
-# Relative; statistics of the same data read twice are equal to the last bit, or to one of summation.
-_SAME_STATISTIC = 1e-9
+# eV; E0s that are closer are the same.
+_SAME_ENERGY = 1e-6
+# Parts of the names of parameters with an axis of elements: which axis, and whether a layer divides by the root of their number.
+_ELEMENT_AXES = {"embedding.weight": (0, True), "skip.weights": (0, True), "product_basis.weights": (1, False)}
+# Parts of the names of parameters that belong to the tensor product of each site.
+_OF_PRODUCT = {"interaction": ("interaction.radial_mlp.output", "interaction.linear.weights"), "product_basis": ("product_basis.weights",)}
+
+
+def starting_statistics(path: str | None, statistics: DatasetStatistics, before: Mapping[str, Any] | None) -> DatasetStatistics:
+    """Statistics of a training: of its data, but for what the weights count on where it starts from another model.
+
+    Args:
+        path: `model.init_from`.
+        statistics: of the training data.
+        before: of the run that is continued, as its checkpoint has them; None for a new one.
+
+    Raises:
+        InputError: there is no model.
+    """
+    if path is None:
+        return statistics
+    kept = read_statistics(Path(path).expanduser()) if before is None else DatasetStatistics.from_dict(dict(before))
+    return dataclasses.replace(statistics, avg_num_neighbors=kept.avg_num_neighbors, scale=kept.scale, shift=kept.shift)
 
 
 def started_from(path: str, model: Model) -> Model:
     """The model with the parameters that the one on disk has, too; the others stay as they are, and a line in the log names them.
 
-    With the same statistics the energy is then that of the model on disk.
+    The interaction energy is then that of the model on disk. Weights of a tensor product that is another one there stay as they are,
+    too; of its elements those that the model has are taken.
 
     Args:
         path: a run directory or a model's folder.
-        model: of the same elements and architecture, apart from the forces.
+        model: of the same architecture, apart from the forces and tensor products, with `starting_statistics`.
 
     Raises:
         InputError: there is no model, or it is another one; lists the differences.
@@ -32,44 +59,73 @@ def started_from(path: str, model: Model) -> Model:
     field = f"model.init_from={path}"
     mine = named_parameters(model.params)
     source = load_model(Path(path).expanduser(), next(iter(mine.values())).dtype)
-    _require_same_elements(field, source, model)
-    if differences := _differences(_shape(source), _shape(model)):
+    _require_elements(field, source, model)
+    if differences := _differences(source, model):
         raise InputError(f"{field}: another architecture; {differences}")
-    if differences := _differences(_statistics(source), _statistics(model)):
-        _LOG.warning("%s: it saw other data, so its energies are not quite kept; %s", field, differences)
-    theirs = named_parameters(source.params)
-    leaves = [theirs.get(name, leaf) for name, leaf in mine.items()]
-    rest = {"only there": sorted(theirs.keys() - mine.keys()), "new": sorted(mine.keys() - theirs.keys())}
+    _tell_energies(field, source, model)
+    theirs = _of_elements(named_parameters(source.params), source.statistics.atomic_numbers, model.statistics.atomic_numbers)
+    fresh = _names_of_products(mine, _other_sites(source, model))
+    taken = {name: theirs[name] for name in mine if name in theirs and name not in fresh}
+    rest = {"only there": sorted(theirs.keys() - mine.keys()), "new": [name for name in mine if name not in taken]}
     listed = [f"{kind}: {', '.join(names)}" for kind, names in rest.items() if names]
-    _LOG.info("; ".join([f"{field}: {len(mine.keys() & theirs.keys())} of {len(mine)} parameters taken", *listed]))
+    _LOG.info("; ".join([f"{field}: {len(taken)} of {len(mine)} parameters taken", *listed]))
+    leaves = [taken.get(name, leaf) for name, leaf in mine.items()]
     return dataclasses.replace(model, params=jax.tree.unflatten(jax.tree.structure(model.params), leaves))
 
 
-def _require_same_elements(field: str, source: Model, model: Model) -> None:
+def _require_elements(field: str, source: Model, model: Model) -> None:
     there, here = source.statistics.atomic_numbers, model.statistics.atomic_numbers
-    if there != here:
-        raise InputError(f"{field}: its elements are {symbols(there)}, those of the training data {symbols(here)}; they must be the same")
+    if unknown := set(here) - set(there):
+        raise InputError(f"{field}: does not know {symbols(unknown)} of the training data; its elements are {symbols(there)}")
 
 
-def _shape(model: Model) -> dict[str, Any]:
-    """All that parameters of the energy depend on, by the names of the configuration."""
-    products = build_tensor_products(model.tensor_product)
-    architecture = {f"model.{name}": value for name, value in dataclasses.asdict(model.architecture).items() if name != "forces"}
-    return architecture | {"tensor_product.interaction": products.interaction, "tensor_product.product_basis": products.product_basis}
+def _of_elements(parameters: Mapping[str, jax.Array], there: Sequence[int], here: Sequence[int]) -> dict[str, jax.Array]:
+    """Parameters of a model with fewer elements, the same function of them.
+
+    Where a layer divides by the root of the number of elements, the parameters make up for it.
+    """
+    if tuple(there) == tuple(here):
+        return dict(parameters)
+    positions, root = jnp.asarray(np.searchsorted(there, here)), np.sqrt(len(here) / len(there))
+    chosen = {}
+    for name, value in parameters.items():
+        part = next((part for part in _ELEMENT_AXES if part in name), None)
+        if part is not None:
+            axis, is_divided = _ELEMENT_AXES[part]
+            value = jnp.take(value, positions, axis=axis) * jnp.asarray(root if is_divided else 1.0, value.dtype)
+        chosen[name] = value
+    return chosen
 
 
-def _statistics(model: Model) -> dict[str, float]:
-    """Statistics by which the parameters are multiplied, rounded."""
-    values = model.statistics
-    energies = {f"E0 of {symbols([z])}": energy for z, energy in zip(values.atomic_numbers, values.atomic_energies, strict=True)}
-    return energies | {"average neighbors": values.avg_num_neighbors, "scale": values.scale, "shift": values.shift}
+def _tell_energies(field: str, source: Model, model: Model) -> None:
+    """Say so where the E0s are others: the total energies then differ from those of the source by a constant for each atom."""
+    there = dict(zip(source.statistics.atomic_numbers, source.statistics.atomic_energies, strict=True))
+    here = dict(zip(model.statistics.atomic_numbers, model.statistics.atomic_energies, strict=True))
+    others = [
+        f"{symbols([z])} {there[z]:.6g} there, {energy:.6g} eV here" for z, energy in here.items() if abs(there[z] - energy) > _SAME_ENERGY
+    ]
+    if others:
+        _LOG.warning("%s: it was trained with other E0s, which the ones of the data replace: %s", field, "; ".join(others))
 
 
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
-    return "; ".join(f"{name} is {there[name]} there, {value} here" for name, value in here.items() if not _is_same(there[name], value))
+def _other_sites(source: Model, model: Model) -> list[str]:
+    """Sites whose tensor products are not the same."""
+    there, here = (build_tensor_products(each.tensor_product) for each in (source, model))
+    return [site for site in _OF_PRODUCT if _product(there, site) != _product(here, site)]
 
 
-def _is_same(there: Any, here: Any) -> bool:
-    if isinstance(here, float):
-        return abs(there - here) <= _SAME_STATISTIC * abs(here)
-    return there == here
+def _product(products: TensorProducts, site: str) -> Any:
+    return products.interaction if site == "interaction" else products.product_basis
+
+
+def _names_of_products(parameters: Mapping[str, jax.Array], sites: Sequence[str]) -> set[str]:
+    parts = [part for site in sites for part in _OF_PRODUCT[site]]
+    return {name for name in parameters if any(part in name for part in parts)}
+
+
+def _differences(source: Model, model: Model) -> str:
+    """Fields of the architecture that are not the same, but for the forces."""
+    there, here = (dataclasses.asdict(each.architecture) for each in (source, model))
+    return "; ".join(
+        f"model.{name} is {there[name]} there, {value} here" for name, value in here.items() if there[name] != value and name != "forces"
+    )

@@ -54,6 +54,12 @@ class Restored:
     progress: Progress
 
 
+def read_origin(directory: Path) -> dict[str, Any] | None:
+    """What the training was made of that wrote the checkpoints of a folder; None where there are none."""
+    with contextlib.closing(Checkpoints(directory)) as checkpoints:
+        return checkpoints.origin()
+
+
 class Checkpoints:
     """The last two checkpoints of a run, each with the best averaged parameters so far, and those that shall be kept."""
 

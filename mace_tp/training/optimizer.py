@@ -2,14 +2,18 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from mace_tp.training.state import parameter_name
 
-def make_optimizer(*, amsgrad: bool, beta1: float, beta2: float, weight_decay: float, max_grad_norm: float) -> optax.GradientTransformation:
+
+def make_optimizer(
+    *, amsgrad: bool, beta1: float, beta2: float, weight_decay: float, max_grad_norm: float, frozen: frozenset[str] = frozenset()
+) -> optax.GradientTransformation:
     """Gradient → direction of the update, for a learning rate of one.
 
     The decay is added to the gradient (L2, not decoupled) and only where MACE puts it: on the linear map after the
@@ -22,11 +26,13 @@ def make_optimizer(*, amsgrad: bool, beta1: float, beta2: float, weight_decay: f
         beta2: decay of the second moment.
         weight_decay: coefficient of the L2 term.
         max_grad_norm: global norm to which larger gradients are scaled; infinity turns it off.
+        frozen: names of parameters that stay as they are (`state.parameter_name`).
     """
     adam = _scale_by_torch_amsgrad(beta1, beta2) if amsgrad else optax.scale_by_adam(beta1, beta2)
     return optax.chain(
+        *([optax.masked(optax.set_to_zero(), _mask(lambda name: name in frozen))] if frozen else []),
         optax.flatten(optax.clip_by_global_norm(max_grad_norm)),
-        optax.add_decayed_weights(weight_decay, mask=decay_mask),
+        optax.add_decayed_weights(weight_decay, mask=_mask(lambda name: _is_decayed(name) and name not in frozen)),
         optax.flatten(adam),
         optax.scale(-1.0),
     )
@@ -34,12 +40,17 @@ def make_optimizer(*, amsgrad: bool, beta1: float, beta2: float, weight_decay: f
 
 def decay_mask(params: optax.Params) -> optax.Params:
     """True for the parameters that are decayed."""
+    return _mask(_is_decayed)(params)
 
-    def is_decayed(path: tuple, _: jax.Array) -> bool:
-        names = [str(getattr(key, "key", key)) for key in path]
-        return "product_basis" in names or ("interaction" in names and "linear" in names)
 
-    return jax.tree_util.tree_map_with_path(is_decayed, params)
+def _is_decayed(name: str) -> bool:
+    parts = name.split(".")
+    return "product_basis" in parts or ("interaction" in parts and "linear" in parts)
+
+
+def _mask(is_chosen: Callable[[str], bool]) -> Callable[[optax.Params], optax.Params]:
+    """Parameters → a tree of whether each is chosen, by its name."""
+    return lambda params: jax.tree_util.tree_map_with_path(lambda path, _: is_chosen(parameter_name(path)), params)
 
 
 def _scale_by_torch_amsgrad(beta1: float, beta2: float) -> optax.GradientTransformation:

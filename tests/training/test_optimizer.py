@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from mace_tp.saved_model import named_parameters
 from mace_tp.training.optimizer import ConstantSchedule, CosineSchedule, PlateauSchedule, decay_mask, make_optimizer
 
 BETA1, BETA2 = 0.9, 0.98
@@ -52,6 +53,17 @@ def test_updates_are_those_of_torch(amsgrad):
 def _names(tree: dict) -> dict[str, bool]:
     """Values of a tree of parameters by their path."""
     return {jax.tree_util.keystr(path, simple=True, separator="."): value for path, value in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def test_frozen_parameters_stay_as_they_are_and_do_not_decay(model):
+    _, params = model
+    frozen = frozenset(name for name in named_parameters(params) if ".product_basis." in name)
+    optimizer = make_optimizer(amsgrad=True, beta1=BETA1, beta2=BETA2, weight_decay=0.1, max_grad_norm=10.0, frozen=frozen)
+
+    updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
+
+    moved = {name for name, update in named_parameters(updates).items() if np.any(update)}
+    assert frozen and moved == named_parameters(params).keys() - frozen
 
 
 def test_only_the_linear_after_the_interaction_and_the_product_basis_decay(model):
