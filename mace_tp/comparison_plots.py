@@ -14,7 +14,10 @@ from mace_tp.comparison_table import Row
 # Okabe and Ito's palette, made to be told apart by everyone; after it, the same with broken lines.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINES = ("-", "--", ":")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# Two more than colors, so that a color that comes again has another marker.
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*")
+# With more rows single seeds hide the medians.
+_MOST_WITH_SEEDS = 5
 _DPI = 100
 
 
@@ -27,14 +30,14 @@ def draw(folder: Path, groups: Sequence[Group], rows: Sequence[Row]) -> list[Pat
 
 
 def _learning_curves(groups: Sequence[Group]) -> Figure:
-    """Force and energy RMSE of the validation set; thin lines are single seeds, thick ones their median."""
+    """Force and energy RMSE of the validation set; thick lines are medians over the seeds, thin ones single seeds where rows are few."""
     figure = Figure(figsize=(10, 7.5), layout="constrained")
     panels = figure.subplots(2, 2, sharex="col", sharey="row")
     errors = {"force_rmse": "validation force RMSE (meV/Å)", "energy_rmse": "validation energy RMSE (meV/atom)"}
     for line, (key, label) in zip(panels, errors.items(), strict=True):
         for axes, x in zip(line, ("epoch", "total_seconds"), strict=True):
             for number, group in enumerate(groups):
-                _draw_group(axes, group, x, key, number)
+                _draw_group(axes, group, x, key, number, len(groups) <= _MOST_WITH_SEEDS)
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "235" else "")
@@ -49,13 +52,13 @@ def _learning_curves(groups: Sequence[Group]) -> Figure:
     return figure
 
 
-def _draw_group(axes: Axes, group: Group, x: str, key: str, number: int) -> None:
+def _draw_group(axes: Axes, group: Group, x: str, key: str, number: int, with_seeds: bool) -> None:
     style = {"color": _COLORS[number % len(_COLORS)], "linestyle": _LINES[number // len(_COLORS) % len(_LINES)]}
     curves = [np.array([[r[x], r[key]] for r in run.records if r.get(key) is not None and r.get(x) is not None]) for run in group.runs]
     curves = [curve for curve in curves if len(curve)]
     if not curves:
         return
-    if len(curves) > 1:
+    if len(curves) > 1 and with_seeds:
         for curve in curves:
             axes.plot(*curve.T, linewidth=0.6, alpha=0.45, **style)
     shortest = min(map(len, curves))
