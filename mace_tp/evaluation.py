@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mace_tp.breakdown import Breakdown, ConfigurationErrors, break_down, configuration_errors
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.data.configuration import Configuration, LabelKeys
 from mace_tp.data.graphs import Graph, build_graphs
@@ -37,6 +38,14 @@ class Evaluation:
         """Predicted energies with the E0s, eV."""
         zero = np.asarray(model.statistics.atomic_energies)
         return [float(p.interaction_energy + zero[g.species].sum()) for g, p in zip(self.graphs, self.predictions, strict=True)]
+
+    def configuration_errors(self) -> list[ConfigurationErrors]:
+        """What is predicted minus what is labelled, for every configuration."""
+        return configuration_errors(self.configurations, self.graphs, self.predictions)
+
+    def breakdown(self, num_worst: int = 10) -> Breakdown:
+        """The errors by element and by configuration type, and the worst configurations."""
+        return break_down(self.configuration_errors(), num_worst)
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:

@@ -10,7 +10,17 @@ from mace_tp.graph import GraphBatch, nodes_per_graph
 from mace_tp.loss import LossWeights, comparable_stress, labelled_nodes
 from mace_tp.potential import Prediction
 
-_MILLI = 1000.0  # eV → meV
+MILLI = 1000.0  # eV → meV
+UNITS = {
+    "energy_mae": "meV/atom",
+    "energy_rmse": "meV/atom",
+    "energy_rmse_per_config": "meV",
+    "force_mae": "meV/Å",
+    "force_rmse": "meV/Å",
+    "stress_mae": "meV/Å³",
+    "stress_rmse": "meV/Å³",
+}
+"""Of what `summarize` returns."""
 
 
 @struct.dataclass
@@ -56,19 +66,19 @@ def add(left: ErrorSums, right: ErrorSums) -> ErrorSums:
 
 
 def summarize(sums: ErrorSums) -> dict[str, float]:
-    """Errors by the names of `metrics.jsonl`: meV/atom, meV, meV/Å, meV/Å³; a kind that has no label is left out."""
+    """Errors by the names of `metrics.jsonl`, in `UNITS`; a kind that has no label is left out."""
     values = {name: float(value) for name, value in vars(jax.device_get(sums)).items()}
     errors: dict[str, float] = {}
     if count := values["num_energies"]:
-        errors["energy_mae"] = _MILLI * values["energy_abs"] / count
-        errors["energy_rmse"] = _MILLI * math.sqrt(values["energy_squared"] / count)
-        errors["energy_rmse_per_config"] = _MILLI * math.sqrt(values["energy_squared_per_config"] / count)
+        errors["energy_mae"] = MILLI * values["energy_abs"] / count
+        errors["energy_rmse"] = MILLI * math.sqrt(values["energy_squared"] / count)
+        errors["energy_rmse_per_config"] = MILLI * math.sqrt(values["energy_squared_per_config"] / count)
     if count := values["num_force_components"]:
-        errors["force_mae"] = _MILLI * values["force_abs"] / count
-        errors["force_rmse"] = _MILLI * math.sqrt(values["force_squared"] / count)
+        errors["force_mae"] = MILLI * values["force_abs"] / count
+        errors["force_rmse"] = MILLI * math.sqrt(values["force_squared"] / count)
     if count := values["num_stress_components"]:
-        errors["stress_mae"] = _MILLI * values["stress_abs"] / count
-        errors["stress_rmse"] = _MILLI * math.sqrt(values["stress_squared"] / count)
+        errors["stress_mae"] = MILLI * values["stress_abs"] / count
+        errors["stress_rmse"] = MILLI * math.sqrt(values["stress_squared"] / count)
     return errors
 
 

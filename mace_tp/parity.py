@@ -1,12 +1,16 @@
-"""Parity plots of a data set: labels against predictions."""
+"""Pictures of a data set: labels against predictions, and their differences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mace_tp import plots
+from mace_tp.breakdown import ConfigurationErrors, force_components
+from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph
+from mace_tp.error_plots import Errors, Pairs, histograms_figure, parity_by_element_figure
+from mace_tp.metrics import MILLI
 from mace_tp.training.evaluate import ConfigurationPrediction
 
 
@@ -22,3 +26,38 @@ def draw_parity(graphs: Sequence[Graph], predicted: Sequence[ConfigurationPredic
         if values:
             labels, predictions = (np.concatenate([np.atleast_1d(pair[i]) for pair in values]) for i in (0, 1))
             plots.parity(labels, predictions, quantity, unit, folder / f"parity_{quantity}_{name}.png", name)
+
+
+def draw_errors(errors: Sequence[ConfigurationErrors], name: str, folder: Path) -> None:
+    """Draw `errors_NAME.png`, histograms, and `parity_elements_NAME.png` where forces of several elements are labelled."""
+    elements = force_components(errors)
+    elements = elements if len(elements) > 1 else {}
+    kinds = _histograms(errors, elements)
+    if kinds:
+        histograms_figure(kinds, name).savefig(folder / f"errors_{name}.png", dpi=plots.DPI)
+    if elements:
+        parity_by_element_figure(_pairs(errors, elements), name).savefig(folder / f"parity_elements_{name}.png", dpi=plots.DPI)
+
+
+def _histograms(errors: Sequence[ConfigurationErrors], elements: Mapping[str, np.ndarray]) -> list[Errors]:
+    energies = [error.energy_per_atom for error in errors if error.energy_per_atom is not None]
+    forces = [MILLI * error.forces.ravel() for error in errors if error.forces is not None]
+    stresses = [MILLI * error.stress.ravel() for error in errors if error.stress is not None]
+    parts = {element: MILLI * values for element, values in elements.items()}
+    kinds = []
+    if energies:
+        kinds.append(Errors("energy", "meV/atom", np.array(energies), {}))
+    if forces:
+        kinds.append(Errors("force components", "meV/Å", np.concatenate(forces), parts))
+    if stresses:
+        kinds.append(Errors("stress components", "meV/Å³", np.concatenate(stresses), {}))
+    return kinds
+
+
+def _pairs(errors: Sequence[ConfigurationErrors], elements: Mapping[str, np.ndarray]) -> dict[str, Pairs]:
+    """The labels of each element, and with the errors the predictions."""
+    configurations = [error.configuration for error in errors if error.forces is not None]
+    numbers = np.concatenate([configuration.atomic_numbers for configuration in configurations])
+    labels = np.concatenate([configuration.forces for configuration in configurations])
+    symbols = np.array([symbol(int(number)) for number in numbers])
+    return {element: Pairs(labels[symbols == element], labels[symbols == element] + values) for element, values in elements.items()}

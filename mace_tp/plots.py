@@ -19,7 +19,7 @@ Record = Mapping[str, Any]
 # Okabe and Ito's palette, made to be told apart by everyone; cividis likewise, for densities.
 _BLUE, _VERMILLION, _GRAY = "#0072B2", "#D55E00", "#777777"
 _DENSITY = "cividis_r"
-_DPI = 120  # 9 inches make 1080 pixels: sharp at 900, and 2000 noisy epochs fit into 200 kB
+DPI = 120  # 9 inches make 1080 pixels: sharp at 900, and 2000 noisy epochs fit into 200 kB
 _MANY_POINTS = 2000  # more are drawn as a density, since points would hide one another
 _MARKED_EPOCHS = 40  # up to here every epoch gets a marker, so that a single one is seen too
 _LOG_RANGE = 3.0  # values that span less than this factor are read more easily on a linear axis
@@ -68,7 +68,7 @@ class _Curve(NamedTuple):
 
 def learning_curves(metrics: Sequence[Record], path: Path) -> None:
     """Write the picture of `learning_curves_figure`."""
-    learning_curves_figure(metrics).savefig(path, dpi=_DPI)
+    learning_curves_figure(metrics).savefig(path, dpi=DPI)
 
 
 def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
@@ -88,7 +88,7 @@ def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
     for axes, (kind, unit) in zip(panels[1:], errors.items(), strict=True):
         values = _values(metrics, f"{kind}_rmse")
         lowest = np.nanargmin(values)
-        label = f"validation, lowest {_plain(values[lowest])} {unit} (epoch {epochs[lowest]:.0f})"
+        label = f"validation, lowest {plain(values[lowest])} {unit} (epoch {epochs[lowest]:.0f})"
         _draw_curves(axes, epochs, [_Curve(label, values, _VERMILLION)], f"{kind} RMSE ({unit})")
     _mark_second_stage(panels, metrics)
     for axes in panels:
@@ -104,7 +104,7 @@ def _values(metrics: Sequence[Record], key: str) -> np.ndarray:
     return np.array([np.nan if record.get(key) is None else record[key] for record in metrics], dtype=float)
 
 
-def _plain(value: float) -> str:
+def plain(value: float) -> str:
     """Three significant digits, without an exponent where people would not write one."""
     return f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"
 
@@ -159,7 +159,7 @@ def _add_wall_clock(axes: Axes, epochs: np.ndarray, seconds: np.ndarray) -> None
 
 def parity(labels: np.ndarray, predictions: np.ndarray, quantity: str, unit: str, path: Path, title: str) -> None:
     """Write the picture of `parity_figure`."""
-    parity_figure(labels, predictions, quantity, unit, title).savefig(path, dpi=_DPI)
+    parity_figure(labels, predictions, quantity, unit, title).savefig(path, dpi=DPI)
 
 
 def parity_figure(labels: np.ndarray, predictions: np.ndarray, quantity: str, unit: str, title: str) -> Figure:
@@ -192,7 +192,7 @@ def parity_figure(labels: np.ndarray, predictions: np.ndarray, quantity: str, un
 
 
 def _draw_parity(axes: Axes, labels: np.ndarray, predictions: np.ndarray, quantity: str, unit: str) -> None:
-    low, high = _limits(np.concatenate([labels, predictions]))
+    low, high = axis_limits(np.concatenate([labels, predictions]))
     axes.plot([low, high], [low, high], color=_GRAY, linewidth=1, linestyle="--", zorder=0.5)
     if len(labels) > _MANY_POINTS:
         cells = axes.hexbin(labels, predictions, gridsize=90, extent=(low, high, low, high), mincnt=1, norm=LogNorm(vmin=1), cmap=_DENSITY)
@@ -202,8 +202,7 @@ def _draw_parity(axes: Axes, labels: np.ndarray, predictions: np.ndarray, quanti
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set(xlabel=f"reference {quantity} ({unit})", ylabel=f"predicted {quantity} ({unit})")
     axes.locator_params(nbins=6)
-    errors = 1000 * (predictions - labels)
-    text = f"RMSE {_plain(_rms(errors))} m{unit}\nMAE {_plain(_mean(abs(errors)))} m{unit}\n{len(labels)} values"
+    text = summary(1000 * (predictions - labels), f"m{unit}")
     axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8})
 
 
@@ -219,7 +218,12 @@ def _draw_errors(axes: Axes, errors: np.ndarray, quantity: str, unit: str) -> No
         axes.set_title(f"{beyond} larger errors are counted in the outermost bins", fontsize=9)
 
 
-def _limits(values: np.ndarray) -> tuple[float, float]:
+def summary(errors: np.ndarray, unit: str) -> str:
+    """Three lines: RMSE, MAE, how many."""
+    return f"RMSE {plain(rms(errors))} {unit}\nMAE {plain(mean(abs(errors)))} {unit}\n{errors.size} values"
+
+
+def axis_limits(values: np.ndarray) -> tuple[float, float]:
     """What an axis shows: all values and a margin, never a point."""
     if not len(values):
         return 0.0, 1.0
@@ -227,9 +231,11 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     return values.min() - margin, values.max() + margin
 
 
-def _mean(values: np.ndarray) -> float:
+def mean(values: np.ndarray) -> float:
+    """NaN of nothing."""
     return float(np.mean(values)) if len(values) else np.nan
 
 
-def _rms(values: np.ndarray) -> float:
-    return _mean(values**2) ** 0.5
+def rms(values: np.ndarray) -> float:
+    """Root of the mean square; NaN of nothing."""
+    return mean(values**2) ** 0.5

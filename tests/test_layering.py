@@ -19,7 +19,7 @@ ROWS = [
     {"model", "forces", "potential"},
     {"data"},
     {"loss", "metrics"},
-    {"training", "loggers", "wandb_logger", "plots", "parity"},
+    {"training", "loggers", "wandb_logger", "breakdown", "plots", "error_plots", "parity"},
     {"config"},
     {
         "autotune",
@@ -70,7 +70,7 @@ THIRD_PARTY = {
     "matscipy": {"data.neighbors"},
     "scipy": {"data.neighbors", "data.validation", "tensor_products.sphere"},
     "safetensors": {"saved_model"},
-    "matplotlib": {"plots", "benchmark.plots", "comparison_plots", "coupling_plots"},
+    "matplotlib": {"plots", "error_plots", "benchmark.plots", "comparison_plots", "coupling_plots"},
     "rich": {"loggers"},
     "wandb": {"wandb_logger"},
     "cuequivariance": {"tensor_products.cuequivariance"},

@@ -9,18 +9,23 @@ from typing import Any
 
 import jax
 
-from mace_tp.cli.report import conservativity_lines, error_table
+from mace_tp.breakdown import Breakdown
+from mace_tp.cli.report import breakdown_lines, conservativity_lines, error_table
 from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.conservativity import measure_conservativity
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.readers import require_labels
-from mace_tp.data.writers import write_predictions
+from mace_tp.data.writers import PREDICTED, write_predictions
 from mace_tp.dynamics import NVE, energy_drift
 from mace_tp.environment import describe
 from mace_tp.errors import InputError
 from mace_tp.evaluation import Evaluation, Evaluator, short_names
-from mace_tp.parity import draw_parity
+from mace_tp.metrics import UNITS
+from mace_tp.parity import draw_errors, draw_parity
 from mace_tp.saved_model import Model, load_model
+
+_NUM_WORST = 10  # listed in the JSON at least
+_UNITS = UNITS | {"energy_error": UNITS["energy_rmse"]}
 
 
 def main(arguments: list[str]) -> None:
@@ -29,6 +34,8 @@ def main(arguments: list[str]) -> None:
     dtype = None if options.dtype is None else build_dtype(Config(dtype=options.dtype))
     device = build_device(Config(device=options.device))
     keys = LabelKeys(energy=options.energy_key, forces=options.forces_key, stress=options.stress_key)
+    if options.predictions:
+        _require_other_names(keys)
     with jax.default_device(device):
         model = load_model(options.model, dtype)
         environment = describe(device, str(jax.tree.leaves(model.params)[0].dtype))
@@ -39,12 +46,13 @@ def main(arguments: list[str]) -> None:
     if not options.predictions and not options.conservativity:
         for path, evaluation in evaluations.items():
             _require_errors(path, evaluation, keys)
-    errors = {path: evaluation.errors for path, evaluation in evaluations.items()}
-    print("\n".join(error_table(errors)))
+    breakdowns = {path: evaluation.breakdown(max(options.worst, _NUM_WORST)) for path, evaluation in evaluations.items()}
+    _print_errors(evaluations, breakdowns, options.worst)
     if options.conservativity:
         print("\n".join(conservativity_lines(model.architecture.forces, environment["dtype"], measured)))
     if options.json:
-        content = {"model": str(options.model), "files": errors, "environment": environment, "conservativity": measured}
+        files = {path: evaluation.errors | _in_json(breakdowns[path]) for path, evaluation in evaluations.items()}
+        content = {"model": str(options.model), "units": _UNITS, "files": files, "environment": environment, "conservativity": measured}
         _write_json(options.json, content | {"forces": model.architecture.forces, "tensor_product": asdict(model.tensor_product)})
     if options.predictions:
         _write_predictions(options.predictions, model, list(evaluations.values()))
@@ -60,7 +68,10 @@ def _parser() -> argparse.ArgumentParser:
         "--predictions", type=Path, metavar="OUT.extxyz", help="write MACE_energy, MACE_forces, MACE_stress beside the labels"
     )
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="write the errors")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw parity plots")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw parity plots and histograms of the errors")
+    parser.add_argument(
+        "--worst", type=int, default=3, metavar="N", help=f"list so many configurations (default %(default)s; {_NUM_WORST} in the JSON)"
+    )
     parser.add_argument("--conservativity", action="store_true", help="measure how far forces are from a gradient, and the drift of energy")
     nve = NVE()
     parser.add_argument("--conservativity-configs", type=int, default=5, metavar="N", help="of each file (default %(default)s)")
@@ -84,6 +95,19 @@ def _require_positive(options: argparse.Namespace) -> None:
     for flag, value in {**counts, **nve}.items():
         if not 0 < value < math.inf:
             raise InputError(f"{flag} {value}: must be positive")
+    if options.worst < 0:
+        raise InputError(f"--worst {options.worst}: must not be negative; 0 lists none")
+
+
+def _require_other_names(keys: LabelKeys) -> None:
+    """Predictions lie beside the labels, so neither may take the other's place.
+
+    Raises:
+        InputError: a label is looked for under the name of its prediction.
+    """
+    for field, key in asdict(keys).items():
+        if key in PREDICTED.values():
+            raise InputError(f"--{field}-key {key}: --predictions writes what this model predicts under that name; rename the labels")
 
 
 def _conservativity(model: Model, evaluation: Evaluation, options: argparse.Namespace) -> dict[str, Any]:
@@ -111,12 +135,33 @@ def _require_errors(path: str, evaluation: Evaluation, keys: LabelKeys) -> None:
         require_labels(evaluation.configurations, keys, ("energy", "forces"), path)
 
 
+def _print_errors(evaluations: dict[str, Evaluation], breakdowns: dict[str, Breakdown], num_worst: int) -> None:
+    lines = error_table({path: evaluation.errors for path, evaluation in evaluations.items()})
+    for path, breakdown in breakdowns.items():
+        lines += breakdown_lines(path, breakdown, num_worst)
+    print("\n".join(lines))
+
+
+def _in_json(breakdown: Breakdown) -> dict[str, Any]:
+    worst = {"forces": list(map(asdict, breakdown.worst_forces)), "energy": list(map(asdict, breakdown.worst_energies))}
+    return {"per_element": breakdown.per_element, "per_config_type": breakdown.per_config_type, "worst": worst}
+
+
 def _write_json(path: Path, content: dict) -> None:
     try:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+        path.write_text(json.dumps(_strict(content), indent=2, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     except OSError as error:
         raise InputError(f"--json {path}: cannot be written ({error.strerror})") from error
     print(f"errors: {path}")
+
+
+def _strict(value: Any) -> Any:
+    """JSON has numbers only that are finite: others become null, as in `metrics.jsonl`."""
+    if isinstance(value, dict):
+        return {name: _strict(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_strict(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_predictions(path: Path, model: Model, evaluations: list[Evaluation]) -> None:
@@ -135,4 +180,5 @@ def _draw(folder: Path, evaluations: dict[str, Evaluation]) -> None:
     names = short_names(evaluations)
     for path, evaluation in evaluations.items():
         draw_parity(evaluation.graphs, evaluation.predictions, names[path], folder)
+        draw_errors(evaluation.configuration_errors(), names[path], folder)
     print(f"plots: {folder}")

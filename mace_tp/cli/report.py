@@ -1,29 +1,68 @@
 """Tables for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-_COLUMNS = {
-    "energy_mae": ("E MAE", "meV/atom"),
-    "energy_rmse": ("E RMSE", "meV/atom"),
-    "energy_rmse_per_config": ("E RMSE", "meV"),
-    "force_mae": ("F MAE", "meV/Å"),
-    "force_rmse": ("F RMSE", "meV/Å"),
-    "stress_mae": ("S MAE", "meV/Å³"),
-    "stress_rmse": ("S RMSE", "meV/Å³"),
+from mace_tp.breakdown import BadConfiguration, Breakdown
+from mace_tp.metrics import UNITS
+
+_HEADINGS = {
+    "energy_mae": "E MAE",
+    "energy_rmse": "E RMSE",
+    "energy_rmse_per_config": "E RMSE",
+    "force_mae": "F MAE",
+    "force_rmse": "F RMSE",
+    "stress_mae": "S MAE",
+    "stress_rmse": "S RMSE",
 }
 
 
-def error_table(errors: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Aligned lines: a heading of two, then one for each data set; `-` where there is no label."""
-    shown = [name for name in _COLUMNS if any(name in values for values in errors.values())]
-    width = max([len("data set"), *(len(name) for name in errors)])
-    lines = [f"{'data set':{width}}  {'configs':>7}" + "".join(f"  {_COLUMNS[name][0]:>9}" for name in shown)]
-    lines.append(" " * (width + 9) + "".join(f"  {_COLUMNS[name][1]:>9}" for name in shown))
+def error_table(errors: Mapping[str, Mapping[str, float]], of: str = "data set", count: str = "num_configs") -> list[str]:
+    """Aligned lines: a heading of two, then one for each data set, or what else `of` says; `-` where there is no label."""
+    shown = [name for name in _HEADINGS if any(name in values for values in errors.values())]
+    width = max([len(of), *(len(name) for name in errors)])
+    lines = [f"{of:{width}}  {count.removeprefix('num_'):>7}" + "".join(f"  {_HEADINGS[name]:>9}" for name in shown)]
+    lines.append(" " * (width + 9) + "".join(f"  {UNITS[name]:>9}" for name in shown))
     for name, values in errors.items():
         cells = "".join(f"  {values[column]:9.2f}" if column in values else f"  {'-':>9}" for column in shown)
-        lines.append(f"{name:{width}}  {values['num_configs']:7d}{cells}")
+        lines.append(f"{name:{width}}  {values[count]:7d}{cells}")
     return lines
+
+
+def breakdown_lines(name: str, breakdown: Breakdown, num_worst: int) -> list[str]:
+    """Tables by element and by configuration type, each where there are several, and the worst configurations."""
+    lines: list[str] = []
+    if len(breakdown.per_element) > 1:
+        lines += error_table(breakdown.per_element, "element", "num_atoms")
+    if len(breakdown.per_config_type) > 1:
+        lines += error_table(breakdown.per_config_type, "config_type")
+    lines += _worst_lines(breakdown, num_worst)
+    return [f"{name}:", *(f"  {line}" for line in lines)] if lines else []
+
+
+def _worst_lines(breakdown: Breakdown, num_worst: int) -> list[str]:
+    lines: list[str] = []
+    kinds = (
+        (f"worst forces (RMSE, {UNITS['force_rmse']})", breakdown.worst_forces, lambda bad: f"{bad.force_rmse:.2f}"),
+        (f"worst energies (predicted - label, {UNITS['energy_rmse']})", breakdown.worst_energies, lambda bad: f"{bad.energy_error:+.2f}"),
+    )
+    for heading, worst, error in kinds:
+        if listed := worst[:num_worst]:
+            lines += [heading, *_places([error(bad) for bad in listed], listed, with_types=len(breakdown.per_config_type) > 1)]
+    return lines
+
+
+def _places(errors: Sequence[str], worst: Sequence[BadConfiguration], *, with_types: bool) -> list[str]:
+    """Aligned: an error, the frame, the formula, and the type where there are several."""
+    columns = [errors, [f"frame {bad.frame}" for bad in worst], [bad.formula for bad in worst]]
+    if with_types:
+        columns.append([bad.config_type for bad in worst])
+    widths = [max(9, *map(len, words)) for words in columns]
+    lines = zip(*columns, strict=True)
+    return [
+        f"  {first:>{widths[0]}}  " + "  ".join(f"{word:{width}}" for word, width in zip(rest, widths[1:], strict=True)).rstrip()
+        for first, *rest in lines
+    ]
 
 
 def conservativity_lines(forces: str, dtype: str, measured: Mapping[str, Mapping[str, Any]]) -> list[str]:

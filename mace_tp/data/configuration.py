@@ -1,8 +1,22 @@
 """One labelled structure as read from a file, and the keys under which its labels lie."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class FileFrame:
+    """Where a configuration was read, and what else lies there, so that it can be written again with nothing lost."""
+
+    path: str
+    index: int  # counts every frame of the file from 0, as ASE indexes them
+    results: Mapping[str, Any]  # labels under ASE's own names
+    info: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]  # [atoms, ...] each; numbers and positions are not among them
+    constraints: Sequence[Any]  # as ASE has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +32,7 @@ class Configuration:
     stress: np.ndarray | None  # [3, 3], eV/Å³, symmetric, ASE's sign
     config_type: str  # the file's own tag; empty where there is none
     source: str  # where it was read, such as `train.xyz frame 12`; frames count from 0, as ASE indexes them
+    frame: FileFrame | None = None  # None: it was not read from a file
 
     @property
     def num_atoms(self) -> int:

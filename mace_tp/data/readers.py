@@ -24,7 +24,7 @@ from ase.io.formats import UnknownFileTypeError
 
 from mace_tp.data import extended_xyz
 from mace_tp.data.bad_frames import BadFrames
-from mace_tp.data.configuration import Configuration, LabelKeys
+from mace_tp.data.configuration import Configuration, FileFrame, LabelKeys
 from mace_tp.data.labels import energy_label, find_label, forces_label, stress_label
 from mace_tp.data.rmd17 import read_rmd17
 from mace_tp.data.validation import check_configuration
@@ -78,7 +78,7 @@ def read_configurations(path: str | Path, keys: LabelKeys, *, skip_bad: bool = F
         _warn_of_second_labels([atoms for _, atoms in frames], keys, path)
         for index, atoms in frames:
             with bad.of_one_frame():
-                configuration = _configuration(atoms, keys, f"{path} frame {index}")
+                configuration = _configuration(atoms, keys, str(path), index)
                 check_configuration(configuration)
                 configurations.append(configuration)
     bad.report(str(path), len(configurations))
@@ -202,8 +202,9 @@ def _places(atoms: ase.Atoms) -> tuple[Mapping[str, Any], ...]:
     return results, atoms.info, atoms.arrays
 
 
-def _configuration(atoms: ase.Atoms, keys: LabelKeys, source: str) -> Configuration:
-    places = _places(atoms)
+def _configuration(atoms: ase.Atoms, keys: LabelKeys, path: str, index: int) -> Configuration:
+    source, places = f"{path} frame {index}", _places(atoms)
+    results, info, arrays = places
     return Configuration(
         atomic_numbers=atoms.numbers.astype(np.int64),
         positions=np.asarray(atoms.positions, np.float64),
@@ -214,6 +215,14 @@ def _configuration(atoms: ase.Atoms, keys: LabelKeys, source: str) -> Configurat
         stress=stress_label(find_label(keys.stress, places), atoms.cell.volume, keys.stress, source),
         config_type=str(atoms.info.get("config_type", "")),
         source=source,
+        frame=FileFrame(
+            path=path,
+            index=index,
+            results=results,
+            info=info,
+            arrays={name: values for name, values in arrays.items() if name not in ("numbers", "positions")},
+            constraints=atoms.constraints,
+        ),
     )
 
 

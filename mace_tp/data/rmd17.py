@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mace_tp.data.configuration import Configuration
+from mace_tp.data.configuration import Configuration, FileFrame
 from mace_tp.data.labels import energy_label, forces_label
 from mace_tp.errors import InputError
 
@@ -33,20 +33,30 @@ def read_rmd17(path: Path) -> list[Configuration]:
             raise InputError(f"{path}: {name} has shape {list(array.shape)}; {frames} energies of {atoms} atoms need {list(shape)}")
     if frames == 0:
         raise InputError(f"{path}: holds no frames; at least one is needed")
-    return [
-        Configuration(
-            atomic_numbers=numbers,
-            positions=np.asarray(coords[index], np.float64),
-            cell=np.zeros((3, 3)),
-            pbc=(False, False, False),
-            energy=energy_label(energies[index] * KCAL_PER_MOL, "energies", f"{path} frame {index}"),
-            forces=forces_label(forces[index] * KCAL_PER_MOL, atoms, "forces", f"{path} frame {index}"),
-            stress=None,
-            config_type="",
-            source=f"{path} frame {index}",
-        )
-        for index in range(frames)
-    ]
+    return [_configuration(path, index, numbers, coords[index], energies[index], forces[index]) for index in range(frames)]
+
+
+def _configuration(
+    path: Path, index: int, numbers: np.ndarray, coords: np.ndarray, energy: np.float64, forces: np.ndarray
+) -> Configuration:
+    """One frame; coordinates in Å, energy and forces in kcal/mol."""
+    source = f"{path} frame {index}"
+    labels = {
+        "energy": energy_label(energy * KCAL_PER_MOL, "energies", source),
+        "forces": forces_label(forces * KCAL_PER_MOL, len(numbers), "forces", source),
+    }
+    return Configuration(
+        atomic_numbers=numbers,
+        positions=np.asarray(coords, np.float64),
+        cell=np.zeros((3, 3)),
+        pbc=(False, False, False),
+        energy=labels["energy"],
+        forces=labels["forces"],
+        stress=None,
+        config_type="",
+        source=source,
+        frame=FileFrame(path=str(path), index=index, results=labels, info={}, arrays={}, constraints=()),
+    )
 
 
 def _load(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -1,17 +1,22 @@
 """Writes predictions beside the labels of the frames that they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ase
 import ase.io
 import numpy as np
+from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from mace_tp.data.configuration import Configuration
+from mace_tp.data.configuration import Configuration, FileFrame
 from mace_tp.data.graphs import Graph
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
+
+PREDICTED = {"energy": "MACE_energy", "forces": "MACE_forces", "stress": "MACE_stress"}
+"""The names of predictions, by the fields of `LabelKeys`."""
 
 
 def write_predictions(
@@ -25,7 +30,8 @@ def write_predictions(
 
     Args:
         path: the file to write, `.xyz` or `.extxyz`.
-        configurations: with their labels, which are written under ASE's own keys.
+        configurations: with all that their files hold, under the names that it has there; earlier predictions are replaced. Labels of
+            configurations that were not read from a file are written under ASE's own keys.
         energies: total energies, eV.
         forces: [atoms, 3] each, eV/Å.
         stresses: [3, 3] each, eV/Å³; None where the model gives none.
@@ -61,16 +67,40 @@ def write_graphs(path: Path, graphs: Sequence[Graph], statistics: DatasetStatist
 
 
 def _frame(configuration: Configuration, energy: float, forces: np.ndarray, stress: np.ndarray | None) -> ase.Atoms:
+    frame = configuration.frame or _own_frame(configuration)
+    results = {name: value for name, value in frame.results.items() if name in all_properties and value is not None}
     atoms = ase.Atoms(
-        numbers=configuration.atomic_numbers, positions=configuration.positions, cell=configuration.cell, pbc=configuration.pbc
+        numbers=configuration.atomic_numbers,
+        positions=configuration.positions,
+        cell=configuration.cell,
+        pbc=configuration.pbc,
+        constraint=frame.constraints,
+        # ASE refuses a name that is among the results, too; the reader has taken the label from these.
+        info={name: value for name, value in frame.info.items() if name not in results},
     )
-    labels = {name: value for name, value in configuration.labels.items() if value is not None}
-    if labels:
-        atoms.calc = SinglePointCalculator(atoms, **labels)
-    if configuration.config_type:
-        atoms.info["config_type"] = configuration.config_type
-    atoms.info["MACE_energy"] = energy
-    atoms.arrays["MACE_forces"] = forces
-    if stress is not None and np.any(stress):
-        atoms.info["MACE_stress"] = stress
+    atoms.arrays |= {name: values for name, values in _columns(frame.arrays).items() if name not in results}
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **_columns(results))
+    _replace_predictions(atoms, energy, forces, stress)
     return atoms
+
+
+def _own_frame(configuration: Configuration) -> FileFrame:
+    """As if the labels had been read under ASE's own names."""
+    info = {"config_type": configuration.config_type} if configuration.config_type else {}
+    return FileFrame(path="", index=0, results=configuration.labels, info=info, arrays={}, constraints=())
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for each atom of more than one axis, such as Born charges [atoms, 3, 3], as the columns of a table [atoms, 9]."""
+    return {name: value.reshape(len(value), -1) if np.ndim(value) > 2 else value for name, value in values.items()}
+
+
+def _replace_predictions(atoms: ase.Atoms, energy: float, forces: np.ndarray, stress: np.ndarray | None) -> None:
+    for name in PREDICTED.values():
+        atoms.info.pop(name, None)
+        atoms.arrays.pop(name, None)
+    atoms.info[PREDICTED["energy"]] = energy
+    atoms.arrays[PREDICTED["forces"]] = forces
+    if stress is not None and np.any(stress):
+        atoms.info[PREDICTED["stress"]] = stress

@@ -1,0 +1,158 @@
+"""Pictures of errors in parts: histograms with a logarithmic count, in which outliers are seen, and parity plots element by element."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from mace_tp.plots import axis_limits, mean, plain, rms, summary
+
+# Okabe and Ito's palette, made to be told apart by everyone; as many elements are shown as there are colors.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+_FILL, _GRAY = "#C9CED6", "#777777"
+_DENSITY = ListedColormap(colormaps["cividis_r"](np.linspace(0.2, 1, 256)))  # without the pale end: single values are seen on white
+_MANY_COLUMNS = 4
+_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+_MAX_BINS = 61
+_NUM_CELLS = 47  # along each axis; squares, since a picture of many hexagons takes several times the bytes
+# The axis reaches to the largest error, if that is not more than so many times what 99 % stay below.
+_REACH = 6.0
+
+
+class Errors(NamedTuple):
+    """Predicted minus reference."""
+
+    quantity: str
+    unit: str
+    values: np.ndarray  # [...], in `unit`
+    by_element: Mapping[str, np.ndarray]  # [...] each, by symbol; empty where there are no elements to tell apart
+
+
+class Pairs(NamedTuple):
+    """Forces on the atoms of one element, eV/Å."""
+
+    labels: np.ndarray  # [...]
+    predictions: np.ndarray  # [...]
+
+    @property
+    def errors(self) -> np.ndarray:
+        """meV/Å."""
+        return 1000 * (self.predictions - self.labels)
+
+
+def histograms_figure(errors: Sequence[Errors], title: str) -> Figure:
+    """A histogram for each quantity, side by side; lines are the elements, at most eight, those of the largest RMSE."""
+    widths = [4.8 + bool(kind.by_element) for kind in errors]
+    figure = Figure(figsize=(sum(widths), 4.2), layout="constrained")
+    for axes, shown in zip(figure.subplots(1, len(errors), squeeze=False, width_ratios=widths)[0], errors, strict=True):
+        _draw_histogram(axes, shown)
+    figure.suptitle(f"{title}: errors, predicted - reference", parse_math=False)
+    return figure
+
+
+def parity_by_element_figure(pairs: Mapping[str, Pairs], title: str) -> Figure:
+    """Predicted against reference forces, a panel for each element; at most eight, those of the largest RMSE.
+
+    Args:
+        pairs: by symbol, in the order of the panels; at least one.
+        title: of the whole picture, such as the name of the data set.
+    """
+    shown = {name: _finite(pairs[name]) for name in _largest({name: pair.errors for name, pair in pairs.items()})}
+    columns = min(len(shown), _MANY_COLUMNS)
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(0.9 + 2.8 * columns, 0.7 + 2.8 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    low, high = axis_limits(np.concatenate([values.ravel() for pair in shown.values() for values in pair]))
+    cells = [_draw_element(axes, name, pair, (low, high)) for axes, (name, pair) in zip(panels, shown.items(), strict=False)]
+    norm = LogNorm(vmin=1, vmax=max(10.0, *(part.get_array().filled(0).max() for part in cells)))
+    for part in cells:
+        part.set_norm(norm)
+    for axes in panels[len(shown) :]:
+        axes.set_axis_off()
+    bar = figure.colorbar(cells[0], ax=list(panels), label="number of values per cell", shrink=0.8, format=_PLAIN)
+    bar.minorticks_off()
+    figure.supxlabel("reference forces (eV/Å)", fontsize="medium")
+    figure.supylabel("predicted forces (eV/Å)", fontsize="medium")
+    chosen = f" (the {len(shown)} of {len(pairs)} elements with the largest RMSE)" if len(shown) < len(pairs) else ""
+    figure.suptitle(f"{title}: forces by element{chosen}", parse_math=False)
+    return figure
+
+
+def _largest(errors: Mapping[str, np.ndarray]) -> list[str]:
+    """The elements with the largest RMSE, in the order in which they came."""
+    worst = sorted(errors, key=lambda name: -np.nan_to_num(rms(errors[name]), nan=np.inf))[: len(_COLORS)]
+    return [name for name in errors if name in worst]
+
+
+def _finite(pair: Pairs) -> Pairs:
+    finite = np.isfinite(pair.labels) & np.isfinite(pair.predictions)
+    return Pairs(pair.labels[finite], pair.predictions[finite])
+
+
+def _draw_element(axes: Axes, name: str, pair: Pairs, limits: tuple[float, float]) -> AxesImage:
+    axes.plot(limits, limits, color=_GRAY, linewidth=1, linestyle="--", zorder=0.5)
+    counts, _, _ = np.histogram2d(*pair, bins=_NUM_CELLS, range=(limits, limits))
+    image = np.ma.masked_equal(counts.T, 0)
+    cells = axes.imshow(image, extent=(*limits, *limits), origin="lower", interpolation="nearest", cmap=_DENSITY)
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    axes.set_title(name, fontweight="bold")
+    axes.locator_params(nbins=5)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+    axes.text(0.04, 0.96, summary(pair.errors, "meV/Å"), transform=axes.transAxes, va="top", fontsize=8, bbox=box)
+    return cells
+
+
+def _draw_histogram(axes: Axes, errors: Errors) -> None:
+    values = errors.values[np.isfinite(errors.values)]
+    reach = _reach(abs(values))
+    num_bins = min(11 + 2 * int(len(values) ** 0.5 / 2), _MAX_BINS)  # odd: one is centered at zero
+    bins = np.linspace(-reach, reach, num_bins + 1)
+    elements = _largest(errors.by_element)
+    counts = _counts(values, bins)
+    axes.stairs(counts, bins, fill=True, color=_FILL if elements else _COLORS[0], label=_label("all", values))
+    for name, color in zip(elements, _COLORS, strict=False):
+        part = errors.by_element[name]
+        axes.stairs(_counts(part, bins), bins, color=color, linewidth=1.4, label=_label(name, part))
+    axes.axvline(0, color=_GRAY, linewidth=1, linestyle="--")
+    axes.set(xlim=(-reach, reach), ylim=(0.7, max(20, 1.4 * counts.max())))
+    axes.set_yscale("log", nonpositive="clip")
+    axes.yaxis.set_major_formatter(_PLAIN)
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel=f"error of {errors.quantity} ({errors.unit})", ylabel="number of values")
+    axes.set_title(_title(errors, values, int(np.sum(abs(values) > reach))), fontsize=10)
+    if elements:
+        axes.legend(
+            fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0), title=f"RMSE ({errors.unit})", title_fontsize=9, frameon=False
+        )
+
+
+def _counts(values: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """How many lie in each bin; what is beyond, in the outermost; what is not finite, in none."""
+    return np.histogram(np.clip(values[np.isfinite(values)], bins[0], bins[-1]), bins)[0]
+
+
+def _reach(sizes: np.ndarray) -> float:
+    """Where the axis ends."""
+    if not len(sizes) or not sizes.max():
+        return 1.0  # no error at all is possible
+    most = np.quantile(sizes, 0.99) or sizes.max()
+    return 1.05 * float(min(sizes.max(), _REACH * most))
+
+
+def _label(name: str, values: np.ndarray) -> str:
+    return f"{name}: {plain(rms(values[np.isfinite(values)]))}"
+
+
+def _title(errors: Errors, values: np.ndarray, num_beyond: int) -> str:
+    lines = [f"RMSE {plain(rms(values))}, MAE {plain(mean(abs(values)))} {errors.unit}, {len(values)} values"]
+    if num_beyond:
+        lines.append(f"{num_beyond} beyond the axis, counted in the outermost bins")
+    if len(values) < errors.values.size:
+        lines.append(f"{errors.values.size - len(values)} not finite, left out")
+    return "\n".join(lines)

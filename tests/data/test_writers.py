@@ -1,0 +1,117 @@
+"""What a file holds is written again, under its own names, with the predictions beside it."""
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+
+from mace_tp.data.configuration import LabelKeys
+from mace_tp.data.readers import read_configurations
+from mace_tp.data.writers import write_predictions
+
+
+def _full_frame() -> ase.Atoms:
+    """A crystal with one of everything that a file can hold."""
+    rng = np.random.default_rng(0)
+    atoms = bulk("CO", "rocksalt", a=3.6) * (2, 1, 1)
+    count = len(atoms)
+    atoms.info = {
+        "REF_energy": -3.25,
+        "config_type": "two words",
+        "label": "a=b",
+        "flag": True,
+        "number": 7,
+        "row": np.array([1.0, 2.0, 3.0]),
+    }
+    atoms.info |= {"matrix": rng.normal(size=(2, 2)), "virial": np.diag([1.0, 2.0, 3.0]), "nested": {"a": [1, 2]}}
+    atoms.arrays["REF_forces"] = rng.normal(size=(count, 3))
+    atoms.arrays |= {"words": np.array(["aa", "b", "c", "dd"]), "counts": np.arange(count), "mask": np.arange(count) % 2 == 0}
+    atoms.set_momenta(rng.normal(size=(count, 3)))
+    atoms.set_tags([1, 2, 3, 4])
+    atoms.set_constraint(FixAtoms([0]))
+    results = {"energy": -1.0, "free_energy": -1.1, "forces": rng.normal(size=(count, 3)), "stress": np.arange(6) / 7, "dipole": np.ones(3)}
+    atoms.calc = SinglePointCalculator(atoms, **results, magmoms=np.arange(count) / 10)
+    return atoms
+
+
+def _write(path, configurations) -> None:
+    forces = [np.full((configuration.num_atoms, 3), 0.125) for configuration in configurations]
+    write_predictions(path, configurations, [-2.5] * len(forces), forces, [np.diag([0.1, 0.2, 0.3])] * len(forces))
+
+
+@pytest.mark.parametrize("name", ["a.extxyz", "a.traj"])
+def test_everything_in_a_frame_is_written_beside_the_predictions(tmp_path, name):
+    ase.io.write(tmp_path / name, _full_frame())
+    before = ase.io.read(tmp_path / name)
+
+    _write(tmp_path / "out.extxyz", read_configurations(tmp_path / name, LabelKeys("REF_energy", "REF_forces")))
+
+    after = ase.io.read(tmp_path / "out.extxyz")
+    assert after.info.keys() == before.info.keys() | {"MACE_energy", "MACE_stress"}
+    assert after.arrays.keys() == before.arrays.keys() | {"MACE_forces"}
+    for key, value in before.info.items():
+        assert np.all(np.asarray(after.info[key]) == np.asarray(value)), key
+    for key, values in before.arrays.items():
+        assert np.array_equal(after.arrays[key], values) or np.abs(after.arrays[key] - values).max() < 1e-8, key
+    assert after.calc.results.keys() == before.calc.results.keys()
+    for key, value in before.calc.results.items():
+        np.testing.assert_allclose(after.calc.results[key], value, atol=1e-8, err_msg=key)  # the file has 8 decimals
+    assert [constraint.todict() for constraint in after.constraints] == [constraint.todict() for constraint in before.constraints]
+    assert after.info["MACE_energy"] == -2.5
+    np.testing.assert_array_equal(after.arrays["MACE_forces"], 0.125)
+    np.testing.assert_array_equal(after.info["MACE_stress"], np.diag([0.1, 0.2, 0.3]))
+
+
+def test_earlier_predictions_are_replaced_and_do_not_stay_behind(tmp_path):
+    """A molecule gets no stress, also where an earlier model gave one."""
+    atoms = _full_frame()
+    atoms.info |= {"MACE_energy": 1.0, "MACE_stress": np.eye(3)}
+    ase.io.write(tmp_path / "a.xyz", atoms)
+    [configuration] = read_configurations(tmp_path / "a.xyz", LabelKeys())
+
+    write_predictions(tmp_path / "out.xyz", [configuration], [-2.5], [np.zeros((4, 3))], [None])
+
+    after = ase.io.read(tmp_path / "out.xyz", format="extxyz")
+    assert after.info["MACE_energy"] == -2.5 and "MACE_stress" not in after.info
+
+
+def test_values_of_several_axes_for_each_atom_become_columns(tmp_path):
+    """Born charges [atoms, 3, 3], which extended XYZ has no place for."""
+    atoms = bulk("CO", "rocksalt", a=3.6)
+    charges = np.arange(18.0).reshape(2, 3, 3)
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, born_effective_charges=charges)
+    ase.io.write(tmp_path / "a.traj", atoms)
+
+    _write(tmp_path / "out.extxyz", read_configurations(tmp_path / "a.traj", LabelKeys()))
+
+    results = ase.io.read(tmp_path / "out.extxyz").calc.results
+    np.testing.assert_array_equal(np.ravel(results["born_effective_charges"]), charges.ravel())
+
+
+def test_archives_get_their_labels_under_names_of_ase(tmp_path):
+    labels = {"energies": np.array([-23.0, -46.0]), "forces": np.random.default_rng(0).normal(size=(2, 3, 3))}
+    np.savez(tmp_path / "a.npz", nuclear_charges=[8, 1, 1], coords=np.random.default_rng(1).normal(size=(2, 3, 3)), **labels)
+    configurations = read_configurations(tmp_path / "a.npz", LabelKeys())
+
+    _write(tmp_path / "out.extxyz", configurations)
+
+    assert [(configuration.frame.path, configuration.frame.index) for configuration in configurations] == [
+        (f"{tmp_path}/a.npz", 0),
+        (f"{tmp_path}/a.npz", 1),
+    ]
+    for frame, configuration in zip(ase.io.read(tmp_path / "out.extxyz", ":"), configurations, strict=True):
+        assert frame.get_potential_energy() == pytest.approx(configuration.energy, abs=1e-8)
+        np.testing.assert_allclose(frame.get_forces(), configuration.forces, atol=1e-8)
+
+
+def test_configurations_that_no_file_holds_get_their_labels_under_names_of_ase(tmp_path, make_configuration):
+    configuration = make_configuration(config_type="bent", forces=np.full((3, 3), 0.5))
+
+    _write(tmp_path / "out.extxyz", [configuration])
+
+    frame = ase.io.read(tmp_path / "out.extxyz")
+    assert frame.get_potential_energy() == -14.0 and frame.info["config_type"] == "bent"
+    np.testing.assert_array_equal(frame.get_forces(), 0.5)
