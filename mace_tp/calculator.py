@@ -44,15 +44,16 @@ class Calculator(AseCalculator):
         super().__init__()
         if dtype not in (None, "float32", "float64"):
             raise InputError(f"dtype={dtype}: must be one of float32, float64")
-        self._device = build_device(Config(device=device))
+        self.device = build_device(Config(device=device))
         given = [models] if isinstance(models, (str, Path, Model)) else list(models)
         if not given:
             raise InputError("models: is empty; a calculator needs one model or several")
-        with jax.default_device(self._device):
+        with jax.default_device(self.device):
             jax_dtype = None if dtype is None else build_dtype(Config(dtype=dtype))
             loaded = [model if isinstance(model, Model) else load_model(Path(model).expanduser(), jax_dtype) for model in given]
             self._fields = _fields(loaded)
         self.elements = loaded[0].statistics.atomic_numbers
+        self.dtype: str = jax.tree.leaves(loaded[0].params)[0].dtype.name
 
     @property
     def num_compilations(self) -> int:
@@ -70,7 +71,7 @@ class Calculator(AseCalculator):
         super().calculate(atoms, properties, system_changes)
         configuration = _configuration(self.atoms)
         check_configuration(configuration)
-        with jax.default_device(self._device):
+        with jax.default_device(self.device):
             predictions = [field(configuration) for field in self._fields]
         self.results = _results(predictions)
 

@@ -9,4 +9,4 @@ class InputError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """A training that cannot go on. The message is one line: what, when, what is kept, what might help."""
+    """A training, or a simulation, that cannot go on. The message is one line: what, when, what is kept, what might help."""

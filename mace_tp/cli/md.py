@@ -1,0 +1,114 @@
+"""`mace-tp md`: molecular dynamics of a structure with a trained model."""
+
+import argparse
+import csv
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import ase
+import ase.io
+from ase.io.formats import UnknownFileTypeError
+from rich.progress import track
+
+from mace_tp.calculator import Calculator
+from mace_tp.environment import describe
+from mace_tp.errors import InputError
+from mace_tp.simulation import ENSEMBLES, Sample, Simulation, energy_drift, require_possible, simulate
+from mace_tp.simulation_plots import draw_run
+
+_TRAJECTORY, _LOG, _PICTURE = "trajectory.extxyz", "log.csv", "energies.png"
+
+
+def main(arguments: list[str]) -> None:
+    options = _parser().parse_args(arguments)
+    simulation = Simulation(
+        ensemble=options.ensemble, num_steps=options.steps, timestep=options.timestep, temperature=options.temperature,
+        friction=options.friction, pressure=options.pressure, interval=options.interval, seed=options.seed,
+    )  # fmt: skip
+    _require_valid(simulation)
+    atoms = _read(options.structure, options.frame)
+    require_possible(atoms, simulation)
+    _make_folder(options.out)
+    atoms.calc = Calculator(options.model, dtype=options.dtype, device=options.device)
+    print(" · ".join(f"{name} {value}" for name, value in describe(atoms.calc.device, atoms.calc.dtype).items()))
+    samples = _run(atoms, simulation, options.out)
+    _report(samples, len(atoms), simulation, options.out)
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = Simulation()
+    parser = argparse.ArgumentParser(prog="mace-tp md", description="Molecular dynamics of a structure with one trained model, or several.")
+    parser.add_argument("model", type=Path, nargs="+", help="run directory, or the folder `model` in it; of several their mean is taken")
+    parser.add_argument("structure", type=Path, help="anything that ASE reads")
+    parser.add_argument("--frame", type=int, default=0, help="of the structure's file, from 0 (default %(default)s)")
+    parser.add_argument("--ensemble", choices=tuple(ENSEMBLES), default=defaults.ensemble, help="(default %(default)s)")
+    parser.add_argument("--steps", type=int, default=defaults.num_steps, help="(default %(default)s)")
+    parser.add_argument("--timestep", type=float, default=defaults.timestep, help="fs (default %(default)s)")
+    parser.add_argument("--temperature", type=float, default=defaults.temperature, help="K (default %(default)s)")
+    parser.add_argument("--friction", type=float, default=defaults.friction, help="of nvt, 1/fs (default %(default)s)")
+    parser.add_argument("--pressure", type=float, default=defaults.pressure, help="of npt, GPa (default %(default)s)")
+    parser.add_argument("--interval", type=int, default=defaults.interval, help="steps between frames and lines (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="of velocities and thermostat (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("md"), help="new folder (default %(default)s)")
+    parser.add_argument("--dtype", choices=("float32", "float64"), help="default: as trained")
+    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    return parser
+
+
+def _require_valid(simulation: Simulation) -> None:
+    positive = {"--steps": simulation.num_steps, "--timestep": simulation.timestep, "--interval": simulation.interval}
+    for flag, value in (positive | {"--temperature": simulation.temperature, "--friction": simulation.friction}).items():
+        if not 0 < value < math.inf:
+            raise InputError(f"{flag} {value}: must be positive")
+
+
+def _read(path: Path, frame: int) -> ase.Atoms:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        atoms = ase.io.read(path, index=frame)
+    except (IndexError, StopIteration) as error:
+        raise InputError(f"{path}: has no frame {frame}; frames count from 0") from error
+    except (OSError, ValueError, LookupError, AssertionError, UnknownFileTypeError) as error:
+        raise InputError(f"{path}: ASE cannot read it ({' '.join(str(error).split())[:160] or type(error).__name__})") from error
+    # Labels and what else the file holds belong to another place.
+    return ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"--out {folder}: is there already; give a new folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be made ({error.strerror})") from error
+
+
+def _run(atoms: ase.Atoms, simulation: Simulation, folder: Path) -> list[Sample]:
+    """Samples, each written as it comes, so that a run that ends early leaves what it has."""
+    samples: list[Sample] = []
+    total = -(-simulation.num_steps // simulation.interval) + 1
+    with open(folder / _LOG, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Sample)])
+        writer.writeheader()
+        for sample in track(simulate(atoms, simulation), simulation.ensemble.upper(), total):
+            samples.append(sample)
+            writer.writerow(dataclasses.asdict(sample))
+            file.flush()
+            atoms.info["time_fs"] = sample.time
+            ase.io.write(folder / _TRAJECTORY, atoms, append=True)
+    return samples
+
+
+def _report(samples: Sequence[Sample], num_atoms: int, simulation: Simulation, folder: Path) -> None:
+    last = samples[len(samples) // 2 :]
+    mean = sum(sample.temperature for sample in last) / len(last)
+    print(f"{simulation.num_steps} steps of {simulation.timestep:g} fs; mean temperature of the second half {mean:.0f} K")
+    drift = energy_drift(list(samples), num_atoms)
+    if drift is not None and simulation.ensemble == "nve":
+        print(f"total energy: drift {drift[0]:.3g} meV/atom/ps, spread {drift[1]:.3g} meV/atom")
+    title = f"{simulation.ensemble.upper()}, {num_atoms} atoms, {simulation.timestep:g} fs, {simulation.temperature:g} K"
+    draw_run(samples, num_atoms, title, folder / _PICTURE)
+    print(f"{folder}: {_TRAJECTORY}, {_LOG}, {_PICTURE}")
