@@ -10,6 +10,8 @@ Cases (float32, l_max 3, correlation 3, two layers, cutoff 5 Å; the workers in 
     step        one update, batch 5, 64 channels, 0e+1o: energies, forces, loss, gradient, AMSGrad, average of the parameters
     step-large  the same with 128 channels, 0e+1o+2e
     evaluation  energies and forces, batch 32, 64 channels, 0e+1o
+    md-molecule one step of ASE's velocity Verlet with each program's calculator, the first configuration, 64 channels, 0e+1o
+    md-crystal  the same for 512 atoms of silicon
     epoch       seconds for an epoch of the programs' own commands: reading batches, updates and validation (mace-tp, mace-torch)
     scaling     one update of mace-tp, 16 channels, for 64, 128, ... atoms of silicon; the ratio is that to the size before
     start       seconds from the start of a process to the end of its first update, found in the compilation cache where there is one
@@ -45,8 +47,12 @@ _SETTINGS = {
     "step": {"kind": "train"},
     "step-large": {"kind": "train", "num_channels": 128, "max_degree": 2},
     "evaluation": {"kind": "evaluate", "batch_size": 32},
+    "md-molecule": {"kind": "dynamics", "batch_size": 1},
+    "md-crystal": {"kind": "dynamics", "batch_size": 1, "max_frames": 1},
     "check": {"kind": "train", "num_channels": 16, "energy_weight": 0.0, "weight_decay": 0.0, "warmup": 0, "steps": 10},
 }
+# Cases in which nothing is learnt.
+_NO_TRAINING = ("evaluation", "md-molecule", "md-crystal")
 _CASES = [*_SETTINGS, "epoch", "scaling", "start"]
 _COLUMNS = {"setup_seconds": "setup s", "compile_seconds": "compile s", "peak_memory_mb": "memory MB", "atoms": "atoms", "edges": "edges",
             "slots": "slots", "num_parameters": "weights"}  # fmt: skip
@@ -184,7 +190,12 @@ def _build_case(name: str, options: argparse.Namespace, bench: Bench) -> Case:
         return Case(name, "epoch_seconds", [Entry(program, lambda p=program: bench.epochs(p)) for program in able])
     if name == "start":
         return Case(name, "first_step_seconds", [Entry(program, lambda p=program: bench.start(p)) for program in programs])
-    return Case(name, "step_ms", [Entry(program, lambda p=program: bench.step(p, _SETTINGS[name])) for program in programs])
+    settings = _SETTINGS[name]
+    if settings["kind"] == "dynamics":
+        programs = [program for program in programs if not program.startswith("mlip")]
+    if name == "md-crystal":
+        settings = settings | {"data": bench.silicon((4, 4, 4))}
+    return Case(name, "step_ms", [Entry(program, lambda p=program: bench.step(p, settings)) for program in programs])
 
 
 def _sizes(options: argparse.Namespace, bench: Bench) -> list[Entry]:
@@ -278,11 +289,11 @@ def _warnings(case: Case, results: dict[str, list[dict]]) -> list[str]:
             warnings.append(f"{key} differ: " + ", ".join(f"{label} {run[key]}" for label, run in done.items()))
     for label, run in done.items():
         moved = run["relative_change"] > 0
-        if moved == (case.name == "evaluation"):
+        if moved == (case.name in _NO_TRAINING):
             warnings.append(f"{label}: parameters {'changed' if moved else 'did not change'}")
-        if case.name == "evaluation" and not run["first_value"] > 0:
+        if case.name in _NO_TRAINING and not run["first_value"] > 0:
             warnings.append(f"{label}: no forces")
-        if case.name not in ("evaluation", "start") and not run["last_value"] < run["first_value"]:
+        if case.name not in (*_NO_TRAINING, "start") and not run["last_value"] < run["first_value"]:
             warnings.append(f"{label}: the loss went from {run['first_value']:.4g} to {run['last_value']:.4g}")
     return warnings
 

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from e3nn import o3
 from mace import data, modules
+from mace.calculators import MACECalculator
 from mace.tools import AtomicNumberTable, torch_geometric
 from mace.tools.scripts_utils import get_optimizer, get_params_options
 from mace.tools.train import preserve_grad_state, take_step
 from mace.tools.utils import to_numpy
-from measure import Task, measure, num_threads, read_task
+from measure import Task, dynamics_step, measure, num_threads, read_task
 from torch_ema import ExponentialMovingAverage
 
 _PACKAGES = ("mace-torch", "torch", "e3nn")
@@ -33,7 +34,12 @@ def main() -> None:
     graphs = [data.AtomicData.from_config(_configuration(atoms), table, task.cutoff) for atoms in frames]
     model = _build_model(task, frames, table, graphs)
     batch = next(iter(torch_geometric.dataloader.DataLoader(graphs[: task.batch_size], batch_size=task.batch_size)))
-    step = _train_step(task, model, batch) if task.kind == "train" else _eval_step(model, batch)
+    steps = {
+        "train": lambda: _train_step(task, model, batch),
+        "evaluate": lambda: _eval_step(model, batch),
+        "dynamics": lambda: _md(model, frames),
+    }
+    step = steps[task.kind]()
     counts = {
         "configurations": batch.num_graphs,
         "atoms": batch.num_nodes,
@@ -102,6 +108,13 @@ def _eval_step(model: torch.nn.Module, batch: torch_geometric.batch.Batch):
         return float(np.linalg.norm(to_numpy(output["forces"])))
 
     return step
+
+
+def _md(model: torch.nn.Module, frames: list[ase.Atoms]):
+    """A step of molecular dynamics with mace-torch's calculator of ASE."""
+    atoms = frames[0].copy()
+    atoms.calc = MACECalculator(models=model, device=str(_DEVICE), default_dtype="float32")
+    return dynamics_step(atoms)
 
 
 if __name__ == "__main__":

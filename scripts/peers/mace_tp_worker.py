@@ -1,9 +1,11 @@
 """One step of mace-tp, timed. Run by `benchmark_peers.py`."""
 
+import ase.io
 import jax
 import numpy as np
-from measure import Task, measure, read_task
+from measure import Task, dynamics_step, measure, read_task
 
+from mace_tp.calculator import Calculator
 from mace_tp.cli.main import use_light_compiler
 from mace_tp.config import Config, DataConfig, LossConfig, TensorProductConfig, build_dtype, build_loss_weights
 from mace_tp.data.batching import BatchLoader, choose_buckets
@@ -33,7 +35,12 @@ def main() -> None:
     product = TensorProductConfig(task.interaction, task.product_basis)
     model = create_model(architecture, product, datasets.statistics, dtype, seed=0)
     batch = _batch(task, datasets, dtype)
-    run = _TrainStep(task, config, model, batch) if task.kind == "train" else _EvalStep(model, batch)
+    runs = {
+        "train": lambda: _TrainStep(task, config, model, batch),
+        "evaluate": lambda: _EvalStep(model, batch),
+        "dynamics": lambda: _Dynamics(task, model),
+    }
+    run = runs[task.kind]()
     counts = {
         "configurations": int(batch.graph_mask.sum()),
         "atoms": int(batch.node_mask.sum()),
@@ -85,6 +92,15 @@ class _EvalStep:
     def step(self) -> float:
         prediction, _ = jax.block_until_ready(self._step(self.params, self._batch))
         return float(np.linalg.norm(prediction.forces))
+
+
+class _Dynamics:
+    """A step of molecular dynamics with the calculator of ASE."""
+
+    def __init__(self, task: Task, model: Model) -> None:
+        atoms = ase.io.read(task.data, 0)
+        atoms.calc = Calculator(model)
+        self.params, self.step = model.params, dynamics_step(atoms)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 class Task:
     """The same work for every program. The rest is fixed: two layers, radial MLP 64-64-64, readout MLP 16, one element embedding."""
 
-    kind: str  # `train` or `evaluate`
+    kind: str  # `train`, `evaluate` or `dynamics`
     data: str  # a file that ASE reads, with energies and forces
     interaction: str  # tensor product, the program's own name
     product_basis: str
@@ -47,6 +47,22 @@ class Task:
     def hidden_irreps(self) -> str:
         """Such as 0e+1o, without multiplicities."""
         return "+".join(f"{degree}{'eo'[degree % 2]}" for degree in range(self.max_degree + 1))
+
+
+def dynamics_step(atoms) -> Callable[[], float]:
+    """Moves atoms with a calculator by half a femtosecond at constant energy, from velocities of 300 K that are the same for all."""
+    from ase import units
+    from ase.md.verlet import VelocityVerlet
+
+    widths = np.sqrt(units.kB * 300 / atoms.get_masses())[:, None]
+    atoms.set_velocities(widths * np.random.default_rng(0).normal(size=(len(atoms), 3)))
+    dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
+
+    def step() -> float:
+        dynamics.run(1)
+        return float(np.linalg.norm(atoms.get_forces()))
+
+    return step
 
 
 def read_task() -> Task:
