@@ -61,16 +61,17 @@ class GraphBatch:
 def edge_vectors(batch: GraphBatch, cutoff: float) -> jax.Array:
     """Displacements receiver - sender [edges, 3], Å. Padded edges get the length `cutoff`, where every radial function is zero."""
     vectors = gather(batch.positions, batch.receivers) - gather(batch.positions, batch.senders) + batch.shifts
-    return jnp.where(batch.edge_mask[:, None], vectors, _outside(cutoff, vectors.dtype))
+    return jnp.where(batch.edge_mask[:, None], vectors, outside(cutoff, vectors.dtype))
 
 
 def pair_vectors(edge_vectors: jax.Array, batch: GraphBatch, cutoff: float) -> jax.Array:
     """Displacements along the first edge of every pair [pairs, 3], Å; of length `cutoff` for padded pairs."""
     is_real = batch.pair_edges[:, :1] != batch.pair_edges[:, 1:]
-    return jnp.where(is_real, gather(edge_vectors, batch.pair_edges[:, 0]), _outside(cutoff, edge_vectors.dtype))
+    return jnp.where(is_real, gather(edge_vectors, batch.pair_edges[:, 0]), outside(cutoff, edge_vectors.dtype))
 
 
-def _outside(cutoff: float, dtype: jnp.dtype) -> jax.Array:
+def outside(cutoff: float, dtype: jnp.dtype) -> jax.Array:
+    """The vector of a padded edge [3], Å: at the cutoff, where every radial function is zero."""
     return jnp.array([cutoff, 0.0, 0.0], dtype)
 
 

@@ -65,7 +65,7 @@ THIRD_PARTY = {
         "cli.expressivity",
         "integrations.mace_torch_layout",
     },
-    "flax": {"graph", "nn", "model", "forces", "potential", "loss", "metrics", "training", "saved_model"},
+    "flax": {"graph", "nn", "model", "forces", "potential", "loss", "metrics", "training", "saved_model", "integrations.jax_md"},
     "optax": {"training", "preparation"},
     "orbax": {"training.checkpoint"},
     "ase": {"calculator", "cli.md", "simulation", "covalent_radii", "data.masses", "data.readers", "data.writers"},
