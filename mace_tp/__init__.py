@@ -11,12 +11,13 @@ _PUBLIC = {
     "Config": "config",
     "train": "run",
     "load_model": "saved_model",
+    "load_exported": "exported",
     "Evaluator": "evaluation",
     "LabelKeys": "data.configuration",
     "InputError": "errors",
 }
 
-__all__ = ["Calculator", "Config", "Evaluator", "InputError", "LabelKeys", "load_model", "train"]
+__all__ = ["Calculator", "Config", "Evaluator", "InputError", "LabelKeys", "load_exported", "load_model", "train"]
 
 
 def __getattr__(name: str) -> Any:

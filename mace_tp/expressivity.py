@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.graph import EDGE_BLOCK
+from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, paths_between, rank_of_map
 from mace_tp.tensor_products.cg import CGProductBasis, path_coupling
 from mace_tp.tensor_products.irreps import rows_of

@@ -4,10 +4,6 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-# Edges come in blocks of this many with one receiver, so that their sum is a loop of fixed length. With 4 a training step on 3BPA
-# takes 1.2 times as long, with 6 and 12 1.15 times, though a fifth of the slots is padding (scripts/benchmark_step.py --edge-block).
-EDGE_BLOCK = 8
-
 
 @struct.dataclass
 class GraphBatch:
@@ -77,7 +73,7 @@ def outside(cutoff: float, dtype: jnp.dtype) -> jax.Array:
 
 def gather(values: jax.Array, indices: jax.Array) -> jax.Array:
     """values[indices], of indices that are known to be in bounds: a check would enter every loop that the gather is fused into."""
-    return values.at[indices].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    return jnp.asarray(values).at[indices].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def segment_sum(values: jax.Array, segments: jax.Array, num_segments: int, *, indices_are_sorted: bool = False) -> jax.Array:

@@ -77,10 +77,10 @@ def _run_worker(options: argparse.Namespace, l_max: int, product: str, channels:
 
 def _measure(options: argparse.Namespace) -> dict:
     """Step time of one setting, in this process."""
-    import mace_tp.graph
+    import mace_tp.edge_blocks
 
     # The other modules take the constant when they are imported.
-    mace_tp.graph.EDGE_BLOCK = options.edge_block[0]
+    mace_tp.edge_blocks.EDGE_BLOCK = options.edge_block[0]
     import jax
 
     from mace_tp.cli.main import use_light_compiler

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.graph import EDGE_BLOCK, GraphBatch
+from mace_tp.edge_blocks import EDGE_BLOCK
+from mace_tp.graph import GraphBatch
 from mace_tp.potential import Prediction
 
 

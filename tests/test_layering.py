@@ -13,7 +13,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "mace_tp"
 
 ROWS = [
-    {"cache", "covalent_radii", "errors", "environment", "dataset_statistics", "graph", "radial", "repulsion"},
+    {"cache", "covalent_radii", "edge_blocks", "errors", "environment", "dataset_statistics", "exported", "graph", "radial", "repulsion"},
     {"tensor_products"},
     {"nn"},
     {"model", "forces", "potential"},
@@ -34,6 +34,7 @@ ROWS = [
         "datasets",
         "dynamics",
         "evaluation",
+        "export",
         "expressivity",
         "inspection",
         "integrations",

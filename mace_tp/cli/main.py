@@ -18,6 +18,7 @@ _COMMANDS = {
     "benchmark": "what tensor products cost: mace-tp benchmark --settings MIMO interaction product_basis",
     "expressivity": "what tensor products couple and reach: mace-tp expressivity --l-max 1 2 3",
     "md": "molecular dynamics: mace-tp md MODEL STRUCTURE --ensemble nve",
+    "export": "a model as one compiled function: mace-tp export MODEL OUT",
     "convert": "models of mace-torch, both ways: mace-tp convert mace-torch FILE.model OUT --trust",
     "inspect": "what is in files of structures, and what looks wrong: mace-tp inspect FILE...",
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from mace_tp.data.graphs import Graph
 from mace_tp.data.order import epoch_order
-from mace_tp.graph import EDGE_BLOCK
+from mace_tp.edge_blocks import EDGE_BLOCK
 
 _NODE_MULTIPLE = 4
 _PAIR_MULTIPLE = 8

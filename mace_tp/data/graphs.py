@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mace_tp.data.configuration import Configuration
-from mace_tp.data.edge_blocks import fill_edge_blocks, pair_slots
 from mace_tp.data.elements import symbol, symbols
 from mace_tp.data.neighbors import neighbor_list, wrap
+from mace_tp.edge_blocks import fill_edge_blocks, pair_slots
 from mace_tp.errors import InputError
 
 _LOG = logging.getLogger("mace_tp")

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 
 from mace_tp.data.configuration import Configuration
-from mace_tp.data.edge_blocks import fill_edge_blocks, pair_slots
 from mace_tp.data.graphs import Graph, species_of
 from mace_tp.data.neighbors import neighbor_list, wrap
+from mace_tp.edge_blocks import fill_edge_blocks, pair_slots
 
 
 @dataclasses.dataclass(frozen=True)

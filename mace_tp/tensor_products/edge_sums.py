@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.graph import EDGE_BLOCK, gather, segment_sum
+from mace_tp.edge_blocks import EDGE_BLOCK
+from mace_tp.graph import gather, segment_sum
 from mace_tp.tensor_products.base import InteractionPlan, Path
 from mace_tp.tensor_products.sparse_product import total
 

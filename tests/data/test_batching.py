@@ -8,7 +8,8 @@ import pytest
 
 from mace_tp.data.batching import BatchLoader, Bucket, choose_buckets, pad_batch
 from mace_tp.data.graphs import build_graphs
-from mace_tp.graph import EDGE_BLOCK, nodes_per_graph, sum_over_graphs
+from mace_tp.edge_blocks import EDGE_BLOCK
+from mace_tp.graph import nodes_per_graph, sum_over_graphs
 
 CUTOFF = 3.0
 

@@ -6,7 +6,7 @@ import pytest
 from mace_tp.data.buckets import Bucket, choose_buckets, estimated_padding, larger_bucket, select_bucket
 from mace_tp.data.graphs import Graph
 from mace_tp.data.order import epoch_order
-from mace_tp.graph import EDGE_BLOCK
+from mace_tp.edge_blocks import EDGE_BLOCK
 
 
 def _graph(num_nodes: int, num_edges: int) -> Graph:

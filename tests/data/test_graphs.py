@@ -5,8 +5,8 @@ import pytest
 
 from mace_tp.data.graphs import build_graphs
 from mace_tp.data.neighbors import neighbor_list
+from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.errors import InputError
-from mace_tp.graph import EDGE_BLOCK
 
 CELL = np.array([[6.0, 0, 0], [2.0, 5.0, 0], [0, 1.0, 7.0]])
 

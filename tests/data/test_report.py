@@ -7,7 +7,7 @@ from mace_tp.data.batching import choose_buckets
 from mace_tp.data.graphs import build_graphs
 from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.statistics import compute_statistics
-from mace_tp.graph import EDGE_BLOCK
+from mace_tp.edge_blocks import EDGE_BLOCK
 
 E0 = {1: -13.5, 8: -2040.0}
 

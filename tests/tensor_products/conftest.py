@@ -4,7 +4,7 @@ import e3nn_jax as e3nn
 import numpy as np
 import pytest
 
-from mace_tp.data.edge_blocks import fill_edge_blocks
+from mace_tp.edge_blocks import fill_edge_blocks
 
 NUM_NODES, CHANNELS = 4, 2
 

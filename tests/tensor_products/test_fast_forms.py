@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from mace_tp.graph import EDGE_BLOCK
+from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.tensor_products.coordinates import coordinates
 from mace_tp.tensor_products.coupling_chains import chain_basis, parents_of, polynomials
 from mace_tp.tensor_products.edge_sums import edge_coupling, sum_blocks, sum_messages

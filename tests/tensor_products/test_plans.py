@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 from tensor_product_cases import CASES, CONFIGS, build
 
 from mace_tp.config import tensor_product_names
-from mace_tp.graph import EDGE_BLOCK
+from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.model import TensorProducts
 
 HARMONICS = e3nn.s2_irreps(2)

@@ -1,8 +1,10 @@
-"""Edges in blocks that share a receiver and in pairs of opposite direction, as `GraphBatch` wants them."""
+"""Edges in blocks that share a receiver and in pairs of opposite direction, as `GraphBatch` wants them; needs numpy alone."""
 
 import numpy as np
 
-from mace_tp.graph import EDGE_BLOCK
+# Edges come in blocks of this many with one receiver, so that their sum is a loop of fixed length. With 4 a training step on 3BPA
+# takes 1.2 times as long, with 6 and 12 1.15 times, though a fifth of the slots is padding (scripts/benchmark_step.py --edge-block).
+EDGE_BLOCK = 8
 
 
 def fill_edge_blocks(

@@ -1,0 +1,113 @@
+"""A trained model as one compiled function in a file: `jax.export` of its prediction for structures of any size."""
+
+import importlib.metadata
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.export
+import jax.numpy as jnp
+
+from mace_tp.edge_blocks import EDGE_BLOCK
+from mace_tp.errors import InputError
+from mace_tp.exported import DESCRIPTION, FORMAT, FUNCTION
+from mace_tp.graph import GraphBatch
+from mace_tp.saved_model import Model
+from mace_tp.training.step import make_predict
+
+PLATFORMS = ("cpu", "cuda")
+_INPUTS = {
+    "positions": "[nodes, 3], Å; nodes behind the atoms are padding, at least one",
+    "species": "[nodes] int32: index into atomic_numbers",
+    "node_mask": "[nodes] bool: true = an atom",
+    "senders": "[edges] int32",
+    "receivers": f"[edges] int32, ascending, in blocks of {EDGE_BLOCK} that share one",
+    "shifts": "[edges, 3], Å: edge vector = positions[receivers] - positions[senders] + shifts",
+    "edge_mask": "[edges] bool: true = an edge; others join their receiver to itself",
+    "cell": "[3, 3], Å, rows are lattice vectors; zero where nothing is periodic",
+}
+_OUTPUTS = {
+    "node_energy": "[nodes], eV, without E0; of no meaning in padding",
+    "forces": "[nodes, 3], eV/Å",
+    "stress": "[3, 3], eV/Å³, ASE's sign; zero without a cell, and for direct forces",
+}
+
+
+def export_model(path: Path, model: Model, platforms: Sequence[str] = PLATFORMS) -> None:
+    """Write the function, and a description of its arguments, as a zip archive; nothing in it is pickled.
+
+    Args:
+        path: of the file.
+        model: what to export.
+        platforms: of `jax.export`, such as cpu, cuda, rocm, tpu.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    dtype = jax.tree.leaves(model.params)[0].dtype
+    function = jax.export.export(jax.jit(_function(model)), platforms=tuple(platforms))(*_shapes(dtype))
+    statistics = model.statistics
+    description = {
+        "format": FORMAT,
+        "cutoff": model.architecture.cutoff,
+        "atomic_numbers": statistics.atomic_numbers,
+        "atomic_energies": statistics.atomic_energies,
+        "dtype": dtype.name,
+        "has_stress": model.architecture.forces == "gradient",
+        "platforms": list(platforms),
+        "inputs": _INPUTS,
+        "outputs": _OUTPUTS,
+        "versions": {name: importlib.metadata.version(name) for name in ("mace-tp", "jax", "jaxlib")},
+        "calling_convention": function.calling_convention_version,
+    }
+    try:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(FUNCTION, bytes(function.serialize()))
+            archive.writestr(DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _shapes(dtype: jnp.dtype) -> list[jax.ShapeDtypeStruct]:
+    """Of the arguments, with numbers of nodes and blocks that are left open."""
+    nodes, blocks = jax.export.symbolic_shape("nodes, blocks", constraints=["nodes >= 2", "blocks >= 1"])
+    edges = EDGE_BLOCK * blocks
+    shapes = [((nodes, 3), dtype), ((nodes,), jnp.int32), ((nodes,), bool), ((edges,), jnp.int32), ((edges,), jnp.int32)]
+    shapes += [((edges, 3), dtype), ((edges,), bool), ((3, 3), dtype)]
+    return [jax.ShapeDtypeStruct(shape, kind) for shape, kind in shapes]
+
+
+def _function(model: Model):
+    """Arguments as `_INPUTS` says → results as `_OUTPUTS` says. The parameters are constants in it."""
+    predict = make_predict(model.graphdef, model.architecture.cutoff)
+
+    def function(
+        positions: jax.Array, species: jax.Array, node_mask: jax.Array, senders: jax.Array, receivers: jax.Array, shifts: jax.Array,
+        edge_mask: jax.Array, cell: jax.Array,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
+        batch = _batch(positions, species, node_mask, senders, receivers, shifts, edge_mask, cell)
+        prediction = predict(model.params, batch)
+        stress = jnp.zeros((3, 3), positions.dtype) if prediction.stress is None else prediction.stress[0]
+        return prediction.node_energy, prediction.forces, stress
+
+    return function
+
+
+def _batch(
+    positions: jax.Array, species: jax.Array, node_mask: jax.Array, senders: jax.Array, receivers: jax.Array, shifts: jax.Array,
+    edge_mask: jax.Array, cell: jax.Array,
+) -> GraphBatch:  # fmt: skip
+    """One structure. Every edge is a pair of its own, so that nobody has to find its reverse."""
+    num_edges = senders.shape[0]
+    edges = jnp.arange(num_edges, dtype=jnp.int32)
+    # The second entry only says whether a pair is real, which it is where it differs from the first.
+    pairs = jnp.stack([edges, jnp.where(edge_mask, (edges + 1) % num_edges, edges)], axis=1)
+    zero, one, none = jnp.zeros(1, positions.dtype), jnp.ones(1, bool), jnp.zeros(1, bool)
+    return GraphBatch(
+        positions=positions, species=species, node_graph=jnp.zeros_like(species), node_mask=node_mask, senders=senders,
+        receivers=receivers, shifts=shifts, edge_mask=edge_mask, edge_pair=edges, pair_edges=pairs, cell=cell[None], graph_mask=one,
+        energy=zero, forces=jnp.zeros_like(positions), stress=jnp.zeros_like(cell)[None], energy_mask=none, forces_mask=none,
+        stress_mask=none,
+    )  # fmt: skip

@@ -1,0 +1,150 @@
+"""A model that `mace-tp export` has written: one compiled function, which needs jax and numpy, and nothing of the model's code."""
+
+import contextlib
+import dataclasses
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.export
+import numpy as np
+
+from mace_tp.edge_blocks import EDGE_BLOCK, fill_edge_blocks
+from mace_tp.errors import InputError
+
+FORMAT = 1
+FUNCTION, DESCRIPTION = "function.bin", "description.json"
+# Numbers of atoms and of blocks are rounded up to few sizes, for every size is a compilation.
+_GROWTH = 1.2
+# Names of jax.export and of jax.default_backend that differ.
+BACKENDS = {"cuda": "gpu", "rocm": "gpu"}
+
+
+class Result(NamedTuple):
+    """What the function says of one structure, E0s included; float64."""
+
+    energy: float  # eV
+    energies: np.ndarray  # of each atom [atoms], eV
+    forces: np.ndarray  # [atoms, 3], eV/Å
+    stress: np.ndarray | None  # [3, 3], eV/Å³, ASE's sign; None: without a cell, or forces that are no gradient
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportedModel:
+    """One model; call it with a structure and all its edges shorter than the cutoff."""
+
+    cutoff: float  # Å
+    atomic_numbers: tuple[int, ...]  # the elements that it knows, ascending Z
+    atomic_energies: tuple[float, ...]  # E0 of each, eV
+    dtype: str
+    has_stress: bool
+    function: jax.export.Exported
+
+    def __call__(
+        self, positions: np.ndarray, atomic_numbers: np.ndarray, senders: np.ndarray, receivers: np.ndarray, shifts: np.ndarray,
+        cell: np.ndarray | None = None,
+    ) -> Result:  # fmt: skip
+        """Evaluate one structure.
+
+        Args:
+            positions: [atoms, 3], Å.
+            atomic_numbers: Z [atoms].
+            senders, receivers: atoms that edges come from and go to [edges], in any order; each edge in both directions.
+            shifts: [edges, 3], Å: the edge vector is positions[receivers] - positions[senders] + shifts.
+            cell: [3, 3], Å, rows are lattice vectors; None where nothing is periodic.
+
+        Raises:
+            InputError: the model does not know an element.
+        """
+        species = self._species(np.asarray(atomic_numbers))
+        inputs = self._padded(np.asarray(positions), species, np.asarray(senders), np.asarray(receivers), np.asarray(shifts))
+        outputs = self.function.call(*inputs, np.zeros((3, 3), self.dtype) if cell is None else np.asarray(cell, self.dtype))
+        node_energy, forces, stress = (np.asarray(output, np.float64) for output in outputs)
+        energies = np.asarray(self.atomic_energies)[species] + node_energy[: len(species)]
+        with_stress = self.has_stress and cell is not None
+        return Result(float(energies.sum()), energies, forces[: len(species)], stress if with_stress else None)
+
+    def _species(self, atomic_numbers: np.ndarray) -> np.ndarray:
+        elements = np.asarray(self.atomic_numbers)
+        unknown = ~np.isin(atomic_numbers, elements)
+        if unknown.any():
+            atom = int(np.argmax(unknown))
+            raise InputError(f"atom {atom}: atomic number {atomic_numbers[atom]} is not one of the model's ({self.atomic_numbers})")
+        return np.searchsorted(elements, atomic_numbers).astype(np.int32)
+
+    def _padded(
+        self, positions: np.ndarray, species: np.ndarray, senders: np.ndarray, receivers: np.ndarray, shifts: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Arguments of the function: edges sorted by receiver, in blocks that share one, and everything filled up to a common size."""
+        order = np.argsort(receivers, kind="stable")
+        blocks = fill_edge_blocks(senders[order].astype(np.int32), receivers[order].astype(np.int32), shifts[order], len(species))
+        num_nodes = _common_size(len(species) + 1)
+        num_edges = EDGE_BLOCK * _common_size(max(len(blocks[0]) // EDGE_BLOCK, 2))
+        last = num_nodes - 1  # never an atom
+        return (
+            _filled(positions.astype(self.dtype), num_nodes), _filled(species, num_nodes), np.arange(num_nodes) < len(species),
+            _filled(blocks[0], num_edges, last), _filled(blocks[1], num_edges, last), _filled(blocks[2].astype(self.dtype), num_edges),
+            _filled(blocks[3], num_edges),
+        )  # fmt: skip
+
+
+def load_exported(path: str | Path) -> ExportedModel:
+    """Read a file of `mace-tp export`.
+
+    float64 is switched on in jax where the function has it. Nothing in the file is run but the program that it holds.
+
+    Raises:
+        InputError: there is no such file, or it is damaged, of another format or for another platform.
+    """
+    path = Path(path)
+    with _explained(path), zipfile.ZipFile(path) as archive:
+        description = json.loads(archive.read(DESCRIPTION))
+        if description.get("format") != FORMAT:
+            raise InputError(f"{path}: format {description.get('format')}, this version reads {FORMAT}")
+        if description["dtype"] == "float64":
+            jax.config.update("jax_enable_x64", True)
+        function = jax.export.deserialize(bytearray(archive.read(FUNCTION)))
+        if jax.default_backend() not in [BACKENDS.get(name, name) for name in function.platforms]:
+            raise InputError(f"{path}: is for {' and '.join(function.platforms)}, and jax runs on {jax.default_backend()} here")
+        return ExportedModel(
+            cutoff=description["cutoff"],
+            atomic_numbers=tuple(description["atomic_numbers"]),
+            atomic_energies=tuple(description["atomic_energies"]),
+            dtype=description["dtype"],
+            has_stress=description["has_stress"],
+            function=function,
+        )
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Errors of reading a file as one line; a program that is damaged raises what jax's own readers happen to raise."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: not a file of `mace-tp export`, or damaged ({type(error).__name__}: {_one_line(error)})") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+def _common_size(number: int) -> int:
+    """The least of few sizes that is not below a number: 1, 2, ... 8, and from there on each 1.2 times the one before."""
+    size = 8
+    while size < number:
+        size = int(np.ceil(_GROWTH * size))
+    return number if number < 8 else size
+
+
+def _filled(values: np.ndarray, size: int, padding: Any = 0) -> np.ndarray:
+    filled = np.full((size, *values.shape[1:]), padding, values.dtype)
+    filled[: len(values)] = values
+    return filled

@@ -1,0 +1,134 @@
+"""An exported function: the model's numbers at any size from one file, without the model's code, and files that are none."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from mace_tp.config import TensorProductConfig
+from mace_tp.data.neighbors import neighbor_list
+from mace_tp.errors import InputError
+from mace_tp.export import export_model
+from mace_tp.exported import ExportedModel, load_exported
+from mace_tp.saved_model import Model, create_model
+from mace_tp.structure_field import StructureField
+
+PRODUCTS = {"cg": ("cg", "cg"), "spherical_grid": ("spherical_grid", "spherical_grid"), "matrix": ("matrix", "matrix")}
+
+
+@pytest.fixture(scope="module")
+def make(architecture, statistics):
+    """Makes a small model."""
+
+    def make(product: str = "cg", forces: str = "gradient", dtype: type = np.float64) -> Model:
+        shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[8], forces=forces)
+        return create_model(shape, TensorProductConfig(*PRODUCTS[product]), statistics, np.dtype(dtype), seed=0)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def exported(make, tmp_path_factory):
+    """A file, and the model in it."""
+    path = tmp_path_factory.mktemp("export") / "model.export"
+    model = make()
+    export_model(path, model)
+    return path, model
+
+
+def _evaluate(function: ExportedModel, configuration, shuffled: bool = True):
+    cell = configuration.cell if any(configuration.pbc) else None
+    senders, receivers, shifts, _ = neighbor_list(
+        configuration.positions, np.zeros((3, 3)) if cell is None else cell, configuration.pbc, function.cutoff
+    )
+    order = np.random.default_rng(0).permutation(len(senders)) if shuffled else slice(None)
+    return function(configuration.positions, configuration.atomic_numbers, senders[order], receivers[order], shifts[order], cell)
+
+
+def test_one_file_gives_the_numbers_of_the_model_for_structures_of_any_size(exported, molecule, crystal, lone_atom):
+    function, field = load_exported(exported[0]), StructureField(exported[1])
+    many = dataclasses.replace(
+        molecule,
+        positions=np.concatenate([molecule.positions + 6.0 * np.array(shift) for shift in np.ndindex(2, 2, 2)]),
+        atomic_numbers=np.tile(molecule.atomic_numbers, 8),
+    )
+    for configuration in (molecule, crystal, lone_atom, many):
+        found, expected = _evaluate(function, configuration), field(configuration)
+
+        assert found.energy == pytest.approx(expected.energy, rel=1e-12)
+        np.testing.assert_allclose(found.energies, expected.energies, rtol=1e-10)
+        np.testing.assert_allclose(found.forces, expected.forces, atol=1e-11)
+        if configuration is crystal:
+            np.testing.assert_allclose(found.stress, expected.stress, atol=1e-12)
+        else:
+            assert found.stress is None
+    assert np.abs(_evaluate(function, crystal).stress).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "product, forces, dtype", [("spherical_grid", "gradient", np.float64), ("matrix", "gradient", np.float32), ("cg", "direct", np.float64)]
+)
+def test_other_products_direct_forces_and_float32_export_too(make, tmp_path, crystal, product, forces, dtype):
+    model = make(product, forces, dtype)
+    export_model(tmp_path / "m", model)
+    found, expected = _evaluate(load_exported(tmp_path / "m"), crystal), StructureField(model)(crystal)
+    np.testing.assert_allclose(found.forces, expected.forces, atol=1e-10 if dtype is np.float64 else 1e-4)
+    assert (found.stress is None) == (forces == "direct")
+
+
+def test_it_runs_without_the_code_of_the_model(exported, molecule, tmp_path):
+    expected = _evaluate(load_exported(exported[0]), molecule)
+    senders, receivers, shifts, _ = neighbor_list(molecule.positions, np.zeros((3, 3)), molecule.pbc, 4.0)
+    np.savez(tmp_path / "in.npz", p=molecule.positions, z=molecule.atomic_numbers, s=senders, r=receivers, t=shifts)
+    program = f"""
+import sys
+for name in ("flax", "e3nn_jax", "optax", "ase", "mace_tp.model", "mace_tp.nn", "mace_tp.tensor_products", "mace_tp.graph", "mace_tp.data"):
+    sys.modules[name] = None
+import numpy as np
+from mace_tp import load_exported
+a = np.load({str(tmp_path / "in.npz")!r})
+r = load_exported({str(exported[0])!r})(a["p"], a["z"], a["s"], a["r"], a["t"])
+np.savez({str(tmp_path / "out.npz")!r}, energy=r.energy, forces=r.forces)
+"""
+    subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=120)
+    found = np.load(tmp_path / "out.npz")
+    assert found["energy"] == pytest.approx(expected.energy, rel=1e-12)
+    np.testing.assert_allclose(found["forces"], expected.forces, atol=1e-11)
+
+
+def test_the_file_says_what_its_function_takes_and_holds_no_pickle(exported):
+    with zipfile.ZipFile(exported[0]) as archive:
+        assert sorted(archive.namelist()) == ["description.json", "function.bin"]
+        description = json.loads(archive.read("description.json"))
+    assert description["cutoff"] == 4.0 and description["atomic_numbers"] == [1, 6, 8] and description["platforms"] == ["cpu", "cuda"]
+    assert list(description["inputs"])[:2] == ["positions", "species"] and "eV/Å" in description["outputs"]["forces"]
+
+
+def test_files_that_are_none_and_elements_that_it_does_not_know_are_said_in_one_line(exported, molecule, tmp_path):
+    content = exported[0].read_bytes()
+    (tmp_path / "text").write_text("no archive")
+    (tmp_path / "cut").write_bytes(content[: len(content) // 2])
+    with zipfile.ZipFile(exported[0]) as archive, zipfile.ZipFile(tmp_path / "new", "w") as other:
+        other.writestr("function.bin", archive.read("function.bin"))
+        other.writestr("description.json", json.dumps(json.loads(archive.read("description.json")) | {"format": 99}))
+    with zipfile.ZipFile(tmp_path / "garbage", "w") as other:
+        other.writestr("function.bin", b"\x00" * 1000)
+        other.writestr("description.json", json.dumps({"format": 1, "dtype": "float32"}))
+    messages = {
+        "none": "no such file",
+        "text": "or damaged",
+        "cut": "or damaged",
+        "new": "format 99, this version reads 1",
+        "garbage": "damaged",
+    }
+    for name, message in messages.items():
+        with pytest.raises(InputError, match=message) as error:
+            load_exported(tmp_path / name)
+        assert "\n" not in str(error.value)
+    silicon = dataclasses.replace(molecule, atomic_numbers=np.array([6, 14, 1, 1]))
+    with pytest.raises(InputError, match="atom 1: atomic number 14 is not one of the model's"):
+        _evaluate(load_exported(exported[0]), silicon)
