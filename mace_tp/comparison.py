@@ -13,7 +13,7 @@ from mace_tp.errors import InputError
 from mace_tp.plots import Record, read_metrics
 
 # Keys of the configuration that make no other training of a run: seeds are averaged over, the data are compared by what they hold.
-_FREE = ("seed", "run_dir", "device", "logger.", "trainer.resume", "trainer.checkpoint_minutes", "trainer.keep_every")
+_FREE = ("seed", "data.theory", "run_dir", "device", "logger.", "trainer.resume", "trainer.checkpoint_minutes", "trainer.keep_every")
 _DATA = ("data.train", "data.valid", "data.test", "data.isolated_atoms", "data.atomic_energies")
 _PRODUCT = "tensor_product."
 _ENVIRONMENT = ("device", "dtype", "threads", "huge_pages", "xla_flags", "jax", "jaxlib", "mace_tp", "commit")

@@ -1,4 +1,4 @@
-"""The YAML files: every option of every group composes to a valid configuration, and so does every command in the README."""
+"""The YAML files: every option of every group composes to a valid configuration, and so does every command in README and docs."""
 
 import re
 import shlex
@@ -11,15 +11,16 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from mace_tp.cli import benchmark, compare, evaluate, expressivity, inspect
+from mace_tp.cli import benchmark, compare, convert, evaluate, export, expressivity, inspect, md
 from mace_tp.cli.config_errors import check_keys
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.config import Config, build_schedule, build_tensor_products, tensor_product_names
 from mace_tp.config_ranges import check_config
 
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in config_directory().glob("*/*.yaml"))
-OTHERS = (benchmark, compare, evaluate, expressivity, inspect)
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+OTHERS = (benchmark, compare, convert, evaluate, export, expressivity, inspect, md)
+ROOT = Path(__file__).parents[1]
+PAGES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
 
 
 def composed(*overrides: str) -> Config:
@@ -35,8 +36,8 @@ def composed(*overrides: str) -> Config:
 
 
 def commands(name: str) -> list[str]:
-    """Arguments of every `mace-tp NAME` in a code block of the README."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    """Arguments of every `mace-tp NAME` in a code block of the README and the other pages."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```", PAGES, flags=re.DOTALL | re.MULTILINE)
     blocks = "\n".join(text for language, text in found if language in ("", "bash", "sh", "console")).replace("\\\n", " ")
     return re.findall(rf"mace-tp {name}\b([^\n;&|]*)", blocks)
 
@@ -77,12 +78,12 @@ def test_the_data_that_ship_are_there():
         assert all(Path(path).exists() for path in (data.train, data.isolated_atoms, *tests))
 
 
-def test_the_readme_trains():
+def test_the_pages_train():
     assert commands("train")
 
 
 @pytest.mark.parametrize("arguments", commands("train"))
-def test_every_training_of_the_readme_composes(arguments):
+def test_every_training_of_the_pages_composes(arguments):
     words = [word for word in shlex.split(arguments, comments=True) if not word.startswith("-")]
     overrides = OverridesParser.create().parse_overrides(words)
 
@@ -90,10 +91,10 @@ def test_every_training_of_the_readme_composes(arguments):
 
 
 @pytest.mark.parametrize(("module", "arguments"), [(m, line) for m in OTHERS for line in commands(m.__name__.split(".")[-1])])
-def test_every_other_command_of_the_readme_parses(module, arguments):
+def test_every_other_command_of_the_pages_parses(module, arguments):
     module._parser().parse_args(shlex.split(arguments, comments=True))
 
 
 @pytest.mark.parametrize("module", OTHERS)
-def test_the_readme_shows_every_command(module):
+def test_the_pages_show_every_command(module):
     assert commands(module.__name__.split(".")[-1])

@@ -38,6 +38,7 @@ ROWS = [
         "expressivity",
         "inspection",
         "integrations",
+        "model_card",
         "origin",
         "preparation",
         "results",

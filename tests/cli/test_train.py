@@ -60,13 +60,21 @@ def read_config(run_dir: Path) -> Config:
 # The run directory
 
 
+def test_the_model_has_a_card(finished):
+    run_dir, _ = finished
+    card, results = (run_dir / "model" / "README.md").read_text(encoding="utf-8"), json.loads((run_dir / "results.json").read_text())
+    assert results["data"]["train_and_valid"]["sha256"] in card and "| C | " in card and "level of theory of the labels | not given" in card
+    assert f"| validation | 4 | {results['valid']['force_rmse']:.2f} |" in card and "`test.xyz` | 6 |" in card
+    assert f"{results['num_parameters']:,} in float64" in card and f"jax {results['environment']['jax']}" in card
+
+
 def test_run_directory_holds_what_the_design_says(finished):
     run_dir, _ = finished
 
     names = {path.name for path in run_dir.iterdir()}
 
     assert names == {"config.yaml", "metrics.jsonl", "results.json", "checkpoints", "model", "plots", "train.log"}
-    assert {path.name for path in (run_dir / "model").iterdir()} == {"weights.safetensors", "model.json"}
+    assert {path.name for path in (run_dir / "model").iterdir()} == {"weights.safetensors", "model.json", "README.md"}
 
 
 def test_config_is_resolved_and_complete(finished, toys):
