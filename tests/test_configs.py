@@ -11,14 +11,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from mace_tp.cli import benchmark, compare, convert, evaluate, export, expressivity, inspect, md
+from mace_tp.cli import benchmark, compare, convert, data, evaluate, export, expressivity, inspect, md
 from mace_tp.cli.config_errors import check_keys
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.config import Config, build_schedule, build_tensor_products, tensor_product_names
 from mace_tp.config_ranges import check_config
 
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in config_directory().glob("*/*.yaml"))
-OTHERS = (benchmark, compare, convert, evaluate, export, expressivity, inspect, md)
+OTHERS = (benchmark, compare, convert, data, evaluate, export, expressivity, inspect, md)
 ROOT = Path(__file__).parents[1]
 PAGES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
 
@@ -73,9 +73,9 @@ def test_every_schedule_is_built(schedule):
 
 def test_the_data_that_ship_are_there():
     for option in ("ethanol", "cu_au"):
-        data = composed(f"data={option}").data
-        tests = [data.test] if isinstance(data.test, str) else data.test
-        assert all(Path(path).exists() for path in (data.train, data.isolated_atoms, *tests))
+        shipped = composed(f"data={option}").data
+        tests = [shipped.test] if isinstance(shipped.test, str) else shipped.test
+        assert all(Path(path).exists() for path in (shipped.train, shipped.isolated_atoms, *tests))
 
 
 def test_the_pages_train():

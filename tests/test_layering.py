@@ -70,7 +70,7 @@ THIRD_PARTY = {
     "flax": {"graph", "nn", "model", "forces", "potential", "loss", "metrics", "training", "saved_model", "integrations.jax_md"},
     "optax": {"training", "preparation"},
     "orbax": {"training.checkpoint"},
-    "ase": {"calculator", "cli.md", "simulation", "covalent_radii", "data.masses", "data.readers", "data.writers"},
+    "ase": {"calculator", "cli.md", "data.conversion", "simulation", "covalent_radii", "data.masses", "data.readers", "data.writers"},
     "matscipy": {"data.neighbors"},
     "scipy": {"data.neighbors", "data.validation", "tensor_products.sphere"},
     "safetensors": {"saved_model"},
@@ -79,13 +79,14 @@ THIRD_PARTY = {
     "wandb": {"wandb_logger"},
     "cuequivariance": {"tensor_products.cuequivariance"},
     "cuequivariance_jax": {"tensor_products.cuequivariance"},
+    "h5py": {"data.conversion"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
-    "yaml": {"cli", "comparison", "results"},
+    "yaml": {"cli", "data.open_sets", "comparison", "results"},
 }
 ANYWHERE = {"jax", "numpy"}
 # Imported inside a function only: slow to load, and off by default.
-LAZY = {"wandb", "cuequivariance", "cuequivariance_jax"}
+LAZY = {"h5py", "wandb", "cuequivariance", "cuequivariance_jax"}
 
 
 @dataclasses.dataclass(frozen=True)

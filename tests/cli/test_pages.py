@@ -14,6 +14,7 @@ SHORT = {
     "train": (*TINY, "data.valid_fraction=0.2", "trainer.max_epochs=1"),
     "md": ("--steps", "5", "--timestep", "0.1"),
     "benchmark": ("--repeats", "1", "--batch", "4", "--settings", "MIMO"),
+    "data": (),
     "expressivity": (),
     "inspect": (),
     "evaluate": (),

@@ -1,0 +1,130 @@
+"""Files of open data sets → extended XYZ in eV, Å, eV/Å."""
+
+import io
+import re
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import ase
+import ase.io
+import numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mace_tp.data.rmd17 import read_rmd17
+from mace_tp.errors import InputError
+
+# CODATA 2018, as the files of SPICE are in atomic units.
+HARTREE = 27.211386245988  # eV
+BOHR = 0.529177210903  # Å
+_STRESS = re.compile(r"(?<!\S)stress=")
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, tarfile.TarError, zipfile.BadZipFile)
+
+
+def convert(format: str, source: Path, folder: Path) -> list[Path]:
+    """Convert one file into a folder; what it makes is complete or absent.
+
+    Raises:
+        InputError: the file is damaged or of another format, or a package is missing that reads it.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+        try:
+            made = FORMATS[format](source, Path(unfinished))
+        except InputError:
+            raise
+        except _DAMAGED as error:
+            raise InputError(
+                f"{source}: damaged, or another file ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+            ) from error
+        if not made:
+            raise InputError(f"{source}: holds nothing of what it should")
+        return [path.replace(folder / path.name) for path in made]
+
+
+def _xyz(source: Path, folder: Path) -> list[Path]:
+    """Extended XYZ in our units already."""
+    return [Path(shutil.copyfile(source, folder / source.name))]
+
+
+def _rmd17(source: Path, folder: Path) -> list[Path]:
+    """The archive of rMD17: for each molecule the training and test configurations of split 01."""
+    made: list[Path] = []
+    with tarfile.open(source) as archive:
+        members = {PurePosixPath(member.name).name: member for member in archive if member.isfile()}
+        for name in sorted(name for name in members if re.fullmatch(r"rmd17_\w+\.npz", name)):
+            molecule = name.removeprefix("rmd17_").removesuffix(".npz")
+            arrays = folder / name
+            arrays.write_bytes(_content(archive, members[name]))
+            frames = read_rmd17(arrays)
+            arrays.unlink()
+            for part in ("train", "test"):
+                indices = np.loadtxt(io.BytesIO(_content(archive, members[f"index_{part}_01.csv"])), dtype=int, ndmin=1)
+                path = folder / f"{molecule}_{part}_01.extxyz"
+                chosen = (frames[index] for index in indices)
+                _write(path, (_atoms(f.atomic_numbers, f.positions, f.energy, f.forces) for f in chosen))
+                made.append(path)
+    return made
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    assert file is not None, "only files are looked at"
+    return file.read()
+
+
+def _extxyz_zip(source: Path, folder: Path) -> list[Path]:
+    """An archive of extended XYZ, one after another; a stress, of whose unit and sign its files say nothing, becomes `raw_stress`.
+
+    Members are read, never written under their own names.
+    """
+    path = folder / "mptrj.extxyz"
+    with zipfile.ZipFile(source) as archive, open(path, "w", encoding="utf-8") as out:
+        names = sorted(name for name in archive.namelist() if name.endswith(".extxyz"))
+        for name in names:
+            with io.TextIOWrapper(archive.open(name), encoding="utf-8") as lines:
+                for line in lines:
+                    out.write(_STRESS.sub("raw_stress=", line) if "=" in line else line)
+    return [path] if names else []
+
+
+def _spice(source: Path, folder: Path) -> list[Path]:
+    """SPICE: energies and their gradients in atomic units, positions in bohr; the name of the subset is the configuration type."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError("SPICE is HDF5, which needs h5py: pip install h5py") from error
+    path = folder / "spice.extxyz"
+    with h5py.File(source) as file:
+        _write(path, _spice_frames(file))
+    return [path]
+
+
+def _spice_frames(file) -> Iterator[ase.Atoms]:
+    for name, group in file.items():
+        numbers = group["atomic_numbers"][()]
+        subset = group["subset"][()][0].decode() if "subset" in group else ""
+        arrays = (group[key][()] for key in ("conformations", "dft_total_energy", "dft_total_gradient"))
+        for positions, energy, gradient in zip(*arrays, strict=True):
+            if np.isfinite(energy) and np.isfinite(gradient).all():
+                atoms = _atoms(numbers, BOHR * positions, HARTREE * float(energy), -HARTREE / BOHR * gradient)
+                atoms.info |= {"config_type": subset.replace(" ", "_"), "molecule": name}
+                yield atoms
+
+
+def _atoms(numbers: Sequence[int], positions: np.ndarray, energy: float, forces: np.ndarray) -> ase.Atoms:
+    atoms = ase.Atoms(numbers, positions)
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+    return atoms
+
+
+def _write(path: Path, frames: Iterator[ase.Atoms]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        for atoms in frames:
+            ase.io.write(file, atoms, format="extxyz")
+
+
+FORMATS: dict[str, Callable[[Path, Path], list[Path]]] = {"xyz": _xyz, "rmd17": _rmd17, "extxyz_zip": _extxyz_zip, "spice": _spice}
+"""(file, folder) → the files that it was converted into, in that folder."""
