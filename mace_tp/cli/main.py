@@ -51,6 +51,9 @@ def main() -> None:
     except TrainingError as error:
         print(f"mace-tp {command}: {error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt as error:
         sys.exit(getattr(error, "exit_code", 130))
 
