@@ -40,6 +40,10 @@ def starting_statistics(path: str | None, statistics: DatasetStatistics, before:
     if path is None:
         return statistics
     kept = read_statistics(Path(path).expanduser()) if before is None else DatasetStatistics.from_dict(dict(before))
+    _LOG.info(
+        "model.init_from=%s: with its scale %.4g eV/Å, shift %.4g eV and %.4g neighbors per atom", path, kept.scale, kept.shift,
+        kept.avg_num_neighbors,
+    )  # fmt: skip
     return dataclasses.replace(statistics, avg_num_neighbors=kept.avg_num_neighbors, scale=kept.scale, shift=kept.shift)
 
 
