@@ -36,6 +36,9 @@ def convert(format: str, source: Path, folder: Path) -> list[Path]:
         except InputError:
             raise
         except _DAMAGED as error:
+            # What the system said of a disk has a number; a decompressor that finds damage raises an OSError without one.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise InputError(f"{source}: cannot be converted into {folder} ({error.strerror})") from error
             raise InputError(
                 f"{source}: damaged, or another file ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
             ) from error
@@ -52,27 +55,34 @@ def _xyz(source: Path, folder: Path) -> list[Path]:
 def _rmd17(source: Path, folder: Path) -> list[Path]:
     """The archive of rMD17: for each molecule the training and test configurations of split 01."""
     made: list[Path] = []
-    with tarfile.open(source) as archive:
-        members = {PurePosixPath(member.name).name: member for member in archive if member.isfile()}
-        for name in sorted(name for name in members if re.fullmatch(r"rmd17_\w+\.npz", name)):
-            molecule = name.removeprefix("rmd17_").removesuffix(".npz")
-            arrays = folder / name
-            arrays.write_bytes(_content(archive, members[name]))
-            frames = read_rmd17(arrays)
-            arrays.unlink()
-            for part in ("train", "test"):
-                indices = np.loadtxt(io.BytesIO(_content(archive, members[f"index_{part}_01.csv"])), dtype=int, ndmin=1)
-                path = folder / f"{molecule}_{part}_01.extxyz"
-                chosen = (frames[index] for index in indices)
-                _write(path, (_atoms(f.atomic_numbers, f.positions, f.energy, f.forces) for f in chosen))
-                made.append(path)
+    members = _unpack(source, folder, r"rmd17_\w+\.npz|index_(train|test)_01\.csv")
+    splits = {part: np.loadtxt(folder / f"index_{part}_01.csv", dtype=int, ndmin=1) for part in ("train", "test")}
+    for arrays in (path for path in members if path.suffix == ".npz"):
+        molecule = arrays.stem.removeprefix("rmd17_")
+        frames = read_rmd17(arrays)
+        for part, indices in splits.items():
+            path = folder / f"{molecule}_{part}_01.extxyz"
+            chosen = (frames[index] for index in indices)
+            _write(path, (_atoms(f.atomic_numbers, f.positions, f.energy, f.forces) for f in chosen))
+            made.append(path)
     return made
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = archive.extractfile(member)
-    assert file is not None, "only files are looked at"
-    return file.read()
+def _unpack(source: Path, folder: Path, pattern: str) -> list[Path]:
+    """The members whose last name fits, in a folder under that name alone, sorted.
+
+    In one pass: a compressed archive has no way back, so each step backwards would decompress it from its beginning.
+    """
+    unpacked: list[Path] = []
+    with tarfile.open(source) as archive:
+        for member in archive:
+            name = PurePosixPath(member.name).name
+            file = archive.extractfile(member) if member.isfile() and re.fullmatch(pattern, name) else None
+            if file is not None:
+                with open(folder / name, "wb") as copy:
+                    shutil.copyfileobj(file, copy)
+                unpacked.append(folder / name)
+    return sorted(unpacked)
 
 
 def _extxyz_zip(source: Path, folder: Path) -> list[Path]:

@@ -10,6 +10,8 @@ from mace_tp.errors import InputError
 
 _TIMEOUT = 30  # s without an answer
 _CHUNK = 2**20
+# A network fails with any error of the system, also with those that a disk may have.
+_NETWORK = (OSError, http.client.HTTPException)
 
 
 def download(address: str, path: Path, md5: str | None = None) -> None:
@@ -24,12 +26,11 @@ def download(address: str, path: Path, md5: str | None = None) -> None:
         InputError: there is no network, no such file, or it is not the one that was published.
     """
     part = path.with_name(path.name + ".part")
-    request = urllib.request.Request(address, headers={"User-Agent": "mace-tp"})
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, open(part, "wb") as file:
+        with _open(address) as answer, open(part, "wb") as file:
             expected, size = answer.headers.get("Content-Length"), 0
-            while chunk := answer.read(_CHUNK):
+            while chunk := _read(answer, address):
                 file.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
@@ -38,12 +39,29 @@ def download(address: str, path: Path, md5: str | None = None) -> None:
         if md5 is not None and digest.hexdigest() != md5:
             raise InputError(f"{address}: its MD5 is {digest.hexdigest()}, the published one {md5}; it is not the file that was published")
         part.replace(path)
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise InputError(f"{address}: cannot be fetched ({_reason(error)}); with a copy of your own: --from PATH") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _open(address: str) -> http.client.HTTPResponse:
+    request = urllib.request.Request(address, headers={"User-Agent": "mace-tp"})
+    try:
+        return urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except _NETWORK as error:
+        raise _not_fetched(address, error) from error
+
+
+def _read(answer: http.client.HTTPResponse, address: str) -> bytes:
+    try:
+        return answer.read(_CHUNK)
+    except _NETWORK as error:
+        raise _not_fetched(address, error) from error
+
+
+def _not_fetched(address: str, error: Exception) -> InputError:
+    return InputError(f"{address}: cannot be fetched ({_reason(error)}); with a copy of your own: --from PATH")
 
 
 def _reason(error: Exception) -> str:

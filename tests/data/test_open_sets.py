@@ -1,9 +1,12 @@
 """Open data sets: their table, files of their formats converted, and what the network does to a download."""
 
+import bz2
+import errno
 import functools
 import hashlib
 import http.server
 import io
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -75,6 +78,23 @@ def test_rmd17_becomes_the_published_split_in_eV(tmp_path):
     np.testing.assert_allclose(train[1].positions, COORDS[0], atol=1e-7)
 
 
+def test_an_archive_that_has_no_way_back_is_read_once(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    _rmd17(tmp_path / "rmd17.tar.bz2")
+    backwards = []
+    seek = bz2.BZ2File.seek
+
+    def watched(file, offset, whence=io.SEEK_SET):
+        if whence == io.SEEK_SET and offset < file.tell():
+            backwards.append(offset)
+        return seek(file, offset, whence)
+
+    monkeypatch.setattr(bz2.BZ2File, "seek", watched)
+    convert("rmd17", tmp_path / "rmd17.tar.bz2", tmp_path / "out")
+
+    assert len([offset for offset in backwards if offset > 0]) == 0, "each one decompresses a gigabyte from its beginning"
+
+
 def test_spice_becomes_eV_with_forces_against_the_gradient(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "spice.hdf5", "w") as file:
@@ -127,6 +147,26 @@ def test_copies_of_ones_own_are_converted_and_the_line_to_train_is_said(tmp_path
         main(["get", "3bpa", "--from", str(tmp_path / "train_300K.xyz"), "--out", str(tmp_path / "other")])
     with pytest.raises(InputError, match="no such data set; there are 3bpa, "):
         main(["get", "qm9"])
+
+
+def test_a_full_disk_is_not_called_a_damaged_file(tmp_path, monkeypatch):
+    def full(source, folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(FORMATS, "xyz", full)
+    with pytest.raises(InputError, match=r"cannot be converted into .* \(No space left on device\)"):
+        convert("xyz", tmp_path / "a.xyz", tmp_path)
+
+
+@pytest.mark.parametrize("error", [ssl.SSLError(1, "record layer failure"), OSError(errno.EHOSTUNREACH, "No route to host")])
+def test_a_connection_that_breaks_is_not_called_a_full_disk(error, server, tmp_path, monkeypatch):
+    def breaks(answer, size):
+        raise error
+
+    monkeypatch.setattr("http.client.HTTPResponse.read", breaks)
+    with pytest.raises(InputError, match="/good: cannot be fetched .*--from PATH"):
+        download(f"{server}/good", tmp_path / "file")
+    assert not list(tmp_path.iterdir())
 
 
 class _Server(http.server.BaseHTTPRequestHandler):
