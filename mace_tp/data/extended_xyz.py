@@ -18,6 +18,8 @@ _LOG = logging.getLogger("mace_tp")
 _PROPERTIES = re.compile(r"(?:^|\s)Properties\s*=\s*[\"']?([^\s\"']+)")
 _PLAIN_PROPERTIES = "species:S:1:pos:R:3"
 _MAX_CELL_LINES = 3
+# Of one property; more are a number that was spoiled, and a list of so many would fill the memory.
+_MAX_COLUMNS = 100_000
 # Numbers written by hand have fewer.
 _FIXED_DECIMALS = 4
 
@@ -154,8 +156,11 @@ def _columns(properties: str) -> tuple[tuple[str, str], ...]:
     words = properties.split(":")
     if len(words) % 3 or any(kind not in ("S", "R", "I", "L") for kind in words[1::3]):
         raise ValueError(properties)
-    triples = zip(words[::3], words[1::3], words[2::3], strict=True)
-    return tuple((name, kind) for name, kind, count in triples for _ in range(int(count)))
+    counts = [int(count) for count in words[2::3]]
+    if max(counts) > _MAX_COLUMNS:
+        raise ValueError(properties)
+    triples = zip(words[::3], words[1::3], counts, strict=True)
+    return tuple((name, kind) for name, kind, count in triples for _ in range(count))
 
 
 def _is_number(word: str, kind: str) -> bool:

@@ -47,7 +47,7 @@ WORDS = [
     "µ",
 ]
 FEW = settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-MANY = settings(max_examples=5_000, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(FEW, max_examples=5_000)
 
 
 @st.composite
@@ -119,6 +119,7 @@ def _inside(senders: np.ndarray, receivers: np.ndarray, vectors: np.ndarray, cut
 
 @FEW
 @example(FRAME[:-1])
+@example(FRAME.replace("forces:R:3", "forces:R:99999999999"))
 @given(text=spoiled_texts())
 def test_spoiled_text_is_read_or_refused(tmp_path_factory, text):
     _check_text(text, tmp_path_factory.getbasetemp())
