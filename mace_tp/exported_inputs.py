@@ -6,7 +6,7 @@ import numpy as np
 
 from mace_tp.errors import InputError
 
-# Å, sums over the edges of an atom that should cancel: float32 in the neighbor list of somebody else is good enough.
+# Å, sums over the edges of an atom that should cancel: a program may work out either direction of an edge by itself, in float32.
 _TOLERANCE = 1e-2
 
 

@@ -26,7 +26,9 @@ def _only(arguments: dict, keep: np.ndarray) -> dict:
 def test_full_neighbor_lists_of_molecules_crystals_and_single_atoms_pass(molecule, crystal, lone_atom, dtype):
     for configuration in (molecule, crystal, lone_atom):
         senders, receivers, shifts, _ = neighbor_list(configuration.positions, configuration.cell, configuration.pbc, 4.0)
-        positions, shifts = (configuration.positions + 50).astype(dtype), shifts.astype(dtype)
+        positions = (configuration.positions + 50).astype(dtype)
+        # As of a program that works out either direction of an edge by itself.
+        shifts = (shifts + np.random.default_rng(0).uniform(-1e-6, 1e-6, shifts.shape)).astype(dtype)
         found = checked(positions, configuration.atomic_numbers, senders, receivers, shifts, configuration.cell)
         assert found.positions.dtype == np.float64 and len(found.senders) == len(senders)
 
@@ -44,6 +46,16 @@ def test_half_a_neighbor_list_is_refused(arguments, crystal):
     half = np.arange(len(senders)) < reverse
     with pytest.raises(InputError, match="edges of atom 0: .* full neighbor list"):
         checked(positions, numbers, senders[half], receivers[half], shifts[half], crystal.cell)
+
+
+def test_half_a_list_is_refused_where_the_edges_of_an_atom_cancel():
+    rock_salt = 1.8 * np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]])
+    positions = np.array([[0.0, 0, 0], [1.8, 0, 0]])
+    senders, receivers, shifts, _ = neighbor_list(positions, rock_salt, (True,) * 3, 2.0)
+    checked(positions, [6, 8], senders, receivers, shifts, rock_salt)
+    half = senders == 0
+    with pytest.raises(InputError, match="edges of atom 0: .* full neighbor list"):
+        checked(positions, [6, 8], senders[half], receivers[half], shifts[half], rock_salt)
 
 
 def test_shifts_of_the_other_sign_are_refused(crystal):
