@@ -10,6 +10,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
+from mace_tp.config import Config, build_device
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.errors import InputError
 from mace_tp.exported import DESCRIPTION, FORMAT, FUNCTION
@@ -44,10 +45,12 @@ def export_model(path: Path, model: Model, platforms: Sequence[str] = PLATFORMS)
         platforms: of `jax.export`, such as cpu, cuda, rocm, tpu.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or jax has no CPU.
     """
     dtype = jax.tree.leaves(model.params)[0].dtype
-    function = jax.export.export(jax.jit(_function(model)), platforms=tuple(platforms))(*_shapes(dtype))
+    # Traced as for a CPU: on a GPU cuequivariance would choose kernels that run nowhere else.
+    with jax.default_device(build_device(Config(device="cpu"))):
+        function = jax.export.export(jax.jit(_function(model)), platforms=tuple(platforms))(*_shapes(dtype))
     statistics = model.statistics
     description = {
         "format": FORMAT,

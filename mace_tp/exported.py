@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,13 +15,16 @@ import numpy as np
 
 from mace_tp.edge_blocks import EDGE_BLOCK, fill_edge_blocks
 from mace_tp.errors import InputError
+from mace_tp.exported_inputs import Structure, checked
 
 FORMAT = 1
 FUNCTION, DESCRIPTION = "function.bin", "description.json"
 # Numbers of atoms and of blocks are rounded up to few sizes, for every size is a compilation.
 _GROWTH = 1.2
+# Å³; a cell below it has no volume, and no stress.
+_NO_VOLUME = 1e-6
 # Names of jax.export and of jax.default_backend that differ.
-BACKENDS = {"cuda": "gpu", "rocm": "gpu"}
+_BACKENDS = {"cuda": "gpu", "rocm": "gpu"}
 
 
 class Result(NamedTuple):
@@ -29,7 +33,7 @@ class Result(NamedTuple):
     energy: float  # eV
     energies: np.ndarray  # of each atom [atoms], eV
     forces: np.ndarray  # [atoms, 3], eV/Å
-    stress: np.ndarray | None  # [3, 3], eV/Å³, ASE's sign; None: without a cell, or forces that are no gradient
+    stress: np.ndarray | None  # [3, 3], eV/Å³, ASE's sign; None: a cell without volume, or forces that are no gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,20 +56,25 @@ class ExportedModel:
         Args:
             positions: [atoms, 3], Å.
             atomic_numbers: Z [atoms].
-            senders, receivers: atoms that edges come from and go to [edges], in any order; each edge in both directions.
+            senders, receivers: atoms that edges come from and go to [edges], in any order; each edge in both directions. Edges longer
+                than the cutoff change nothing.
             shifts: [edges, 3], Å: the edge vector is positions[receivers] - positions[senders] + shifts.
             cell: [3, 3], Å, rows are lattice vectors; None where nothing is periodic.
 
         Raises:
-            InputError: the model does not know an element.
+            InputError: the model does not know an element, or the arrays are no structure with all its edges.
         """
-        species = self._species(np.asarray(atomic_numbers))
-        inputs = self._padded(np.asarray(positions), species, np.asarray(senders), np.asarray(receivers), np.asarray(shifts))
-        outputs = self.function.call(*inputs, np.zeros((3, 3), self.dtype) if cell is None else np.asarray(cell, self.dtype))
+        structure = checked(positions, atomic_numbers, senders, receivers, shifts, cell)
+        species = self._species(structure.atomic_numbers)
+        outputs = self._compiled(*self._padded(structure, species), structure.cell.astype(self.dtype))
         node_energy, forces, stress = (np.asarray(output, np.float64) for output in outputs)
         energies = np.asarray(self.atomic_energies)[species] + node_energy[: len(species)]
-        with_stress = self.has_stress and cell is not None
+        with_stress = self.has_stress and abs(np.linalg.det(structure.cell)) > _NO_VOLUME
         return Result(float(energies.sum()), energies, forces[: len(species)], stress if with_stress else None)
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+        return jax.jit(self.function.call)
 
     def _species(self, atomic_numbers: np.ndarray) -> np.ndarray:
         elements = np.asarray(self.atomic_numbers)
@@ -75,12 +84,12 @@ class ExportedModel:
             raise InputError(f"atom {atom}: atomic number {atomic_numbers[atom]} is not one of the model's ({self.atomic_numbers})")
         return np.searchsorted(elements, atomic_numbers).astype(np.int32)
 
-    def _padded(
-        self, positions: np.ndarray, species: np.ndarray, senders: np.ndarray, receivers: np.ndarray, shifts: np.ndarray
-    ) -> tuple[np.ndarray, ...]:
+    def _padded(self, structure: Structure, species: np.ndarray) -> tuple[np.ndarray, ...]:
         """Arguments of the function: edges sorted by receiver, in blocks that share one, and everything filled up to a common size."""
-        order = np.argsort(receivers, kind="stable")
-        blocks = fill_edge_blocks(senders[order].astype(np.int32), receivers[order].astype(np.int32), shifts[order], len(species))
+        order = np.argsort(structure.receivers, kind="stable")
+        blocks = fill_edge_blocks(structure.senders[order], structure.receivers[order], structure.shifts[order], len(species))
+        # Around the origin float32 has the most digits.
+        positions = structure.positions - structure.positions.mean(axis=0)
         num_nodes = _common_size(len(species) + 1)
         num_edges = EDGE_BLOCK * _common_size(max(len(blocks[0]) // EDGE_BLOCK, 2))
         last = num_nodes - 1  # never an atom
@@ -106,8 +115,9 @@ def load_exported(path: str | Path) -> ExportedModel:
             raise InputError(f"{path}: format {description.get('format')}, this version reads {FORMAT}")
         if description["dtype"] == "float64":
             jax.config.update("jax_enable_x64", True)
+        _check_convention(path, description)
         function = jax.export.deserialize(bytearray(archive.read(FUNCTION)))
-        if jax.default_backend() not in [BACKENDS.get(name, name) for name in function.platforms]:
+        if not runs_here(function.platforms):
             raise InputError(f"{path}: is for {' and '.join(function.platforms)}, and jax runs on {jax.default_backend()} here")
         return ExportedModel(
             cutoff=description["cutoff"],
@@ -117,6 +127,19 @@ def load_exported(path: str | Path) -> ExportedModel:
             has_stress=description["has_stress"],
             function=function,
         )
+
+
+def runs_here(platforms: Sequence[str]) -> bool:
+    """Whether jax runs on one of these platforms of `jax.export` in this process."""
+    return jax.default_backend() in [_BACKENDS.get(name, name) for name in platforms]
+
+
+def _check_convention(path: Path, description: dict[str, Any]) -> None:
+    """jax itself finds out at the first call only."""
+    least, most = jax.export.minimum_supported_calling_convention_version, jax.export.maximum_supported_calling_convention_version
+    if not least <= description["calling_convention"] <= most:
+        written = description["versions"]["jax"]
+        raise InputError(f"{path}: written with jax {written}, which jax {jax.__version__} here cannot run; export the model again")
 
 
 @contextlib.contextmanager

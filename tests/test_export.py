@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,11 +14,9 @@ from mace_tp.config import TensorProductConfig
 from mace_tp.data.neighbors import neighbor_list
 from mace_tp.errors import InputError
 from mace_tp.export import export_model
-from mace_tp.exported import ExportedModel, load_exported
+from mace_tp.exported import ExportedModel, load_exported, runs_here
 from mace_tp.saved_model import Model, create_model
 from mace_tp.structure_field import StructureField
-
-PRODUCTS = {"cg": ("cg", "cg"), "spherical_grid": ("spherical_grid", "spherical_grid"), "matrix": ("matrix", "matrix")}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def make(architecture, statistics):
 
     def make(product: str = "cg", forces: str = "gradient", dtype: type = np.float64) -> Model:
         shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[8], forces=forces)
-        return create_model(shape, TensorProductConfig(*PRODUCTS[product]), statistics, np.dtype(dtype), seed=0)
+        return create_model(shape, TensorProductConfig(product, product), statistics, np.dtype(dtype), seed=0)
 
     return make
 
@@ -80,6 +79,40 @@ def test_other_products_direct_forces_and_float32_export_too(make, tmp_path, cry
     assert (found.stress is None) == (forces == "direct")
 
 
+def test_edges_beyond_the_cutoff_change_nothing(exported, molecule):
+    function = load_exported(exported[0])
+    apart = dataclasses.replace(molecule, positions=molecule.positions + np.array([[0, 0, 0], [5, 0, 0], [0, 0, 0], [0, 0, 0]]))
+    pairs = np.array([pair for pair in np.ndindex(4, 4) if pair[0] != pair[1]])
+    all_edges = function(apart.positions, apart.atomic_numbers, *pairs.T, np.zeros((12, 3)))
+    np.testing.assert_allclose(all_edges.forces, _evaluate(function, apart).forces, atol=1e-12)
+
+
+def test_a_cell_without_volume_has_no_stress(exported, molecule):
+    flat = np.diag([30.0, 30.0, 0.0])
+    senders, receivers, shifts, _ = neighbor_list(molecule.positions, np.zeros((3, 3)), molecule.pbc, 4.0)
+    assert load_exported(exported[0])(molecule.positions, molecule.atomic_numbers, senders, receivers, shifts, flat).stress is None
+
+
+def test_float32_loses_no_digits_far_from_the_origin(make, tmp_path, molecule):
+    export_model(tmp_path / "m", make("cg", "gradient", np.float32))
+    function = load_exported(tmp_path / "m")
+    far = dataclasses.replace(molecule, positions=molecule.positions + 1e4)
+    # At 10,000 Å numbers of float32 are 1e-3 Å apart.
+    np.testing.assert_allclose(_evaluate(function, far).forces, _evaluate(function, molecule).forces, atol=1e-6)
+
+
+def test_on_a_machine_with_a_gpu_the_file_holds_what_every_machine_can_run(make, tmp_path, molecule, monkeypatch):
+    pytest.importorskip("cuequivariance_jax")
+    model = make("cuequivariance")
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: "gpu")
+        assert runs_here(["cpu", "cuda"]) and not runs_here(["cpu"])
+        export_model(tmp_path / "m", model)
+    assert runs_here(["cpu", "cuda"]) and not runs_here(["cuda"])
+    found = _evaluate(load_exported(tmp_path / "m"), molecule)
+    np.testing.assert_allclose(found.forces, StructureField(model)(molecule).forces, atol=1e-11)
+
+
 def test_it_runs_without_the_code_of_the_model(exported, molecule, tmp_path):
     expected = _evaluate(load_exported(exported[0]), molecule)
     senders, receivers, shifts, _ = neighbor_list(molecule.positions, np.zeros((3, 3)), molecule.pbc, 4.0)
@@ -114,7 +147,11 @@ def test_files_that_are_none_and_elements_that_it_does_not_know_are_said_in_one_
     (tmp_path / "cut").write_bytes(content[: len(content) // 2])
     with zipfile.ZipFile(exported[0]) as archive, zipfile.ZipFile(tmp_path / "new", "w") as other:
         other.writestr("function.bin", archive.read("function.bin"))
-        other.writestr("description.json", json.dumps(json.loads(archive.read("description.json")) | {"format": 99}))
+        description = json.loads(archive.read("description.json"))
+        other.writestr("description.json", json.dumps(description | {"format": 99}))
+    with zipfile.ZipFile(tmp_path / "future", "w") as other:
+        future = {"calling_convention": 999, "versions": {"jax": "9.9"}}
+        other.writestr("description.json", json.dumps(description | future))
     with zipfile.ZipFile(tmp_path / "garbage", "w") as other:
         other.writestr("function.bin", b"\x00" * 1000)
         other.writestr("description.json", json.dumps({"format": 1, "dtype": "float32"}))
@@ -123,6 +160,7 @@ def test_files_that_are_none_and_elements_that_it_does_not_know_are_said_in_one_
         "text": "or damaged",
         "cut": "or damaged",
         "new": "format 99, this version reads 1",
+        "future": f"written with jax 9.9, which jax {jax.__version__} here cannot run",
         "garbage": "damaged",
     }
     for name, message in messages.items():

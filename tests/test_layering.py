@@ -13,7 +13,19 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "mace_tp"
 
 ROWS = [
-    {"cache", "covalent_radii", "edge_blocks", "errors", "environment", "dataset_statistics", "exported", "graph", "radial", "repulsion"},
+    {
+        "cache",
+        "covalent_radii",
+        "edge_blocks",
+        "errors",
+        "environment",
+        "dataset_statistics",
+        "exported",
+        "exported_inputs",
+        "graph",
+        "radial",
+        "repulsion",
+    },
     {"tensor_products"},
     {"nn"},
     {"model", "forces", "potential"},

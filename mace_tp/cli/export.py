@@ -11,26 +11,25 @@ from mace_tp.data.configuration import Configuration
 from mace_tp.data.neighbors import neighbor_list
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.export import PLATFORMS, export_model
-from mace_tp.exported import ExportedModel, load_exported
+from mace_tp.exported import ExportedModel, Result, load_exported, runs_here
 from mace_tp.saved_model import Model, load_model
-from mace_tp.structure_field import StructureField
+from mace_tp.structure_field import StructureField, StructurePrediction
 
-# Largest force of a check that is accepted, relative to the largest force: rounding of a few hundred operations.
+# Largest difference that is accepted, relative to the largest number: rounding of a few hundred operations.
 _TOLERANCES = {"float32": 1e-4, "float64": 1e-10}
 _SPACING = 1.6  # Å, between the atoms of the structures that are checked
 
 
 def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
-    if options.out.exists() and not options.force:
-        raise InputError(f"{options.out}: is there already; --force replaces it")
+    _check_place(options.out, options.force)
+    # The program notes which line each operation comes from; folders of this machine are nobody's business.
+    jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*/")
     model = load_model(options.model, None if options.dtype is None else build_dtype(Config(dtype=options.dtype)))
     part = options.out.with_name(options.out.name + ".part")
     try:
         export_model(part, model, options.platforms)
-        print(
-            _check(part, model) if jax.default_backend() in options.platforms else "not checked: jax runs on none of these platforms here"
-        )
+        print(_check(part, model) if runs_here(options.platforms) else "not checked: jax runs on none of these platforms here")
         part.replace(options.out)
     finally:
         part.unlink(missing_ok=True)
@@ -49,6 +48,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_place(out: Path, force: bool) -> None:
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder, must be a file")
+    if out.exists() and not force:
+        raise InputError(f"{out}: is there already; --force replaces it")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: there is no folder {out.parent}")
+
+
 def _check(path: Path, model: Model) -> str:
     """Compare the file with the model on a cluster and a crystal of random elements; a line that says how far apart they are.
 
@@ -56,14 +64,46 @@ def _check(path: Path, model: Model) -> str:
         TrainingError: further than by rounding.
     """
     exported, field = load_exported(path), StructureField(model)
-    energies, forces = [], []
+    free_atoms = dict(zip(model.statistics.atomic_numbers, model.statistics.atomic_energies, strict=True))
+    rows = []
     for configuration in _structures(model.statistics.atomic_numbers):
         ours, theirs = field(configuration), _evaluate(exported, configuration, model.architecture.cutoff)
-        energies.append(abs(ours.energy - theirs.energy) / configuration.num_atoms)
-        forces.append(np.abs(ours.forces - theirs.forces).max())
-        if not forces[-1] <= _TOLERANCES[exported.dtype] * max(np.abs(ours.forces).max(), 1.0):
-            raise TrainingError(f"{path.name}: forces differ from those of the model by {forces[-1]:.2g} eV/Å; it is not written")
-    return f"checked against the model: energies differ by {1000 * max(energies):.2g} meV/atom, forces by {1000 * max(forces):.2g} meV/Å"
+        interaction = ours.energies - [free_atoms[number] for number in configuration.atomic_numbers]
+        rows.append(_differences(ours, theirs, interaction, _TOLERANCES[exported.dtype]))
+    energy, force, stress = (1000 * max(column) for column in zip(*rows, strict=True))
+    with_stress = f", stress by {stress:.2g} meV/Å³" if exported.has_stress else ""
+    return f"checked against the model: energies differ by {energy:.2g} meV/atom, forces by {force:.2g} meV/Å{with_stress}"
+
+
+def _differences(ours: StructurePrediction, theirs: Result, interaction: np.ndarray, tolerance: float) -> tuple[float, float, float]:
+    """Energy per atom in eV, largest force in eV/Å, largest stress in eV/Å³.
+
+    Args:
+        ours: of the model.
+        theirs: of the file.
+        interaction: energies of the atoms without E0 [atoms], eV, which the function computes in its dtype.
+        tolerance: relative.
+
+    Raises:
+        TrainingError: further apart than by rounding.
+    """
+    size = len(ours.energies)
+    force = max(np.abs(ours.forces).max(), 1.0)
+    if (ours.stress is None) != (theirs.stress is None):
+        raise TrainingError("the model and the file do not both have a stress; it is not written")
+    # E0s are added in float64, which rounds what may be a million eV.
+    energy = max(_SPACING * force, np.abs(interaction).max(), 1e-4 * np.abs(ours.energies).max())
+    stress = (np.zeros(1),) * 2 if ours.stress is None else (ours.stress, theirs.stress)
+    differences = []
+    for name, unit, first, second, scale in (
+        ("energies", "eV/atom", ours.energy / size, theirs.energy / size, energy),
+        ("forces", "eV/Å", ours.forces, theirs.forces, force),
+        ("stress", "eV/Å³", *stress, force / _SPACING**2),
+    ):
+        differences.append(float(np.abs(first - second).max()))
+        if not differences[-1] <= tolerance * scale:
+            raise TrainingError(f"{name} of the file differ from those of the model by {differences[-1]:.2g} {unit}; it is not written")
+    return tuple(differences)
 
 
 def _structures(atomic_numbers: tuple[int, ...]) -> list[Configuration]:

@@ -1,0 +1,86 @@
+"""What is handed to an exported model: arrays that are looked at before wrong ones give numbers that look right; numpy alone."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mace_tp.errors import InputError
+
+# Å, sums over the edges of an atom that should cancel: a program may work out either direction of an edge by itself, in float32.
+_TOLERANCE = 1e-2
+
+
+class Structure(NamedTuple):
+    """One structure and its edges, in the types that they are worked with."""
+
+    positions: np.ndarray  # [atoms, 3], Å, float64
+    atomic_numbers: np.ndarray  # [atoms]
+    senders: np.ndarray  # [edges], int32
+    receivers: np.ndarray  # [edges], int32
+    shifts: np.ndarray  # [edges, 3], Å, float64
+    cell: np.ndarray  # [3, 3], Å, float64; zero where nothing is periodic
+
+
+def checked(
+    positions: np.ndarray, atomic_numbers: np.ndarray, senders: np.ndarray, receivers: np.ndarray, shifts: np.ndarray,
+    cell: np.ndarray | None,
+) -> Structure:  # fmt: skip
+    """The arguments of `ExportedModel`, if they belong together.
+
+    Raises:
+        InputError: a shape, a number that is not finite, an edge of no atom or from an atom to itself, or an edge without its reverse.
+    """
+    positions = _floats("positions", positions, (None, 3))
+    if not len(positions):
+        raise InputError("positions: there are no atoms")
+    numbers = _integers("atomic_numbers", atomic_numbers, len(positions))
+    shifts = _floats("shifts", shifts, (None, 3))
+    ends = [_integers(name, values, len(shifts)) for name, values in (("senders", senders), ("receivers", receivers))]
+    for name, values in zip(("senders", "receivers"), ends, strict=True):
+        outside = (values < 0) | (values >= len(positions))
+        if outside.any():
+            edge = int(np.argmax(outside))
+            raise InputError(f"{name}: edge {edge} names atom {values[edge]}, valid are 0 to {len(positions) - 1}")
+    cell = np.zeros((3, 3)) if cell is None else _floats("cell", cell, (3, 3))
+    structure = Structure(positions, numbers, ends[0].astype(np.int32), ends[1].astype(np.int32), shifts, cell)
+    _check_edges(structure)
+    return structure
+
+
+def _check_edges(structure: Structure) -> None:
+    """Edges have a length, and what leaves an atom along its edges arrives along their reverses: as many, and opposite in sum."""
+    vectors = structure.positions[structure.receivers] - structure.positions[structure.senders] + structure.shifts
+    zero = ~vectors.any(axis=1)
+    if zero.any():
+        edge = int(np.argmax(zero))
+        raise InputError(f"edge {edge}, from atom {structure.senders[edge]} to {structure.receivers[edge]}: has no length; leave it out")
+    leaving, arriving = (_sums(ends, vectors, len(structure.positions)) for ends in (structure.senders, structure.receivers))
+    unbalanced = (leaving[0] != arriving[0]) | (np.abs(leaving[1:] + arriving[1:]) > _TOLERANCE).any(axis=0)
+    if unbalanced.any():
+        atom = int(np.argmax(unbalanced))
+        raise InputError(f"edges of atom {atom}: some lack the opposite one, with the opposite shift; a full neighbor list is needed")
+
+
+def _sums(ends: np.ndarray, vectors: np.ndarray, num_atoms: int) -> np.ndarray:
+    """Number of edges, and sums of their three components, at each atom [4, atoms]."""
+    weights = [np.ones(len(ends)), *vectors.T]
+    return np.stack([np.bincount(ends, weight, minlength=num_atoms) for weight in weights])
+
+
+def _floats(name: str, values: np.ndarray, shape: tuple[int | None, int]) -> np.ndarray:
+    array = np.asarray(values, np.float64)
+    if array.ndim != 2 or array.shape[1] != shape[1] or shape[0] not in (None, len(array)):
+        expected = "[" + ", ".join("any number" if size is None else str(size) for size in shape) + "]"
+        raise InputError(f"{name}: has the shape {list(array.shape)}, must be {expected}")
+    if not np.isfinite(array).all():
+        raise InputError(f"{name}: holds numbers that are not finite")
+    return array
+
+
+def _integers(name: str, values: np.ndarray, length: int) -> np.ndarray:
+    array = np.asarray(values)
+    if array.shape != (length,):
+        raise InputError(f"{name}: has the shape {list(array.shape)}, must be [{length}]")
+    if length and not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"{name}: is of type {array.dtype}, must be integers")
+    return array
