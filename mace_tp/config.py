@@ -131,6 +131,7 @@ class Config:
     seed: int = 0
     dtype: str = "float32"  # or `float64`
     device: str = "auto"  # `auto`, `cpu` or `gpu`
+    kernel: str = "auto"  # on a CPU code that is compiled here for sparse polynomials, or `xla`: never
     run_dir: str = "runs/${now:%Y-%m-%d}/${now:%H-%M-%S}"
 
 

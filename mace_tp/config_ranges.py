@@ -6,6 +6,7 @@ from typing import Any
 
 import e3nn_jax as e3nn
 
+from mace_tp.compiled import KERNELS
 from mace_tp.config import Config
 from mace_tp.errors import InputError
 
@@ -33,6 +34,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "logger.wandb": ("disabled", "offline", "online"),
     "dtype": ("float32", "float64"),
     "device": ("auto", "cpu", "gpu"),
+    "kernel": KERNELS,
     "trainer.resume": (None, "auto", "anyway"),
 }
 

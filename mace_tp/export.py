@@ -15,7 +15,7 @@ from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.errors import InputError
 from mace_tp.exported import DESCRIPTION, FORMAT, FUNCTION
 from mace_tp.graph import GraphBatch
-from mace_tp.saved_model import Model
+from mace_tp.saved_model import Model, with_kernel
 from mace_tp.training.step import make_predict
 
 PLATFORMS = ("cpu", "cuda")
@@ -47,6 +47,7 @@ def export_model(path: Path, model: Model, platforms: Sequence[str] = PLATFORMS)
     Raises:
         InputError: the file cannot be written, or jax has no CPU.
     """
+    model = with_kernel(model, "xla")  # a compiled kernel lies on this machine only
     dtype = jax.tree.leaves(model.params)[0].dtype
     # Traced as for a CPU: on a GPU cuequivariance would choose kernels that run nowhere else.
     with jax.default_device(build_device(Config(device="cpu"))):

@@ -19,7 +19,8 @@ from mace_tp.errors import InputError
 _LOG = logging.getLogger("mace_tp")
 # Keys that may change when a training is resumed, which has weights of its own.
 _FREE = (
-    "trainer.checkpoint_minutes", "trainer.keep_every", "trainer.resume", "logger.", "device", "run_dir", "model.init_from", "data.theory",
+    "trainer.checkpoint_minutes", "trainer.keep_every", "trainer.resume", "logger.", "device", "kernel", "run_dir", "model.init_from",
+    "data.theory",
 )  # fmt: skip
 # Keys that may, too, but then the learning rate and the end are others.
 _TOLD = ("trainer.",)

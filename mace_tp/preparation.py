@@ -11,6 +11,7 @@ import optax
 
 from mace_tp.autotune import autotune
 from mace_tp.cache import cache_directory
+from mace_tp.compiled import describe_kernel
 from mace_tp.config import Config, TensorProductConfig, build_architecture
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.data.report import describe_batches, describe_parts
@@ -55,8 +56,8 @@ def prepare(config: Config, dtype: jnp.dtype, before: Mapping[str, Any] | None =
     _require_no_stress(config, datasets)
     tensor_product = _tuned(config, train_loader, dtype)
     statistics = starting_statistics(config.model.init_from, datasets.statistics, None if before is None else before["statistics"])
-    model = create_model(build_architecture(config.model), tensor_product, statistics, dtype, config.seed)
-    _report_model(model)
+    model = create_model(build_architecture(config.model), tensor_product, statistics, dtype, config.seed, config.kernel)
+    _report_model(model, config.kernel)
     predict_batch = make_predict(model.graphdef, config.model.cutoff)
     optimizer = make_optimizer(
         amsgrad=config.optimizer.amsgrad,
@@ -142,13 +143,14 @@ def _report_data(config: Config, datasets: Datasets, loader: BatchLoader) -> Non
         _LOG.warning(line)
 
 
-def _report_model(model: Model) -> None:
+def _report_model(model: Model, kernel: str) -> None:
     shape = model.architecture
     size = f"{model.num_parameters} parameters, {shape.num_channels} x ({shape.hidden_irreps}), {shape.num_interactions} layers"
     reach = f"l_max {shape.l_max}, correlation {shape.correlation}, cutoff {shape.cutoff:g} Å"
     _LOG.info("model: MACE, %s, %s, %s forces", size, reach, shape.forces)
     interaction, product_basis = _name(model.tensor_product.interaction), _name(model.tensor_product.product_basis)
     _LOG.info("tensor product: %s in the interaction, %s in the product basis", interaction, product_basis)
+    _LOG.info("kernel: %s", describe_kernel(kernel))
 
 
 def _name(site: Any) -> str:

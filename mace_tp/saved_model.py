@@ -14,6 +14,7 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
+from mace_tp.compiled import Compiled
 from mace_tp.config import Config, TensorProductConfig, build_dtype, build_tensor_products, tensor_product_names
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
@@ -41,15 +42,28 @@ class Model:
 
 
 def create_model(
-    architecture: Architecture, tensor_product: TensorProductConfig, statistics: DatasetStatistics, dtype: jnp.dtype, seed: int
+    architecture: Architecture,
+    tensor_product: TensorProductConfig,
+    statistics: DatasetStatistics,
+    dtype: jnp.dtype,
+    seed: int,
+    kernel: str = "auto",
 ) -> Model:
     """A model with random parameters.
+
+    Args:
+        architecture: its shape.
+        tensor_product: of both sites.
+        statistics: the numbers of the data that it counts on.
+        dtype: of the parameters.
+        seed: of the parameters.
+        kernel: `auto`, where a CPU computes, compiled code for what is a sparse polynomial; `xla` never.
 
     Raises:
         InputError: the tensor product does not reach the hidden irreps; the message names those that do.
     """
     try:
-        graphdef, params = _initialized(architecture, build_tensor_products(tensor_product), statistics, dtype, seed)
+        graphdef, params = _initialized(architecture, _products(tensor_product, kernel), statistics, dtype, seed)
     except UnreachableIrrep as error:
         able = _able_products(architecture, statistics, dtype)
         raise InputError(f"{error}; tensor products that can: {', '.join(able) or 'none'}") from error
@@ -64,6 +78,20 @@ def _able_products(architecture: Architecture, statistics: DatasetStatistics, dt
             _initialized(architecture, build_tensor_products(TensorProductConfig(name, name)), statistics, dtype, seed=0)
             able.append(name)
     return able
+
+
+def with_kernel(model: Model, kernel: str) -> Model:
+    """The same model, evaluated with another kernel; arguments as for `create_model`."""
+    dtype = jax.tree.leaves(model.params)[0].dtype
+    graphdef, _ = _initialized(model.architecture, _products(model.tensor_product, kernel), model.statistics, dtype, seed=0)
+    return dataclasses.replace(model, graphdef=graphdef)
+
+
+def _products(tensor_product: TensorProductConfig, kernel: str) -> TensorProducts:
+    products = build_tensor_products(tensor_product)
+    if kernel == "xla":
+        return products
+    return TensorProducts(Compiled(products.interaction), Compiled(products.product_basis))
 
 
 def _initialized(
@@ -97,12 +125,13 @@ def save_model(directory: Path, model: Model, notes: dict[str, Any]) -> None:
     _replace(directory / _DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False).encode())
 
 
-def load_model(path: str | Path, dtype: jnp.dtype | None = None) -> Model:
+def load_model(path: str | Path, dtype: jnp.dtype | None = None, kernel: str = "auto") -> Model:
     """Read a model directory, or the run directory that holds one.
 
     Args:
         path: `RUN/model` or `RUN`.
         dtype: of the parameters; as saved if None, and then float64 is switched on in jax where the model has it.
+        kernel: as for `create_model`.
 
     Raises:
         InputError: there is no model, or its files do not belong together.
@@ -116,7 +145,7 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None) -> Model:
     if not weights:
         raise InputError(f"{directory / _WEIGHTS}: holds no weights")
     dtype = dtype or build_dtype(Config(dtype=next(iter(weights.values())).dtype.name))
-    graphdef, untrained = _initialized(architecture, build_tensor_products(tensor_product), statistics, dtype, seed=0)
+    graphdef, untrained = _initialized(architecture, _products(tensor_product, kernel), statistics, dtype, seed=0)
     expected = {name: leaf.shape for name, leaf in named_parameters(untrained).items()}
     found = {name: weight.shape for name, weight in weights.items()}
     if expected != found:

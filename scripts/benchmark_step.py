@@ -15,11 +15,12 @@ import resource
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
 _HEADER = f"{'interaction/product basis':30} " + (
-    "l_max channels  block  huge light  step ms     min     max  ratio  faults compile s memory MB  edges  slots"
+    "l_max channels  block  huge light kernel  step ms     min     max  ratio  faults compile s memory MB  edges  slots"
 )
 
 
@@ -28,25 +29,24 @@ def main() -> None:
     if options.worker:
         print(json.dumps(_measure(options)))
         return
-    settings = list(
-        itertools.product(
-            options.l_max, options.tensor_products, options.channels, options.edge_block, options.huge_pages, options.light_compiler
-        )
-    )
-    results: dict[tuple[int, str, int, int, int, int], list[dict]] = {setting: [] for setting in settings}
+    names = "l_max", "tensor_products", "channels", "edge_block", "huge_pages", "light_compiler", "kernels"
+    settings = [dict(zip(names, values)) for values in itertools.product(*(getattr(options, name) for name in names))]
+    results: list[list[dict]] = [[] for _ in settings]
     for _ in range(options.rounds):
-        for setting in settings:
-            results[setting].append(_run_worker(options, *setting))
-    print(json.dumps(next(iter(results.values()))[0]["environment"]))
-    first = np.median([run["step_ms"] for run in results[settings[0]]])
+        for setting, runs in zip(settings, results, strict=True):
+            runs.append(_run_worker(options, setting))
+    print(json.dumps(results[0][0]["environment"]))
+    first = np.median([run["step_ms"] for run in results[0]])
     print(_HEADER)
-    for (l_max, product, channels, block, huge, light), runs in results.items():
+    for setting, runs in zip(settings, results, strict=True):
         steps = [run["step_ms"] for run in runs]
         median = np.median(steps)
         compile_seconds, memory, faults = (np.median([run[name] for run in runs]) for name in ("compile_seconds", "memory_mb", "faults"))
+        shape = f"{setting['tensor_products']:30} {setting['l_max']:5d} {setting['channels']:8d} {setting['edge_block']:6d}"
+        flags = f"{setting['huge_pages']:5d} {setting['light_compiler']:5d} {setting['kernels']:6}"
         times = f"{median:8.1f} {min(steps):7.1f} {max(steps):7.1f} {median / first:6.2f}"
         counts = f"{faults:7.0f} {compile_seconds:9.1f} {memory:9.0f} {runs[0]['edges']:6d} {runs[0]['slots']:6d}"
-        print(f"{product:30} {l_max:5d} {channels:8d} {block:6d} {huge:5d} {light:5d} {times} {counts}")
+        print(f"{shape} {flags} {times} {counts}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--edge-block", type=int, nargs="+", default=[8])
     parser.add_argument("--huge-pages", type=int, nargs="+", choices=(0, 1), default=[1], help="glibc.malloc.hugetlb")
     parser.add_argument("--light-compiler", type=int, nargs="+", choices=(0, 1), default=[1], help="XLA's flags as the command sets them")
+    parser.add_argument("--kernels", nargs="+", choices=("auto", "xla"), default=["auto"], help="as `kernel` of the command")
     parser.add_argument("--hidden-irreps", default="0e+1o")
     parser.add_argument("--batch-size", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40, help="timed steps per process, after five that are not")
@@ -66,11 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_worker(options: argparse.Namespace, l_max: int, product: str, channels: int, block: int, huge: int, light: int) -> dict:
-    command = [sys.executable, __file__, options.data, "--worker", "--tensor-products", product, "--l-max", str(l_max)]
-    command += ["--channels", str(channels), "--edge-block", str(block), "--light-compiler", str(light)]
+def _run_worker(options: argparse.Namespace, setting: dict[str, Any]) -> dict:
+    command = [sys.executable, __file__, options.data, "--worker"]
+    for name, value in setting.items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
     command += ["--hidden-irreps", options.hidden_irreps, "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
-    environment = os.environ | {"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={huge}", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | {"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={setting['huge_pages']}", "TF_CPP_MIN_LOG_LEVEL": "3"}
     output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
@@ -102,7 +104,7 @@ def _measure(options: argparse.Namespace) -> dict:
     dtype = np.dtype(np.float32)
     interaction, _, product_basis = options.tensor_products[0].partition("/")
     tensor_product = TensorProductConfig(interaction, product_basis or interaction)
-    model = create_model(architecture, tensor_product, datasets.statistics, dtype, seed=0)
+    model = create_model(architecture, tensor_product, datasets.statistics, dtype, seed=0, kernel=options.kernels[0])
     buckets = choose_buckets(datasets.train, options.batch_size)
     batch = next(BatchLoader(datasets.train, options.batch_size, buckets, dtype).epoch(0))
     optimizer = make_optimizer(amsgrad=True, beta1=0.9, beta2=0.999, weight_decay=5e-7, max_grad_norm=10.0)

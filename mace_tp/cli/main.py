@@ -1,6 +1,5 @@
 """`mace-tp COMMAND`: prepares the process, then hands over to one module for each command."""
 
-import hashlib
 import importlib
 import os
 import platform
@@ -8,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from mace_tp.cache import cache_directory
+from mace_tp.cache import cache_directory, processor
 from mace_tp.errors import InputError, TrainingError
 
 _COMMANDS = {
@@ -100,17 +99,9 @@ def use_light_compiler() -> None:
 
 def _use_compilation_cache() -> None:
     """Keep compiled programs between runs; jax reads these variables when it is imported. Set by the user, they stay."""
-    cache = cache_directory() / "xla" / _cpu()
+    cache = cache_directory() / "xla" / processor()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     # XLA takes two of its own tuning flags for features that the processor lacks and warns at every load from the cache,
     # at its highest level. The folder's name holds the processor, so programs for another one are never loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-def _cpu() -> str:
-    """A name for the processor's instruction set: compiled programs run on no lesser one."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
-    features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
-    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"

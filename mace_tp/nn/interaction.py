@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from numpy.random import Generator
 
-from mace_tp.graph import GraphBatch, gather
+from mace_tp.graph import GraphBatch
 from mace_tp.nn.linear import Linear, SpeciesLinear
 from mace_tp.nn.mlp import RadialMLP
 from mace_tp.nn.normalization import AverageNeighbors, Density
@@ -31,8 +31,7 @@ class Interaction(nnx.Module):
 
     def __call__(self, node_feats: jax.Array, edge_attrs: jax.Array, radial_embedding: jax.Array, batch: GraphBatch) -> jax.Array:
         """Messages [components, nodes, channels] at the receivers, from harmonics of edges and the radial embedding of pairs."""
-        weights = [gather(weight, batch.edge_pair) for weight in self.radial_mlp(radial_embedding)]
-        summed = self.plan(weights, self.linear_up(node_feats), edge_attrs, batch.senders, batch.receivers)
+        summed = self.plan.of_pairs(self.radial_mlp(radial_embedding), self.linear_up(node_feats), edge_attrs, batch)
         return self.linear(summed) / self.normalization(radial_embedding, batch)
 
 

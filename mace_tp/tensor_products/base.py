@@ -14,9 +14,12 @@ from collections.abc import Sequence
 
 import e3nn_jax as e3nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.errors import InputError
+from mace_tp.graph import GraphBatch, gather
+from mace_tp.kernel.polynomial import Polynomial
 from mace_tp.tensor_products.symmetric_basis import Coupling, symmetric_couplings
 
 
@@ -57,6 +60,22 @@ class InteractionPlan(abc.ABC):
             senders: [edges], int.
             receivers: [edges], int; in blocks of EDGE_BLOCK equal entries, ascending.
         """
+
+    def of_pairs(self, pair_weights: jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, batch: GraphBatch) -> jax.Array:
+        """The same from the weights of pairs of opposite edges [pairs, num_weights, channels], which both edges of a pair have."""
+        num_pairs, num_weights, channels = pair_weights.shape
+        # Split, not indexed: the derivative of a split is a concatenation, that of slices a sum of zero-padded arrays.
+        columns = jnp.split(pair_weights.reshape(num_pairs, num_weights * channels), num_weights, axis=1)
+        weights = [gather(column, batch.edge_pair) for column in columns]
+        return self(weights, node_feats, edge_attrs, batch.senders, batch.receivers)
+
+    def polynomial(self) -> Polynomial | None:
+        """What the compiled kernel evaluates for every edge; None where there is no such form.
+
+        Of the pair's weights, the sender's features and the edge's harmonics, scalars; the output is summed by receivers. Indices: pairs,
+        senders, receivers.
+        """
+        return None
 
     @abc.abstractmethod
     def paths(self) -> tuple[Path, ...]:
@@ -117,6 +136,17 @@ class ProductBasisPlan(abc.ABC):
             node_feats: A-basis [components, nodes, channels].
             species: element index of each node [nodes], int.
         """
+
+    def polynomial(self) -> Polynomial | None:
+        """What the compiled kernel evaluates for every node; None where there is no such form.
+
+        Of weights of the node's element, as `polynomial_weights` makes them, and of its features. Index: species.
+        """
+        return None
+
+    def polynomial_weights(self, weights: jax.Array) -> jax.Array:
+        """Weights of the polynomial [its own number, elements, channels] from those of the plan."""
+        return weights
 
     @abc.abstractmethod
     def coefficients(self, weights: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mace_tp.kernel.polynomial import Polynomial
 from mace_tp.tensor_products.base import (
     BinaryPlan,
     InteractionPlan,
@@ -24,6 +25,7 @@ from mace_tp.tensor_products.coupling_chains import Chain, chain_basis, link_cou
 from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_couplings, path_messages, sum_blocks
 from mace_tp.tensor_products.irreps import split_irreps
 from mace_tp.tensor_products.outer_products import outer_product_bytes, outer_product_flops, outer_products
+from mace_tp.tensor_products.polynomials import Message, chain_polynomial, message_polynomial
 from mace_tp.tensor_products.sparse_product import sparse_product
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
 
@@ -86,6 +88,10 @@ class CGInteraction(InteractionPlan):
         feats, harmonics = split_irreps(node_feats, self.irreps_node), split_irreps(edge_attrs.T, self.irreps_edge)
         messages = path_messages(self._paths, path_couplings(self._paths, tables, harmonics), weights, feats, senders)
         return sum_blocks(messages, receivers, node_feats.shape[1])
+
+    def polynomial(self) -> Polynomial:
+        copies = [[Message(path, path_coupling(path), (i,))] for i, path in enumerate(self._paths)]
+        return message_polynomial(self.irreps_node, self.irreps_edge, self.num_weights, copies)
 
     def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
         return message_flops(self._paths, num_edges, channels)
@@ -198,7 +204,7 @@ class CGProductBasis(ProductBasisPlan):
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
         # The few elements' weights are transformed before there is one of each for every node.
-        chain_weights = jnp.einsum("cw,wzk->czk", self._to_chains.astype(weights.dtype), weights)[:, species]
+        chain_weights = self.polynomial_weights(weights)[:, species]
         components = _unstacked(node_feats)
         factors = [components[rows] for rows in self.irreps_in.slices()]
         values = {Chain(irrep.ir, i): rows for i, (irrep, rows) in enumerate(zip(self.irreps_in, factors))}
@@ -219,6 +225,12 @@ class CGProductBasis(ProductBasisPlan):
 
     def _coupled(self, link: tuple[e3nn.Irrep, int, e3nn.Irrep], left: list[jax.Array], right: list[jax.Array]) -> list[jax.Array]:
         return sparse_product(link_coupling(link[0], self.irreps_in[link[1]].ir, link[2]), left, right)
+
+    def polynomial(self) -> Polynomial:
+        return chain_polynomial(self._chains, self.irreps_in, self.irreps_out)
+
+    def polynomial_weights(self, weights: jax.Array) -> jax.Array:
+        return jnp.einsum("cw,wzk->czk", self._to_chains.astype(weights.dtype), weights)
 
     def flops(self, num_nodes: int, channels: int) -> int:
         links = {chain.link for chain in self._chains if chain.parent is not None}

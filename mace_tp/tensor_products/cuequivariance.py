@@ -78,6 +78,9 @@ class CuequivarianceInteraction(CGInteraction):
             row += path.out.dim
         return Terms((0, 1, 2, 3), np.concatenate(segments), np.concatenate(coefficients))
 
+    def polynomial(self) -> None:
+        """Evaluated by its own library, never by the compiled kernel."""
+
     def __call__(
         self,
         weights: Sequence[jax.Array] | jax.Array,
@@ -120,6 +123,9 @@ class CuequivarianceProductBasis(CGProductBasis):
                 weight += len(basis.table)
             orders.append(Terms((0, *[1] * order, 2), np.concatenate(segments), np.concatenate(coefficients)))
         return tuple(orders)
+
+    def polynomial(self) -> None:
+        """Evaluated by its own library, never by the compiled kernel."""
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
         _, num_nodes, channels = node_feats.shape

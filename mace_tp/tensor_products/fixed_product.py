@@ -9,6 +9,7 @@ import e3nn_jax as e3nn
 import jax
 import numpy as np
 
+from mace_tp.kernel.polynomial import Polynomial
 from mace_tp.tensor_products.base import (
     BinaryPlan,
     InteractionPlan,
@@ -20,6 +21,7 @@ from mace_tp.tensor_products.base import (
 )
 from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_couplings, path_messages, sum_blocks
 from mace_tp.tensor_products.irreps import require_harmonics, rows_of, split_irreps
+from mace_tp.tensor_products.polynomials import Message, message_polynomial
 from mace_tp.tensor_products.sparse_product import total
 from mace_tp.tensor_products.table_map import table_map
 
@@ -214,6 +216,17 @@ class DegreeWeighted(InteractionPlan):
             of_out = {out: [message for path, message in zip(self._paths, messages) if path.out == out] for out in self._outputs}
             terms.append({out: total(parts) for out, parts in of_out.items()})
         return sum_blocks([term[out] for out in self._outputs for term in terms], receivers, node_feats.shape[1])
+
+    def polynomial(self) -> Polynomial:
+        tables = dict(zip(self._paths, (table.transpose(1, 0, 2) for table in self._path_tables), strict=True))
+        num_factors, copies = len(self.irreps_node) - 1, []
+        of_node = {irrep.ir: (i,) for i, irrep in enumerate(self.irreps_node[1:])}
+        of_edge = {irrep: num_factors + i for i, irrep in enumerate(self._edge_irreps)}
+        for out in self._outputs:
+            for first in range(0, self.num_weights, self._weights_per_term):
+                weights = {path: (*of_node.get(path.node, ()), of_edge[path.edge]) for path in self._paths if path.out == out}
+                copies.append([Message(path, tables[path], tuple(first + i for i in pair)) for path, pair in weights.items()])
+        return message_polynomial(self.irreps_node, self.irreps_edge, self.num_weights, copies)
 
     def _path_weights(self, weights: Sequence[jax.Array]) -> list[jax.Array]:
         """The weights of both factors of every path, from those of one term."""

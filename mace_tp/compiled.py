@@ -1,0 +1,198 @@
+"""Tensor products whose sites are evaluated by the compiled kernel, where they are sparse polynomials and a CPU is what computes."""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Sequence
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mace_tp.graph import GraphBatch
+from mace_tp.kernel.build import NoKernel, compiler_version, function_name
+from mace_tp.kernel.evaluate import Problem, evaluate
+from mace_tp.kernel.polynomial import Polynomial
+from mace_tp.tensor_products.base import BinaryPlan, InteractionPlan, Path, ProductBasisPlan, TensorProduct
+from mace_tp.tensor_products.parts import SumOfPlans
+
+_LOG = logging.getLogger("mace_tp")
+KERNELS = ("auto", "xla")
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled(TensorProduct):
+    """Another form of the same product, with the same weights: it computes with the kernel what that can, and the rest as before."""
+
+    product: TensorProduct
+
+    def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> InteractionPlan:
+        plan = self.product.interaction(irreps_node, irreps_edge, irreps_keep)
+        return plan if plan.polynomial() is None else CompiledInteraction(plan)
+
+    def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> ProductBasisPlan:
+        return _compiled_basis(self.product.product_basis(irreps_in, irreps_out, correlation))
+
+    def binary(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> BinaryPlan:
+        return self.product.binary(irreps_1, irreps_2, irreps_keep)
+
+
+def _compiled_basis(plan: ProductBasisPlan) -> ProductBasisPlan:
+    if isinstance(plan, SumOfPlans):
+        return SumOfPlans(tuple(map(_compiled_basis, plan.plans)))
+    return plan if plan.polynomial() is None else CompiledProductBasis(plan)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledInteraction(InteractionPlan):
+    """An interaction by the kernel: edge by edge, with the weights of pairs where they lie, and without padded edges."""
+
+    plan: InteractionPlan
+
+    @property
+    def irreps_out(self) -> e3nn.Irreps:
+        return self.plan.irreps_out
+
+    @property
+    def irreps_node(self) -> e3nn.Irreps:
+        return self.plan.irreps_node
+
+    @property
+    def num_weights(self) -> int:
+        return self.plan.num_weights
+
+    @functools.cached_property
+    def _polynomial(self) -> Polynomial:
+        return self.plan.polynomial()
+
+    def polynomial(self) -> Polynomial:
+        return self._polynomial
+
+    def __call__(
+        self,
+        weights: Sequence[jax.Array] | jax.Array,
+        node_feats: jax.Array,
+        edge_attrs: jax.Array,
+        senders: jax.Array,
+        receivers: jax.Array,
+    ) -> jax.Array:
+        if not kernel_runs(self._polynomial, node_feats.dtype):
+            return self.plan(weights, node_feats, edge_attrs, senders, receivers)
+        edges = jnp.arange(len(senders), dtype=jnp.int32)
+        return self._evaluate(jnp.stack(list(weights), axis=1), node_feats, edge_attrs, (edges, senders, receivers), None)
+
+    def of_pairs(self, pair_weights: jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, batch: GraphBatch) -> jax.Array:
+        if not kernel_runs(self._polynomial, node_feats.dtype):
+            return self.plan.of_pairs(pair_weights, node_feats, edge_attrs, batch)
+        indices = batch.edge_pair, batch.senders, batch.receivers
+        return self._evaluate(pair_weights, node_feats, edge_attrs, indices, batch.edge_mask)
+
+    def _evaluate(
+        self, weights: jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, indices: tuple[jax.Array, ...], mask: jax.Array | None
+    ) -> jax.Array:
+        operands = tuple(map(jnp.asarray, (weights, node_feats, edge_attrs)))
+        indices = tuple(jnp.asarray(index, jnp.int32) for index in indices)
+        return evaluate(Problem(self._polynomial, (node_feats.shape[1],)), operands, indices, mask)[0]
+
+    def paths(self) -> tuple[Path, ...]:
+        return self.plan.paths()
+
+    def coefficients(self, weights: np.ndarray) -> np.ndarray:
+        return self.plan.coefficients(weights)
+
+    def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
+        return num_edges * channels * self._polynomial.flops()
+
+    def bytes(self, num_edges: int, num_nodes: int, channels: int, itemsize: int = 4) -> int:
+        # Every edge reads its sender's features; products stay in registers, and the sums of a receiver in the cache.
+        per_edge = (self.num_weights + self.irreps_node.dim) * channels + sum(o.size for o in self._polynomial.inputs if o.is_scalar) + 3
+        return itemsize * (num_edges * per_edge + num_nodes * channels * self.irreps_out.dim)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledProductBasis(ProductBasisPlan):
+    """A product basis by the kernel, node by node."""
+
+    plan: ProductBasisPlan
+
+    @property
+    def irreps_in(self) -> e3nn.Irreps:
+        return self.plan.irreps_in
+
+    @property
+    def irreps_out(self) -> e3nn.Irreps:
+        return self.plan.irreps_out
+
+    @property
+    def correlation(self) -> int:
+        return self.plan.correlation
+
+    @property
+    def num_weights(self) -> int:
+        return self.plan.num_weights
+
+    @property
+    def weight_scales(self) -> tuple[float, ...]:
+        return self.plan.weight_scales
+
+    @functools.cached_property
+    def _polynomial(self) -> Polynomial:
+        return self.plan.polynomial()
+
+    def polynomial(self) -> Polynomial:
+        return self._polynomial
+
+    def polynomial_weights(self, weights: jax.Array) -> jax.Array:
+        return self.plan.polynomial_weights(weights)
+
+    def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
+        if not kernel_runs(self._polynomial, node_feats.dtype):
+            return self.plan(weights, node_feats, species)
+        operands = self.plan.polynomial_weights(jnp.asarray(weights)), jnp.asarray(node_feats)
+        problem = Problem(self._polynomial, (node_feats.shape[1],))
+        return evaluate(problem, operands, (jnp.asarray(species, jnp.int32),), None)[0]
+
+    def coefficients(self, weights: np.ndarray) -> np.ndarray:
+        return self.plan.coefficients(weights)
+
+    def reached(self) -> Sequence[e3nn.Irrep]:
+        return self.plan.reached()
+
+    def flops(self, num_nodes: int, channels: int) -> int:
+        return num_nodes * channels * self._polynomial.flops()
+
+    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
+        return itemsize * num_nodes * channels * (self.irreps_in.dim + self.num_weights + self.irreps_out.dim)
+
+
+def kernel_runs(polynomial: Polynomial, dtype: jnp.dtype) -> bool:
+    """Whether the kernel can evaluate this here, on what jax computes with by default; the first reason why it cannot is logged."""
+    if not _is_cpu():
+        return False
+    try:
+        function_name(polynomial, jnp.dtype(dtype).name)
+    except NoKernel as error:
+        _tell_once(str(error))
+        return False
+    return True
+
+
+def describe_kernel(kernel: str) -> str:
+    """What evaluates sparse polynomials here with `kernel` of KERNELS, for a log."""
+    if kernel == "xla" or not _is_cpu():
+        return "xla"
+    try:
+        return f"compiled for this processor ({compiler_version()})"
+    except NoKernel as error:
+        return f"xla, which is slower: {error}"
+
+
+def _is_cpu() -> bool:
+    device = jax.config.jax_default_device
+    return (device.platform if isinstance(device, jax.Device) else jax.default_backend()) == "cpu"
+
+
+@functools.cache
+def _tell_once(reason: str) -> None:
+    _LOG.warning("kernel: xla, which is slower: %s", reason)

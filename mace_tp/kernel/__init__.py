@@ -1,0 +1,1 @@
+"""One compiled kernel for sparse polynomials over channels, on a CPU."""

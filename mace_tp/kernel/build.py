@@ -1,0 +1,117 @@
+"""Compiles the kernel and its polynomials with the system's compiler, once for each machine, and hands them to jax."""
+
+import ctypes
+import functools
+import hashlib
+import importlib.metadata
+import logging
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import jax
+
+from mace_tp.cache import cache_directory, processor
+from mace_tp.errors import InputError
+from mace_tp.kernel.polynomial import Polynomial
+from mace_tp.kernel.source import source, symbol
+
+_LOG = logging.getLogger("mace_tp")
+DTYPES = ("float32", "float64")
+# Contraction makes one instruction of a product and a sum; it does not depend on the order in which anything runs.
+_FLAGS = ("-std=c++17", "-O2", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
+_MAX_SECONDS = 600
+
+
+class NoKernel(InputError):
+    """The kernel cannot be built or loaded here."""
+
+
+@functools.cache
+def kernel_name() -> str:
+    """The name by which jax knows the kernel, without the dtype; it is built if that has not been done before.
+
+    Raises:
+        NoKernel: there is no compiler, or it or jax does not take the source.
+    """
+    text = Path(__file__).with_name("kernel.cc").read_text(encoding="utf-8")
+    path = _built(text, ("-isystem", jax.ffi.include_dir()), importlib.metadata.version("jaxlib"))
+    library = _loaded(path)
+    for dtype in DTYPES:
+        jax.ffi.register_ffi_target(f"{path.stem}_{dtype}", jax.ffi.pycapsule(library[f"evaluate_{dtype}"]), platform="cpu")
+    _library.append(library)
+    return path.stem
+
+
+_library: list[ctypes.CDLL] = []
+
+
+@functools.cache
+def function_name(polynomial: Polynomial, dtype: str) -> str:
+    """The name by which the kernel knows a polynomial, which is compiled if that has not been done before.
+
+    Raises:
+        NoKernel: it cannot be.
+    """
+    name = symbol(polynomial, dtype)
+    kernel_name()
+    function = _loaded(_built(source(polynomial, dtype), (), ""))[name]
+    _library[0].add_polynomial(name.encode(), ctypes.cast(function, ctypes.c_void_p))
+    return name
+
+
+def _built(text: str, flags: tuple[str, ...], version: str) -> Path:
+    """The shared library made of a source text; its name says all that it depends on."""
+    compiler = _compiler()
+    digest = hashlib.sha256("\n".join([text, *_FLAGS, *compiler, version, processor()]).encode()).hexdigest()[:24]
+    path = cache_directory() / "kernel" / f"mace_tp_{digest}.so"
+    if path.exists():
+        return path
+    part = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = [compiler[0], *_FLAGS, *flags, "-x", "c++", "-", "-o", str(part)]
+        result = subprocess.run(command, input=text, text=True, capture_output=True, timeout=_MAX_SECONDS, check=False)
+        if result.returncode != 0:
+            raise NoKernel(f"{compiler[0]} fails: {_first_line(result.stderr)}")
+        part.replace(path)  # complete or not at all, whoever else builds it
+    except OSError as error:
+        raise NoKernel(f"{path}: cannot be written ({error.strerror})") from error
+    except subprocess.TimeoutExpired as error:
+        raise NoKernel(f"{compiler[0]} takes more than {_MAX_SECONDS} s") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NoKernel(f"{path}: cannot be loaded ({error})") from error
+
+
+def compiler_version() -> str:
+    """Of the compiler that made the kernel, which is built if that has not been done before.
+
+    Raises:
+        NoKernel: it cannot be.
+    """
+    kernel_name()
+    return _compiler()[1]
+
+
+@functools.cache
+def _compiler() -> tuple[str, str]:
+    """Path of the C++ compiler and its version."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        raise NoKernel(f"no C++ compiler is found ({', '.join(names)})")
+    result = subprocess.run([path, "--version"], text=True, capture_output=True, check=False)
+    return path, _first_line(result.stdout)
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no output")

@@ -1,0 +1,122 @@
+"""Values of sparse polynomials for many items: by the compiled kernel, or plainly, by the operations of jax."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+
+from mace_tp.graph import gather, segment_sum
+from mace_tp.kernel.build import function_name, kernel_name
+from mace_tp.kernel.polynomial import Operand, Polynomial
+
+Arrays = tuple[jax.Array, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A polynomial, and how many rows each of its outputs has."""
+
+    polynomial: Polynomial
+    rows: tuple[int, ...]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def evaluate(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Array | None) -> Arrays:
+    """The outputs of a polynomial, by the kernel; so are reverse derivatives of any order. Forward mode is not defined.
+
+    Args:
+        problem: what to evaluate.
+        operands: an array for each input, of the shape that `Operand.shape` tells, all of one dtype, float32 or float64.
+        indices: rows that operands are gathered from and summed into, each [items], int32.
+        mask: [items], bool: the items that count; None: all do. The outputs of others are zero.
+
+    Raises:
+        NoKernel: it cannot be built here.
+    """
+    polynomial, dtype = problem.polynomial, operands[0].dtype
+    shapes = _output_shapes(problem, operands)
+    name = function_name(polynomial, dtype.name)
+    call = jax.ffi.ffi_call(f"{kernel_name()}_{dtype.name}", shapes, vmap_method="sequential")
+    masks = () if mask is None else (mask,)
+    attributes = {"num_inputs": np.int32(len(operands)), "num_indices": np.int32(len(indices)), "operands": _operand_table(polynomial)}
+    return tuple(call(*operands, *indices, *masks, function=name, **attributes))
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """Positions of the operands whose derivatives are asked for."""
+
+    positions: tuple[int, ...]
+
+
+def _forward(problem: Problem, operands: Any, indices: Any, mask: Any) -> tuple[Arrays, tuple]:
+    wanted = _Wanted(tuple(i for i, operand in enumerate(operands) if operand.perturbed))
+    values = jax.tree.map(lambda leaf: leaf.value, (operands, indices, mask), is_leaf=lambda leaf: hasattr(leaf, "perturbed"))
+    return evaluate(problem, *values), (*values, wanted)
+
+
+def _backward(problem: Problem, residuals: tuple, cotangents: Sequence[jax.Array | SymbolicZero]) -> tuple:
+    operands, indices, mask, wanted = residuals
+    given = tuple(i for i, cotangent in enumerate(cotangents) if not isinstance(cotangent, SymbolicZero))
+    gradients: list[jax.Array | None] = [None] * len(operands)
+    if given and wanted.positions:
+        polynomial = problem.polynomial.derivative(given, wanted.positions)
+        rows = tuple(polynomial.outputs[k].num_rows(operands[i].shape) for k, i in enumerate(wanted.positions))
+        found = evaluate(Problem(polynomial, rows), (*operands, *(cotangents[i] for i in given)), indices, mask)
+        for i, gradient in zip(wanted.positions, found, strict=True):
+            gradients[i] = gradient
+    return tuple(gradients), (None,) * len(indices), None
+
+
+evaluate.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _output_shapes(problem: Problem, operands: Arrays) -> list[jax.ShapeDtypeStruct]:
+    channels = _channels(problem.polynomial, operands)
+    pairs = zip(problem.polynomial.outputs, problem.rows, strict=True)
+    return [jax.ShapeDtypeStruct(operand.shape(rows, channels), operands[0].dtype) for operand, rows in pairs]
+
+
+def _channels(polynomial: Polynomial, operands: Sequence[jax.Array]) -> int:
+    return next(array.shape[2] for operand, array in zip(polynomial.inputs, operands, strict=True) if not operand.is_scalar)
+
+
+def _operand_table(polynomial: Polynomial) -> np.ndarray:
+    """What `kernel.cc` reads of every input and output: size, index or -1, is_scalar, values_lead."""
+    operands = (*polynomial.inputs, *polynomial.outputs)
+    rows = [(o.size, -1 if o.index is None else o.index, o.is_scalar, o.values_lead) for o in operands]
+    return np.array(rows, np.int32).ravel()
+
+
+def evaluate_plainly(problem: Problem, operands: Sequence[jax.Array], indices: Sequence[jax.Array], mask: jax.Array | None) -> Arrays:
+    """The same by the operations of jax, every value an array [items, channels]. Arguments as for `evaluate`."""
+    polynomial, dtype = problem.polynomial, operands[0].dtype
+    values: list[jax.Array] = []
+    for operand, array in zip(polynomial.inputs, operands, strict=True):
+        values += _values_of_items(operand, array, indices)
+    for terms in polynomial.sums:
+        products = [functools.reduce(jnp.multiply, (values[f] for f in term.factors), jnp.asarray(term.constant, dtype)) for term in terms]
+        values.append(functools.reduce(jnp.add, products, jnp.zeros((), dtype)))
+    channels, outputs = _channels(polynomial, operands), []
+    for operand, numbers, rows in zip(polynomial.outputs, polynomial.results, problem.rows, strict=True):
+        items = rows if operand.index is None else len(indices[operand.index])
+        stacked = jnp.stack([jnp.broadcast_to(values[number], (items, channels)) for number in numbers], axis=1)
+        stacked = stacked if mask is None else jnp.where(mask[:, None, None], stacked, 0)
+        stacked = stacked.sum(axis=2) if operand.is_scalar else stacked
+        stacked = stacked if operand.index is None else segment_sum(stacked, indices[operand.index], rows)
+        outputs.append(stacked.transpose(1, 0, 2) if operand.values_lead else stacked)
+    return tuple(outputs)
+
+
+def _values_of_items(operand: Operand, array: jax.Array, indices: Sequence[jax.Array]) -> list[jax.Array]:
+    """Every value of an operand for each item, [items, channels], or [items, 1] of a scalar."""
+    vectors = array[:, :, None] if operand.is_scalar else array
+    by_row = vectors.transpose(1, 0, 2) if operand.values_lead else vectors
+    by_item = by_row if operand.index is None else gather(by_row, indices[operand.index])
+    return list(by_item.transpose(1, 0, 2))

@@ -1,0 +1,292 @@
+// Evaluates sparse polynomials over channels for many items, without arrays in between.
+//
+// What is computed for one item is a function of its own (source.py), compiled for the polynomial and made known by `add_polynomial`. Here
+// is all the rest: which rows belong to an item, which thread does what. Threads divide the channels; where these are too few they divide the
+// items, too, and then add to sums of their own, which are added up in a fixed order at the end. No two threads write to one place, and
+// no number depends on which of them computes it.
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+template <typename T>
+constexpr int64_t lanes = 64 / sizeof(T);
+
+template <typename T>
+using Function = void (*)(const T* const* in, T* const* out, const int64_t* in_stride, const int64_t* out_stride, int64_t blocks);
+
+std::mutex functions_mutex;
+std::map<std::string, void*, std::less<>> functions;
+
+void* find(std::string_view name) {
+  std::lock_guard<std::mutex> lock(functions_mutex);
+  const auto found = functions.find(name);
+  return found == functions.end() ? nullptr : found->second;
+}
+
+// An array with a row for each item, or with rows that an index names; strides count numbers.
+template <typename T>
+struct Operand {
+  T* data;
+  int64_t size, rows, stride, row_stride, count;
+  const int32_t* index;
+  bool is_scalar, values_lead;
+  int64_t row(int64_t item) const { return index ? index[item] : item; }
+};
+
+template <typename T>
+struct Call {
+  Function<T> function;
+  std::vector<Operand<T>> in, out;
+  const bool* mask = nullptr;  // of the items; null where all count
+  int64_t items = 0, channels = 0;
+};
+
+// What a function is given of some operands: the rows of an item at some channels, or copies of them, one value after the other. Copies are made
+// where the values of a row lie far apart, for then they would push each other out of the cache, and where channels do not fill the
+// last register. They are kept as long as the row stays the same, which it does for the edges of one receiver.
+template <typename T>
+class Rows {
+ public:
+  Rows(const std::vector<Operand<T>>& operands, int64_t from, int64_t width)
+      : operands_(operands), from_(from), width_(width), padded_((width + lanes<T> - 1) / lanes<T> * lanes<T>), pointers_(operands.size()) {
+    for (const auto& operand : operands) {
+      const bool is_copied = !operand.is_scalar && ((operand.values_lead && operand.index) || width_ != padded_);
+      strides_.push_back(is_copied ? padded_ : operand.stride);
+      copies_.emplace_back(is_copied ? operand.size * padded_ : 0);
+      rows_.push_back(-1);
+    }
+  }
+  int64_t blocks() const { return padded_ / lanes<T>; }
+  T* const* pointers() const { return pointers_.data(); }
+  const int64_t* strides() const { return strides_.data(); }
+
+  void read(int64_t item) {
+    for (size_t i = 0; i < operands_.size(); ++i) {
+      const bool is_same = move_to(i, item);
+      if (!is_same && !copies_[i].empty()) each(i, [](T& copy, const T& value) { copy = value; });
+    }
+  }
+  // Before a function writes; sums of the row before are added to it.
+  void begin(int64_t item) {
+    for (size_t i = 0; i < operands_.size(); ++i) {
+      if (operands_[i].index && operands_[i].row(item) != rows_[i]) add(i);
+      move_to(i, item);
+    }
+  }
+  // After it has written.
+  void finish() {
+    for (size_t i = 0; i < operands_.size(); ++i)
+      if (!operands_[i].index && !copies_[i].empty()) each(i, [](const T& copy, T& value) { value = copy; });
+  }
+  // After the last item.
+  void add_sums() {
+    for (size_t i = 0; i < operands_.size(); ++i)
+      if (operands_[i].index) add(i);
+  }
+
+ private:
+  bool move_to(size_t i, int64_t item) {
+    const int64_t row = operands_[i].row(item);
+    const bool is_same = row == rows_[i];
+    rows_[i] = row;
+    pointers_[i] = copies_[i].empty() ? operands_[i].data + row * operands_[i].row_stride + (operands_[i].is_scalar ? 0 : from_) : copies_[i].data();
+    return is_same;
+  }
+  void add(size_t i) {
+    if (rows_[i] < 0 || copies_[i].empty()) return;
+    each(i, [](const T& copy, T& value) { value += copy; });
+    std::fill(copies_[i].begin(), copies_[i].end(), T(0));
+  }
+  template <typename F>
+  void each(size_t i, F f) {
+    T* copy = copies_[i].data();
+    T* value = operands_[i].data + rows_[i] * operands_[i].row_stride + from_;
+    for (int64_t k = 0; k < operands_[i].size; ++k, copy += padded_, value += operands_[i].stride)
+      for (int64_t c = 0; c < width_; ++c) f(copy[c], value[c]);
+  }
+
+  const std::vector<Operand<T>>& operands_;
+  const int64_t from_, width_, padded_;
+  std::vector<T*> pointers_;
+  std::vector<int64_t> strides_, rows_;
+  std::vector<std::vector<T>> copies_;
+};
+
+// Items begin to end, channels `from` to `to`; what is added to is zero before.
+template <typename T>
+void work(const Call<T>& call, const std::vector<Operand<T>>& out, int64_t begin, int64_t end, int64_t from, int64_t to) {
+  Rows<T> in_rows(call.in, from, to - from), out_rows(out, from, to - from);
+  for (int64_t item = begin; item < end; ++item) {
+    if (call.mask && !call.mask[item]) continue;
+    in_rows.read(item);
+    out_rows.begin(item);
+    call.function(in_rows.pointers(), out_rows.pointers(), in_rows.strides(), out_rows.strides(), in_rows.blocks());
+    out_rows.finish();
+  }
+  out_rows.add_sums();
+}
+
+// Runs task(0) .. task(count - 1) here and in XLA's own threads. Whoever is free takes the next; only tasks that are begun are waited for.
+template <typename F>
+void run(ffi::ThreadPool& pool, int64_t count, F task) {
+  struct State {
+    State(F task, int64_t count) : task(std::move(task)), count(count) {}
+    void help() {
+      for (int64_t i; (i = next.fetch_add(1)) < count;) {
+        task(i);
+        std::lock_guard<std::mutex> lock(mutex);
+        if (++done == count) all_done.notify_all();
+      }
+    }
+    F task;
+    int64_t count, done = 0;
+    std::atomic<int64_t> next{0};
+    std::mutex mutex;
+    std::condition_variable all_done;
+  };
+  auto state = std::make_shared<State>(std::move(task), count);
+  for (int64_t i = 1; i < count; ++i) pool.Schedule([state] { state->help(); });
+  state->help();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->all_done.wait(lock, [&] { return state->done == state->count; });
+}
+
+// Borders of about `parts` equal ranges of the items; items of equal `index`, which ascends where it is given, stay together.
+std::vector<int64_t> borders(int64_t items, int64_t parts, const int32_t* index) {
+  std::vector<int64_t> found{0};
+  for (int64_t part = 1; part < parts; ++part) {
+    int64_t border = std::max<int64_t>(items * part / parts, 1);
+    while (index && border < items && index[border] == index[border - 1]) ++border;
+    if (border > found.back() && border < items) found.push_back(border);
+  }
+  found.push_back(items);
+  return found;
+}
+
+template <typename T>
+void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
+  const int64_t threads = std::max<int64_t>(pool.num_threads(), 1), blocks = (call.channels + lanes<T> - 1) / lanes<T>;
+  const int64_t groups = std::min(blocks, threads);  // of channels
+  const int32_t* ascending = nullptr;
+  for (const auto& operand : call.out)
+    if (operand.index && !ascending && std::is_sorted(operand.index, operand.index + call.items)) ascending = operand.index;
+  const auto ranges = borders(call.items, std::min((threads + groups - 1) / groups, call.items / 16 + 1), ascending);
+  const int64_t parts = ranges.size() - 1;
+  // A scalar is summed over channels, so every group of them has its own; a sum by an index that does not ascend has one for every part.
+  std::vector<std::vector<Operand<T>>> out_of(groups * parts, call.out);
+  std::vector<std::vector<T>> memory;
+  for (size_t i = 0; i < call.out.size(); ++i) {
+    const auto& operand = call.out[i];
+    const bool per_group = operand.is_scalar, per_part = operand.index && operand.index != ascending;
+    for (int64_t copy = 1; copy < (per_group ? groups : per_part ? parts : 1); ++copy) {
+      memory.emplace_back(operand.count);
+      for (int64_t other = 0; other < (per_group ? parts : groups); ++other)
+        out_of[per_group ? other * groups + copy : copy * groups + other][i].data = memory.back().data();
+    }
+    if (operand.is_scalar || operand.index || call.mask) std::fill_n(operand.data, operand.count, T(0));
+  }
+  run(pool, groups * parts, [&](int64_t task) {
+    const int64_t group = task % groups, part = task / groups;
+    const int64_t from = blocks * group / groups * lanes<T>, to = std::min(blocks * (group + 1) / groups * lanes<T>, call.channels);
+    work(call, out_of[task], ranges[part], ranges[part + 1], from, to);
+  });
+  size_t next = 0;
+  for (const auto& operand : call.out) {
+    const bool per_part = operand.index && operand.index != ascending;
+    for (int64_t copy = 1; copy < (operand.is_scalar ? groups : per_part ? parts : 1); ++copy, ++next)
+      for (int64_t j = 0; j < operand.count; ++j) operand.data[j] += memory[next][j];
+  }
+}
+
+ffi::Error wrong(const std::string& what) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, "mace_tp kernel: " + what); }
+
+// `operands` has a row for every input, then every output: size, number of its index or -1, is_scalar, values_lead.
+template <ffi::DataType D>
+ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::RemainingRets results, std::string_view function,
+                  ffi::Span<const int32_t> operands, int32_t num_inputs, int32_t num_indices) {
+  using T = ffi::NativeType<D>;
+  Call<T> call;
+  call.function = reinterpret_cast<Function<T>>(find(function));
+  if (!call.function) return wrong("no function " + std::string(function));
+  std::vector<ffi::Buffer<ffi::DataType::S32>> indices;
+  for (int32_t i = 0; i < num_indices; ++i) {
+    auto index = arguments.get<ffi::Buffer<ffi::DataType::S32>>(num_inputs + i);
+    if (!index) return index.error();
+    indices.push_back(*index);
+    call.items = index->element_count();
+  }
+  if (arguments.size() > static_cast<size_t>(num_inputs + num_indices)) {
+    auto mask = arguments.get<ffi::Buffer<ffi::DataType::PRED>>(num_inputs + num_indices);
+    if (!mask) return mask.error();
+    call.mask = mask->typed_data();
+    call.items = mask->element_count();
+  }
+  const int32_t* row = operands.begin();
+  auto operand = [&](ffi::Buffer<D> buffer) {
+    const auto shape = buffer.dimensions();
+    const bool is_scalar = row[2], values_lead = row[3];
+    const int64_t size = row[0], rows = shape[values_lead], channels = is_scalar ? 1 : shape[2];
+    if (!is_scalar) call.channels = channels;
+    const int32_t* index = row[1] < 0 ? nullptr : indices[row[1]].typed_data();
+    if (!index) call.items = rows;
+    row += 4;
+    return Operand<T>{buffer.typed_data(), size, rows, values_lead ? rows * channels : channels, values_lead ? channels : size * channels,
+                      static_cast<int64_t>(buffer.element_count()), index, is_scalar, values_lead};
+  };
+  for (int32_t i = 0; i < num_inputs; ++i) {
+    auto buffer = arguments.get<ffi::Buffer<D>>(i);
+    if (!buffer) return buffer.error();
+    call.in.push_back(operand(*buffer));
+  }
+  for (size_t i = 0; i < results.size(); ++i) {
+    auto buffer = results.get<ffi::Buffer<D>>(i);
+    if (!buffer) return buffer.error();
+    call.out.push_back(operand(**buffer));
+  }
+  for (const auto& index : indices)
+    if (static_cast<int64_t>(index.element_count()) != call.items) return wrong("an index has not one entry for each item");
+  for (const auto* group : {&call.in, &call.out})
+    for (const auto& operand : *group) {
+      if (!operand.index && operand.rows != call.items) return wrong("an operand has not one row for each item");
+      if (operand.index && std::any_of(operand.index, operand.index + call.items, [&](int32_t i) { return i < 0 || i >= operand.rows; }))
+        return wrong("an index is out of bounds");
+    }
+  evaluate(pool, call);
+  return ffi::Error::Success();
+}
+
+template <ffi::DataType D>
+auto binding() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .RemainingArgs()
+      .RemainingRets()
+      .template Attr<std::string_view>("function")
+      .template Attr<ffi::Span<const int32_t>>("operands")
+      .template Attr<int32_t>("num_inputs")
+      .template Attr<int32_t>("num_indices");
+}
+
+}  // namespace
+
+extern "C" void add_polynomial(const char* name, void* function) {
+  std::lock_guard<std::mutex> lock(functions_mutex);
+  functions[name] = function;
+}
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(evaluate_float32, handle<ffi::DataType::F32>, binding<ffi::DataType::F32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(evaluate_float64, handle<ffi::DataType::F64>, binding<ffi::DataType::F64>());
