@@ -22,6 +22,7 @@ import numpy as np
 from mace_tp.benchmark.cases import Sizes, make_case
 from mace_tp.benchmark.derivatives import training
 from mace_tp.benchmark.timing import compile_program, time_in_turn
+from mace_tp.compiled import Compiled, describe_kernel
 from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.environment import describe
 from mace_tp.errors import InputError
@@ -35,7 +36,7 @@ _NO_MATTER = ("commit", "python")  # for what is compiled
 
 
 def autotune(
-    tensor_product: TensorProductConfig, architecture: Architecture, batch: GraphBatch, dtype: jnp.dtype, cache: Path
+    tensor_product: TensorProductConfig, architecture: Architecture, batch: GraphBatch, dtype: jnp.dtype, cache: Path, kernel: str = "auto"
 ) -> TensorProductConfig:
     """The configuration with every site that leaves a choice (`auto`) replaced by the name of the fastest form; others stay.
 
@@ -45,18 +46,28 @@ def autotune(
         batch: one of the training's.
         dtype: of the parameters.
         cache: a JSON file of earlier measurements; it need not exist.
+        kernel: as the model will have it.
     """
     products = build_tensor_products(tensor_product)
     sites = {"interaction": products.interaction, "product_basis": products.product_basis}
-    chosen = {site: _choose(site, product.forms(), architecture, batch, dtype, cache) for site, product in sites.items() if product.forms()}
+    forms = {site: product.forms() for site, product in sites.items() if product.forms()}
+    if kernel == "auto":
+        forms = {site: {name: Compiled(form) for name, form in named.items()} for site, named in forms.items()}
+    chosen = {site: _choose(site, named, architecture, batch, dtype, cache, kernel) for site, named in forms.items()}
     return dataclasses.replace(tensor_product, **{site: {"name": name} for site, name in chosen.items()})
 
 
 def _choose(
-    site: str, forms: Mapping[str, TensorProduct], architecture: Architecture, batch: GraphBatch, dtype: jnp.dtype, cache: Path
+    site: str,
+    forms: Mapping[str, TensorProduct],
+    architecture: Architecture,
+    batch: GraphBatch,
+    dtype: jnp.dtype,
+    cache: Path,
+    kernel: str,
 ) -> str:
     layers = _layers(site, architecture)
-    what = _description(site, forms, architecture, layers, batch, dtype)
+    what = _description(site, forms, architecture, layers, batch, dtype) | {"kernel": describe_kernel(kernel)}
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     known = _read(cache)
     if key not in known:

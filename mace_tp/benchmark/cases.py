@@ -104,13 +104,13 @@ def _interaction(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
     hidden, harmonics, batch = e3nn.Irreps(sizes.hidden_irreps), e3nn.s2_irreps(l_max), sizes.graphs
     plan = product.interaction(hidden, harmonics, harmonics)
     rng, dtype = np.random.default_rng(0), sizes.dtype
-    is_real = batch.edge_mask.astype(dtype)[:, None]
-    weights = [is_real * _normal(rng, (batch.num_edges, sizes.channels), sizes) for _ in range(plan.num_weights)]
+    is_real = (batch.pair_edges[:, 0] != batch.pair_edges[:, 1]).astype(dtype)[:, None, None]
+    weights = is_real * _normal(rng, (batch.num_pairs, plan.num_weights, sizes.channels), sizes)
     features = _normal(rng, (hidden.dim, batch.num_nodes, sizes.channels), sizes)
     attributes = edge_harmonics(edge_vectors(batch, sizes.cutoff), l_max)
     counts = batch.num_edges, batch.num_nodes, sizes.channels
     return Case(
-        Operation(plan.__call__, (weights, features, attributes, batch.senders, batch.receivers), moved=(0, 1, 2), trained=(0, 1)),
+        Operation(plan.of_pairs, (weights, features, attributes, batch), moved=(0, 1, 2), trained=(0, 1)),
         irreps=f"{hidden} × {harmonics} → {plan.irreps_out}",
         num_entries=int(batch.edge_mask.sum()) * sizes.channels,
         num_paths=len(plan.paths()),

@@ -14,6 +14,7 @@ from mace_tp.benchmark.graphs import first_batch
 from mace_tp.benchmark.machine import measure_machine
 from mace_tp.benchmark.measure import measure
 from mace_tp.cli.shipped import shipped_data
+from mace_tp.compiled import KERNELS, Compiled
 from mace_tp.config import Config, build_device, build_dtype, parse_product, tensor_product_names
 from mace_tp.config_ranges import check_hidden_irreps
 from mace_tp.environment import describe
@@ -28,6 +29,8 @@ def main(arguments: list[str]) -> None:
     dtype = build_dtype(Config(dtype=options.dtype))
     device = build_device(Config(device=options.device))
     products = {name: parse_product(name) for name in options.products or tensor_product_names()}
+    if options.kernel == "auto":
+        products = {name: Compiled(product) for name, product in products.items()}
     environment = describe(device, options.dtype)
     folder = _make_folder(options.out)
     with jax.default_device(device):
@@ -114,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--correlation", type=int, default=defaults.correlation, help="of the product basis (default %(default)s)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    parser.add_argument("--kernel", choices=KERNELS, default="auto", help="of the sites: compiled where it can be (default), or XLA's own")
     parser.add_argument("--repeats", type=int, default=15, help="timed rounds, after two that are not (default %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=Path(time.strftime("runs/benchmark/%Y-%m-%d_%H-%M-%S")), help="folder (default %(default)s)"

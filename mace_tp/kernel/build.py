@@ -1,5 +1,6 @@
 """Compiles the kernel and its polynomials with the system's compiler, once for each machine, and hands them to jax."""
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -21,6 +22,7 @@ _LOG = logging.getLogger("mace_tp")
 DTYPES = ("float32", "float64")
 # Contraction makes one instruction of a product and a sum; it does not depend on the order in which anything runs.
 _FLAGS = ("-std=c++17", "-O2", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
+_MORE_FLAGS = "MACE_TP_CXXFLAGS"  # of the environment: further ones, such as those of a sanitizer
 _MAX_SECONDS = 600
 
 
@@ -63,15 +65,15 @@ def function_name(polynomial: Polynomial, dtype: str) -> str:
 
 def _built(text: str, flags: tuple[str, ...], version: str) -> Path:
     """The shared library made of a source text; its name says all that it depends on."""
-    compiler = _compiler()
-    digest = hashlib.sha256("\n".join([text, *_FLAGS, *compiler, version, processor()]).encode()).hexdigest()[:24]
+    compiler, flags = _compiler(), (*_FLAGS, *flags, *os.environ.get(_MORE_FLAGS, "").split())
+    digest = hashlib.sha256("\n".join([text, *flags, *compiler, version, processor()]).encode()).hexdigest()[:24]
     path = cache_directory() / "kernel" / f"mace_tp_{digest}.so"
     if path.exists():
         return path
     part = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        command = [compiler[0], *_FLAGS, *flags, "-x", "c++", "-", "-o", str(part)]
+        command = [compiler[0], *flags, "-x", "c++", "-", "-o", str(part)]
         result = subprocess.run(command, input=text, text=True, capture_output=True, timeout=_MAX_SECONDS, check=False)
         if result.returncode != 0:
             raise NoKernel(f"{compiler[0]} fails: {_first_line(result.stderr)}")
@@ -81,7 +83,8 @@ def _built(text: str, flags: tuple[str, ...], version: str) -> Path:
     except subprocess.TimeoutExpired as error:
         raise NoKernel(f"{compiler[0]} takes more than {_MAX_SECONDS} s") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     return path
 
 

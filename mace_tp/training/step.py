@@ -14,6 +14,7 @@ import optax
 from flax import nnx, struct
 
 from mace_tp.graph import GraphBatch
+from mace_tp.kernel.evaluate import kernel_flops
 from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.metrics import ErrorSums, error_sums
 from mace_tp.potential import Prediction
@@ -41,6 +42,7 @@ class CompiledStep:
     def __init__(self, function: Callable, donate_state: bool = False) -> None:
         self._jitted = jax.jit(function, donate_argnums=0 if donate_state else ())
         self._compiled: dict[tuple[int, ...], jax.stages.Compiled] = {}
+        self._kernel_flops: dict[tuple[int, ...], int] = {}
         self.compile_seconds = 0.0
 
     @property
@@ -48,9 +50,9 @@ class CompiledStep:
         return len(self._compiled)
 
     def flops(self) -> float:
-        """XLA's own count of floating-point operations, of the largest shape compiled so far; zero before that."""
-        costs = [compiled.cost_analysis() for compiled in self._compiled.values()]
-        return max((float(cost.get("flops", 0.0)) for cost in costs), default=0.0)
+        """Floating-point operations as XLA counts them and those of the compiled kernel, of the largest shape so far; zero before that."""
+        costs = {shape: compiled.cost_analysis() for shape, compiled in self._compiled.items()}
+        return max((float(cost.get("flops", 0.0)) + self._kernel_flops[shape] for shape, cost in costs.items()), default=0.0)
 
     def __call__(self, state: TrainState | Params, batch: GraphBatch, *rest: Control) -> Any:
         return self.compile(state, batch, *rest)(state, batch, *rest)
@@ -61,8 +63,10 @@ class CompiledStep:
         if shape not in self._compiled:
             start = time.monotonic()
             with _no_garbage_collection():
-                lowered = self._jitted.lower(state, batch, *rest)
+                traced = self._jitted.trace(state, batch, *rest)
+                lowered = traced.lower()
             self._compiled[shape] = lowered.compile()
+            self._kernel_flops[shape] = kernel_flops(traced.jaxpr.jaxpr)
             _release_freed_memory()
             self.compile_seconds += time.monotonic() - start
         return self._compiled[shape]

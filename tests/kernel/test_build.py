@@ -1,0 +1,135 @@
+"""The kernel is built once, by whoever comes first; where it cannot be, the reason is said in one line."""
+
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Evaluates a product of two numbers, and prints what evaluates it and the product.
+PROGRAM = """
+import jax.numpy as jnp
+from mace_tp.compiled import describe_kernel
+from mace_tp.kernel.evaluate import Problem, evaluate
+from mace_tp.kernel.polynomial import Builder, Operand, Term
+
+builder = Builder([Operand(2)])
+product = builder.add([Term(1.0, tuple(builder.inputs[0]))])
+problem = Problem(builder.build([Operand(1)], [[product]]), (1,))
+print(describe_kernel("auto"))
+print(evaluate(problem, (jnp.asarray([[[3.0], [5.0]]]),), (), None)[0].item())
+"""
+DESCRIBE = 'from mace_tp.compiled import describe_kernel; print(describe_kernel("auto"))'
+
+
+def _start(cache: Path, program: str = PROGRAM, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", program],
+        env=os.environ | {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _lines(process: subprocess.Popen) -> list[str]:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out.splitlines()
+
+
+def _compiler(folder: Path, script: str) -> str:
+    """A compiler that is a shell script."""
+    path = folder / "compiler"
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def test_processes_that_start_at_once_build_it_and_later_ones_use_it(tmp_path):
+    for process in [_start(tmp_path) for _ in range(2)]:
+        assert _lines(process)[1] == "15.0"
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "mace-tp" / "kernel").iterdir()}
+    assert {path.suffix for path in files} == {".so"}, "nothing half built is left"
+
+    assert _lines(_start(tmp_path))[1] == "15.0"
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mace-tp" / "kernel").iterdir()} == files
+
+
+# Each answers to --version; what it does otherwise is wrong.
+_BROKEN = {
+    "fails: error: no such flag": '[ "$1" = --version ] && echo "c 1.0" && exit 0; echo "error: no such flag" >&2; exit 1',
+    "cannot be loaded": '[ "$1" = --version ] && echo "c 1.0" && exit 0; for last; do :; done; echo "no library" > "$last"',
+}
+
+
+@pytest.mark.parametrize(("reason", "script"), _BROKEN.items(), ids=["fails", "makes no library"])
+def test_a_compiler_that_does_not_work_is_told(reason, script, tmp_path):
+    lines = _lines(_start(tmp_path, DESCRIBE, CXX=_compiler(tmp_path, script)))
+
+    assert len(lines) == 1 and lines[0].startswith("xla, which is slower: ") and reason in lines[0]
+
+
+def test_no_compiler_and_no_place_for_the_cache_are_told(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+
+    assert _lines(_start(tmp_path, DESCRIBE, CXX="nowhere")) == ["xla, which is slower: no C++ compiler is found (nowhere)"]
+    assert "cannot be written (Not a directory)" in _lines(_start(tmp_path / "file", DESCRIBE))[0]
+
+
+@pytest.mark.slow
+def test_two_devices_compute_the_same(tmp_path):
+    program = PROGRAM + textwrap.dedent("""
+        import jax
+        import numpy as np
+        values = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 2, 5)), jnp.float32)
+        several = Problem(problem.polynomial, (8,))
+        gradient = jax.grad(lambda x: jnp.sum(jnp.sin(evaluate(several, (x,), (), None)[0])))
+        np.testing.assert_array_equal(jax.pmap(gradient)(values), jnp.stack([gradient(x) for x in values]))
+        print(len(jax.devices()))
+    """)
+    assert _lines(_start(tmp_path, program, XLA_FLAGS="--xla_force_host_platform_device_count=2"))[-1] == "2"
+
+
+@pytest.mark.slow
+def test_sanitizers_find_nothing(tmp_path):
+    """Tests of the kernel's values once more, with a build that checks every address and every operation."""
+    tests = "equals or count or no_items or several or derivatives"
+    libraries = [
+        subprocess.run(["c++", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    process = subprocess.run(
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            tests,
+            str(Path(__file__).with_name("test_evaluate.py")),
+        ],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "XDG_CACHE_HOME": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+            "LD_PRELOAD": " ".join(libraries),
+            "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1",  # Python itself leaks
+            "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+            "MACE_TP_CXXFLAGS": "-fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
+    assert " passed" in process.stdout

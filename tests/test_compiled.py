@@ -1,0 +1,165 @@
+"""The compiled form of a tensor product is the same function of the same weights, in values and in derivatives."""
+
+import functools
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mace_tp import compiled as module
+from mace_tp.compiled import Compiled, CompiledInteraction, CompiledProductBasis, describe_kernel
+from mace_tp.config import TensorProductConfig, build_tensor_products, parse_product
+from mace_tp.kernel.build import NoKernel
+from mace_tp.saved_model import create_model, with_kernel
+from mace_tp.tensor_products.cg import CG
+from mace_tp.training.step import make_predict
+
+HIDDEN = e3nn.Irreps("0e+1o")
+# Products whose interaction is a sparse polynomial, with those whose product basis is one, too.
+INTERACTIONS = ["cg", "gaunt", "spherical_grid:rank=2", "matrix", "hybrid"]
+BASES = ["cg", "hybrid"]
+
+
+def _arguments(plan, batch, l_max: int, channels: int, dtype: str) -> list[jax.Array]:
+    rng, num_harmonics = np.random.default_rng(0), (l_max + 1) ** 2
+    shapes = (
+        (batch.num_pairs, plan.num_weights, channels),
+        (plan.irreps_node.dim, batch.num_nodes, channels),
+        (batch.num_edges, num_harmonics),
+    )
+    return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def _derivatives(function, arguments: tuple[jax.Array, ...], wanted: tuple[int, ...]):
+    """The value, first derivatives, and second ones along a direction."""
+    rng = np.random.default_rng(1)
+    directions = [jnp.asarray(rng.normal(size=arguments[i].shape), arguments[i].dtype) for i in wanted]
+
+    def slope(*arguments: jax.Array) -> tuple[jax.Array, tuple]:
+        value, pull_back = jax.vjp(function, *arguments)
+        gradients = pull_back(jnp.sin(jnp.arange(value.size, dtype=value.dtype)).reshape(value.shape) + 0.1 * value)
+        return sum(jnp.vdot(direction, gradients[i]) for direction, i in zip(directions, wanted, strict=True)), (value, gradients)
+
+    second, first = jax.jit(jax.grad(slope, argnums=wanted, has_aux=True))(*arguments)
+    return first, second
+
+
+def _agree(found, expected, dtype: str) -> None:
+    """Equal but for rounding: relative to the largest number of an array."""
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * np.abs(other).max(initial=1e-3))
+
+
+def _compare_interactions(product, batch, hidden: str, l_max: int, channels: int, dtype: str) -> None:
+    harmonics = e3nn.s2_irreps(l_max)
+    plain, compiled = (form.interaction(e3nn.Irreps(hidden), harmonics, harmonics) for form in (product, Compiled(product)))
+    assert isinstance(compiled, CompiledInteraction)
+    is_real = (batch.pair_edges[:, 0] != batch.pair_edges[:, 1])[:, None, None]
+
+    def of_real_edges(plan, weights: jax.Array, feats: jax.Array, attributes: jax.Array) -> jax.Array:
+        return plan.of_pairs(jnp.where(is_real, weights, 0), feats, jnp.where(batch.edge_mask[:, None], attributes, 0), batch)
+
+    arguments = _arguments(plain, batch, l_max, channels, dtype)
+    found, expected = (_derivatives(functools.partial(of_real_edges, plan), arguments, (0, 1, 2)) for plan in (compiled, plain))
+    _agree(found, expected, dtype)
+
+
+def _compare_bases(product, hidden: str, l_max: int, correlation: int, channels: int, dtype: str) -> None:
+    harmonics, rng = e3nn.s2_irreps(l_max), np.random.default_rng(0)
+    plain, compiled = (form.product_basis(harmonics, e3nn.Irreps(hidden), correlation) for form in (product, Compiled(product)))
+    weights = jnp.asarray(rng.normal(size=(plain.num_weights, 3, channels)), dtype)
+    feats = jnp.asarray(rng.normal(size=(harmonics.dim, 9, channels)), dtype)
+    species = jnp.asarray([0, 1, 1, 0, 2, 2, 0, 1, 0], jnp.int32)
+    found, expected = (_derivatives(lambda w, x, plan=plan: plan(w, x, species), (weights, feats), (0, 1)) for plan in (compiled, plain))
+    _agree(found, expected, dtype)
+
+
+@pytest.mark.parametrize("name", INTERACTIONS)
+def test_interaction_is_the_same_function(name, batch):
+    _compare_interactions(parse_product(name), jax.tree.map(jnp.asarray, batch), "0e+1o", 2, 3, "float64")
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_product_basis_is_the_same_function(name):
+    _compare_bases(parse_product(name), "0e+1o", 2, 3, 3, "float64")
+
+
+@pytest.mark.parametrize("channels", [1, 7, 32, 100])
+def test_float32_is_the_same_to_rounding(channels, batch):
+    _compare_interactions(CG(), jax.tree.map(jnp.asarray, batch), "0e+1o", 1, channels, "float32")
+    _compare_bases(CG(), "0e+1o", 1, 2, channels, "float32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("hidden", "l_max"), [("0e", 0), ("0e+1o", 1), ("0e+1o+2e", 2), ("0e+1o+1e", 3), ("0e+1o", 4), ("0e+1o+2e+3o", 3)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_interaction_is_the_same_function_at_all_degrees(hidden, l_max, dtype, batch):
+    _compare_interactions(CG(), jax.tree.map(jnp.asarray, batch), hidden, l_max, 5, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("correlation", [1, 2, 3, 4])
+@pytest.mark.parametrize(("hidden", "l_max"), [("0e", 0), ("0e+1o", 1), ("0e+1o+2e", 2), ("0e+1o", 3), ("0e", 4)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_product_basis_is_the_same_function_at_all_degrees_and_orders(hidden, l_max, correlation, dtype):
+    if (l_max, correlation) == (4, 4):
+        pytest.skip("the form that it is compared with takes minutes to compile")
+    _compare_bases(CG(), hidden, l_max, correlation, 5, dtype)
+
+
+def test_others_stay_as_they_are():
+    product = Compiled(parse_product("spherical_grid"))
+    harmonics = e3nn.s2_irreps(2)
+
+    assert product.product_basis(harmonics, HIDDEN, 3) == product.product.product_basis(harmonics, HIDDEN, 3)
+    assert product.binary(harmonics, harmonics, harmonics) == product.product.binary(harmonics, harmonics, harmonics)
+
+
+def test_model_predicts_the_same_with_both_kernels(batch, architecture, statistics):
+    model = create_model(architecture, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
+    plain = with_kernel(model, "xla")
+    assert plain.graphdef != model.graphdef
+
+    found, expected = (jax.jit(make_predict(m.graphdef, architecture.cutoff))(m.params, batch) for m in (model, plain))
+
+    for name in ("energy", "forces", "stress"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=0, atol=1e-11)
+
+
+def test_without_a_compiler_xla_computes_and_one_line_says_so(batch, architecture, statistics, monkeypatch, caplog):
+    def fail(*_):
+        raise NoKernel("no C++ compiler is found (c++)")
+
+    monkeypatch.setattr(module, "function_name", fail)
+    monkeypatch.setattr(module, "compiler_version", fail)
+    module._tell_once.cache_clear()
+    model = create_model(architecture, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
+    text = jax.jit(make_predict(model.graphdef, architecture.cutoff)).lower(model.params, batch).as_text()
+
+    assert "evaluate_float64" not in text and "mace_tp_" not in text
+    assert [record.message for record in caplog.records] == ["kernel: xla, which is slower: no C++ compiler is found (c++)"]
+    assert describe_kernel("auto") == "xla, which is slower: no C++ compiler is found (c++)"
+
+
+def test_kernel_is_named_and_can_be_turned_off():
+    assert describe_kernel("auto").startswith("compiled for this processor (")
+    assert describe_kernel("xla") == "xla"
+
+
+def test_compiled_plans_say_what_the_plain_ones_say():
+    harmonics = e3nn.s2_irreps(2)
+    products = build_tensor_products(TensorProductConfig())
+    plain = products.interaction.interaction(HIDDEN, harmonics, harmonics), products.product_basis.product_basis(harmonics, HIDDEN, 3)
+    forms = CompiledInteraction(plain[0]), CompiledProductBasis(plain[1])
+    for one, other in zip(forms, plain, strict=True):
+        assert (one.irreps_out, one.num_weights, one.paths(), one.dof()) == (
+            other.irreps_out,
+            other.num_weights,
+            other.paths(),
+            other.dof(),
+        )
+    assert forms[1].weight_scales == plain[1].weight_scales and forms[1].reached() == plain[1].reached()
+    assert forms[0].flops(10, 3, 4) > 0 and forms[0].bytes(10, 3, 4) > 0 and forms[1].flops(3, 4) > 0 and forms[1].bytes(3, 4) > 0
