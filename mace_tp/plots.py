@@ -212,6 +212,7 @@ def _draw_errors(axes: Axes, errors: np.ndarray, quantity: str, unit: str) -> No
     num_bins = min(11 + 2 * int(len(errors) ** 0.5 / 2), _MAX_BINS)  # odd: one is centered at zero
     axes.hist(np.clip(errors, -reach, reach), bins=np.linspace(-reach, reach, num_bins + 1), color=_BLUE)
     axes.axvline(0, color=_GRAY, linewidth=1, linestyle="--")
+    axes.locator_params(axis="x", nbins=6)
     axes.set(xlim=(-reach, reach), xlabel=f"error of {quantity}, predicted - reference ({unit})", ylabel="number of values")
     beyond = int(np.sum(abs(errors) > reach))
     if beyond:
@@ -220,7 +221,12 @@ def _draw_errors(axes: Axes, errors: np.ndarray, quantity: str, unit: str) -> No
 
 def summary(errors: np.ndarray, unit: str) -> str:
     """Three lines: RMSE, MAE, how many."""
-    return f"RMSE {plain(rms(errors))} {unit}\nMAE {plain(mean(abs(errors)))} {unit}\n{errors.size} values"
+    return f"RMSE {plain(rms(errors))} {unit}\nMAE {plain(mean(abs(errors)))} {unit}\n{num_values(errors)}"
+
+
+def num_values(values: np.ndarray) -> str:
+    """How many, in words."""
+    return "1 value" if values.size == 1 else f"{values.size} values"
 
 
 def axis_limits(values: np.ndarray) -> tuple[float, float]:
