@@ -21,8 +21,8 @@ _MANY_COLUMNS = 4
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 _MAX_BINS = 61
 _NUM_CELLS = 47  # along each axis; squares, since a picture of many hexagons takes several times the bytes
-# The axis reaches to the largest error, if that is not more than so many times what 99 % stay below.
-_REACH = 6.0
+# An axis reaches to the largest value, if that is not more than so many times what 99 % stay below; logarithmic counts leave room for more.
+_REACH, _PARITY_REACH = 6.0, 2.0
 
 
 class Errors(NamedTuple):
@@ -92,11 +92,11 @@ def parity_by_element_figure(pairs: Mapping[str, Pairs], title: str) -> Figure:
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """What the axes show: around the median as far as the errors of a histogram."""
+    """What the axes show, around the median."""
     if not len(values):
         return axis_limits(values)
     middle = np.median(values)
-    reach = _reach(abs(values - middle))
+    reach = _reach(abs(values - middle), _PARITY_REACH)
     return axis_limits(np.clip(values, middle - reach, middle + reach))
 
 
@@ -131,7 +131,7 @@ def _draw_element(axes: Axes, name: str, pair: Pairs, limits: tuple[float, float
 
 def _draw_histogram(axes: Axes, errors: Errors) -> None:
     values = errors.values[np.isfinite(errors.values)]
-    reach = _reach(abs(values))
+    reach = _reach(abs(values), _REACH)
     num_bins = min(11 + 2 * int(len(values) ** 0.5 / 2), _MAX_BINS)  # odd: one is centered at zero
     bins = np.linspace(-reach, reach, num_bins + 1)
     elements = _largest(errors.by_element)
@@ -158,12 +158,12 @@ def _counts(values: np.ndarray, bins: np.ndarray) -> np.ndarray:
     return np.histogram(np.clip(values[np.isfinite(values)], bins[0], bins[-1]), bins)[0]
 
 
-def _reach(sizes: np.ndarray) -> float:
+def _reach(sizes: np.ndarray, times: float) -> float:
     """Where the axis ends."""
     if not len(sizes) or not sizes.max():
         return 1.0  # no error at all is possible
     most = np.quantile(sizes, 0.99) or sizes.max()
-    return 1.05 * float(min(sizes.max(), _REACH * most))
+    return 1.05 * float(min(sizes.max(), times * most))
 
 
 def _label(name: str, values: np.ndarray) -> str:
