@@ -326,6 +326,22 @@ def test_another_model_is_refused_by_its_keys(change, stopped, run, on_molecules
     assert not list((tmp_path / "run" / "checkpoints").glob("*.damaged"))
 
 
+def test_what_a_run_began_with_stays_where_the_line_that_continues_it_leaves_it_out(finished, run, on_molecules, toys, tmp_path):
+    """Its weights count on the scale, shift and neighbors of the model that it began with, which are not those of its data."""
+    arguments = [argument for argument in on_molecules if not argument.startswith("data.train=")]
+    arguments += [f"data.train={toys}/test.xyz", f"run_dir={tmp_path}/run"]
+    started = (f"model.init_from={finished[0]}", "data.theory=PBE", "trainer.max_epochs=1")
+    assert run(*arguments, *started).code == 0
+
+    outcome = run(*arguments, "trainer.resume=auto", "trainer.max_epochs=2")
+
+    assert outcome.code == 0, outcome.err
+    scales = [load_model(folder).statistics.scale for folder in (tmp_path / "run", finished[0])]
+    assert scales[0] == scales[1]
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "| level of theory of the labels | PBE |" in card and f"| weights of the beginning | `{finished[0]}` |" in card
+
+
 def test_changes_that_are_wanted_are_told(stopped, run, on_molecules, tmp_path):
     shutil.copytree(stopped, tmp_path / "run")
 
