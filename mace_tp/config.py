@@ -34,7 +34,7 @@ class DataConfig:
     atomic_energies: Any = "isolated"  # `isolated`, `least_squares`, or a mapping such as {H: -13.6} in eV
     energy_key: str = "energy"
     forces_key: str = "forces"
-    theory: str | None = None  # level of theory of the labels, for the model card; such as "wB97X/6-31G(d)"
+    theory: str | None = None  # level of theory of the labels, for the model card; in a shell 'data.theory="wB97X/6-31G(d)"'
     stress_key: str = "stress"  # a key with `virial` in it names a virial in eV: the stress is -virial / volume
     on_bad_frame: str = "error"  # or `skip`: list frames that cannot be used, and go on without them
     batch_size: int = 5

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from mace_tp.plots import axis_limits, mean, plain, rms, summary
+from mace_tp.plots import axis_limits, mean, num_values, plain, rms, summary
 
 # Okabe and Ito's palette, made to be told apart by everyone; as many elements are shown as there are colors.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
@@ -21,8 +21,8 @@ _MANY_COLUMNS = 4
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 _MAX_BINS = 61
 _NUM_CELLS = 47  # along each axis; squares, since a picture of many hexagons takes several times the bytes
-# The axis reaches to the largest error, if that is not more than so many times what 99 % stay below.
-_REACH = 6.0
+# An axis reaches to the largest value, if that is not more than so many times what 99 % stay below; logarithmic counts leave room for more.
+_REACH, _PARITY_REACH = 6.0, 2.0
 
 
 class Errors(NamedTuple):
@@ -59,16 +59,19 @@ def histograms_figure(errors: Sequence[Errors], title: str) -> Figure:
 def parity_by_element_figure(pairs: Mapping[str, Pairs], title: str) -> Figure:
     """Predicted against reference forces, a panel for each element; at most eight, those of the largest RMSE.
 
+    What is beyond the axes, so that an outlier does not squeeze the rest, is counted in the cells at their ends.
+
     Args:
         pairs: by symbol, in the order of the panels; at least one.
         title: of the whole picture, such as the name of the data set.
     """
-    shown = {name: _finite(pairs[name]) for name in _largest({name: pair.errors for name, pair in pairs.items()})}
+    chosen = {name: pairs[name] for name in _largest({name: pair.errors for name, pair in pairs.items()})}
+    shown = {name: _finite(pair) for name, pair in chosen.items()}
     columns = min(len(shown), _MANY_COLUMNS)
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(0.9 + 2.8 * columns, 0.7 + 2.8 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    low, high = axis_limits(np.concatenate([values.ravel() for pair in shown.values() for values in pair]))
+    low, high = _limits(np.concatenate([values.ravel() for pair in shown.values() for values in pair]))
     cells = [_draw_element(axes, name, pair, (low, high)) for axes, (name, pair) in zip(panels, shown.items(), strict=False)]
     norm = LogNorm(vmin=1, vmax=max(10.0, *(part.get_array().filled(0).max() for part in cells)))
     for part in cells:
@@ -79,9 +82,27 @@ def parity_by_element_figure(pairs: Mapping[str, Pairs], title: str) -> Figure:
     bar.minorticks_off()
     figure.supxlabel("reference forces (eV/Å)", fontsize="medium")
     figure.supylabel("predicted forces (eV/Å)", fontsize="medium")
-    chosen = f" (the {len(shown)} of {len(pairs)} elements with the largest RMSE)" if len(shown) < len(pairs) else ""
-    figure.suptitle(f"{title}: forces by element{chosen}", parse_math=False)
+    notes = [f"the {len(shown)} of {len(pairs)} elements with the largest RMSE"] if len(shown) < len(pairs) else []
+    if beyond := sum(int(_is_beyond(pair, low, high).sum()) for pair in shown.values()):
+        notes.append(f"{beyond} beyond the axes, counted in the cells at their ends")
+    if omitted := sum(pair.labels.size - shown[name].labels.size for name, pair in chosen.items()):
+        notes.append(f"{omitted} not finite, left out")
+    figure.suptitle(f"{title}: forces by element" + (f"\n{'; '.join(notes)}" if notes else ""), parse_math=False)
     return figure
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """What the axes show, around the median."""
+    if not len(values):
+        return axis_limits(values)
+    middle = np.median(values)
+    reach = _reach(abs(values - middle), _PARITY_REACH)
+    return axis_limits(np.clip(values, middle - reach, middle + reach))
+
+
+def _is_beyond(pair: Pairs, low: float, high: float) -> np.ndarray:
+    outside = [(values < low) | (values > high) for values in pair]
+    return outside[0] | outside[1]
 
 
 def _largest(errors: Mapping[str, np.ndarray]) -> list[str]:
@@ -97,7 +118,7 @@ def _finite(pair: Pairs) -> Pairs:
 
 def _draw_element(axes: Axes, name: str, pair: Pairs, limits: tuple[float, float]) -> AxesImage:
     axes.plot(limits, limits, color=_GRAY, linewidth=1, linestyle="--", zorder=0.5)
-    counts, _, _ = np.histogram2d(*pair, bins=_NUM_CELLS, range=(limits, limits))
+    counts, _, _ = np.histogram2d(*(np.clip(values, *limits) for values in pair), bins=_NUM_CELLS, range=(limits, limits))
     image = np.ma.masked_equal(counts.T, 0)
     cells = axes.imshow(image, extent=(*limits, *limits), origin="lower", interpolation="nearest", cmap=_DENSITY)
     axes.set(xlim=limits, ylim=limits, aspect="equal")
@@ -110,7 +131,7 @@ def _draw_element(axes: Axes, name: str, pair: Pairs, limits: tuple[float, float
 
 def _draw_histogram(axes: Axes, errors: Errors) -> None:
     values = errors.values[np.isfinite(errors.values)]
-    reach = _reach(abs(values))
+    reach = _reach(abs(values), _REACH)
     num_bins = min(11 + 2 * int(len(values) ** 0.5 / 2), _MAX_BINS)  # odd: one is centered at zero
     bins = np.linspace(-reach, reach, num_bins + 1)
     elements = _largest(errors.by_element)
@@ -137,12 +158,12 @@ def _counts(values: np.ndarray, bins: np.ndarray) -> np.ndarray:
     return np.histogram(np.clip(values[np.isfinite(values)], bins[0], bins[-1]), bins)[0]
 
 
-def _reach(sizes: np.ndarray) -> float:
+def _reach(sizes: np.ndarray, times: float) -> float:
     """Where the axis ends."""
     if not len(sizes) or not sizes.max():
         return 1.0  # no error at all is possible
     most = np.quantile(sizes, 0.99) or sizes.max()
-    return 1.05 * float(min(sizes.max(), _REACH * most))
+    return 1.05 * float(min(sizes.max(), times * most))
 
 
 def _label(name: str, values: np.ndarray) -> str:
@@ -150,7 +171,7 @@ def _label(name: str, values: np.ndarray) -> str:
 
 
 def _title(errors: Errors, values: np.ndarray, num_beyond: int) -> str:
-    lines = [f"RMSE {plain(rms(values))}, MAE {plain(mean(abs(values)))} {errors.unit}, {len(values)} values"]
+    lines = [f"RMSE {plain(rms(values))}, MAE {plain(mean(abs(values)))} {errors.unit}, {num_values(values)}"]
     if num_beyond:
         lines.append(f"{num_beyond} beyond the axis, counted in the outermost bins")
     if len(values) < errors.values.size:

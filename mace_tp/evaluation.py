@@ -34,6 +34,11 @@ class Evaluation:
     predictions: list[ConfigurationPrediction]
     errors: dict[str, float]  # meV/atom, meV/Å, meV/Å³, and num_configs
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there is anything to compare predictions with."""
+        return self.errors.keys() != {"num_configs"}
+
     def total_energies(self, model: Model) -> list[float]:
         """Predicted energies with the E0s, eV."""
         zero = np.asarray(model.statistics.atomic_energies)

@@ -1,12 +1,16 @@
 """The model card: what a person who finds a trained model should know, as Markdown beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mace_tp.config import Config
 from mace_tp.data.elements import symbol
+from mace_tp.preparation import Setup
 from mace_tp.saved_model import Model
+
+Errors = Mapping[str, Mapping[str, float]]
+"""Of `valid` and of every test file by its path: what `metrics.summarize` gives, and `num_configs`."""
 
 _UNITS = {
     "force_rmse": ("force RMSE", "meV/Å"),
@@ -17,20 +21,26 @@ _UNITS = {
 }
 
 
-def write_card(folder: Path, model: Model, config: Config, results: Mapping[str, Any]) -> None:
-    """Write `README.md` into a model's folder.
+def write_card(
+    folder: Path, setup: Setup, config: Config, environment: Mapping[str, Any], totals: Mapping[str, Any], errors: Errors
+) -> None:
+    """Write `README.md` into a model's folder, complete or not at all.
 
     Args:
         folder: of the model.
-        model: what is in it.
+        setup: what it was trained with.
         config: of the training.
-        results: what `results.json` holds.
+        environment: versions, device and dtype.
+        totals: what the training knows of itself: `epochs`, `best_epoch`, `total_seconds`.
+        errors: of `valid` and of every test file; empty while the training is not at its end.
     """
-    (folder / "README.md").write_text(_card(model, config, results), encoding="utf-8")
+    part = folder / "README.md.part"
+    part.write_text(_card(setup, _facts(setup, config, environment, totals), errors), encoding="utf-8")
+    part.replace(folder / "README.md")
 
 
-def _card(model: Model, config: Config, results: Mapping[str, Any]) -> str:
-    rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(model, config, results).items())
+def _card(setup: Setup, facts: Mapping[str, str], errors: Errors) -> str:
+    rows = "\n".join(f"| {name} | {_in_a_cell(value)} |" for name, value in facts.items())
     return f"""# A MACE interatomic potential
 
 Trained with mace-tp. Energies are in eV, lengths in Å, forces in eV/Å, stress in eV/Å³ with ASE's sign.
@@ -43,13 +53,13 @@ Trained with mace-tp. Energies are in eV, lengths in Å, forces in eV/Å, stress
 
 | element | E0, eV |
 |---|---|
-{_energies(model)}
+{_energies(setup.model)}
 
 It knows no other element. The energy of a structure is the sum of its E0s and what the model adds.
 
 ## Errors
 
-{_errors(results)}
+{_errors(errors)}
 
 ## Use
 
@@ -61,23 +71,40 @@ atoms.calc = mace_tp.Calculator("folder/of/this/file")  # atoms: of ASE
 """
 
 
-def _facts(model: Model, config: Config, results: Mapping[str, Any]) -> dict[str, str]:
-    architecture, environment, products = model.architecture, results["environment"], model.tensor_product
-    seen, valid = results["data"]["train_and_valid"], results["data"]["valid"]["configurations"]
+def _facts(setup: Setup, config: Config, environment: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, str]:
+    architecture, products, seen = setup.model.architecture, setup.model.tensor_product, setup.datasets.fingerprints.train_and_valid
     shape = f"{architecture.num_channels} channels × ({architecture.hidden_irreps}), {architecture.num_interactions} layers"
-    trained = f"{results['epochs']} epochs, {results['total_seconds'] / 60:.1f} min on {environment['device']}"
+    trained = f"{totals['epochs']} epochs, {totals['total_seconds'] / 60:.1f} min on {environment['device']}"
+    best = f"those of epoch {totals['best_epoch']}" if totals["best_epoch"] else "those of its beginning, for no epoch is complete"
     return {
         "level of theory of the labels": config.data.theory or "not given (`data.theory=...` of the training writes it here)",
-        "data": f"{_files(config.data.train)}: {seen['configurations']} configurations, {valid} of them for validation",
-        "SHA-256 of what was read of them": f"`{seen['sha256']}`",
+        "training data": f"{_files(config.data.train)}: {len(setup.datasets.train)} configurations",
+        "validation data": _validation(setup, config),
+        "SHA-256 of what was read of both": f"`{seen.sha256}`",
+        "E0s": _origin_of_energies(config),
+        "weights of the beginning": f"`{config.model.init_from}`" if config.model.init_from else f"random, seed {config.seed}",
         "tensor product": f"{_site(products.interaction)} in the interaction, {_site(products.product_basis)} in the product basis",
         "shape": f"{shape}, l_max {architecture.l_max}, correlation {architecture.correlation}",
         "cutoff": f"{architecture.cutoff:g} Å",
         "forces": _FORCES[architecture.forces],
-        "parameters": f"{model.num_parameters:,} in {environment['dtype']}",
-        "trained": f"{trained}; the parameters are those of epoch {results['best_epoch']}",
+        "parameters": f"{setup.model.num_parameters:,} in {environment['dtype']}",
+        "trained": f"{trained}; the parameters are {best}",
         "versions": _versions(environment),
     }
+
+
+def _validation(setup: Setup, config: Config) -> str:
+    count = f"{len(setup.datasets.valid)} configurations"
+    if config.data.valid is not None:
+        return f"{_files(config.data.valid)}: {count}"
+    return f"{count} of the same files, drawn at random (seed {config.seed})"
+
+
+def _origin_of_energies(config: Config) -> str:
+    choice, atoms = config.data.atomic_energies, config.data.isolated_atoms
+    if choice == "isolated":
+        return f"energies of isolated atoms, of {_files(config.data.train if atoms is None else atoms)}"
+    return "fitted to the training energies by least squares" if choice == "least_squares" else "given by the user"
 
 
 _FORCES = {
@@ -87,8 +114,7 @@ _FORCES = {
 
 
 def _files(paths: str | list[str]) -> str:
-    names = [paths] if isinstance(paths, str) else paths
-    return ", ".join(f"`{Path(name).name}`" for name in names)
+    return ", ".join(_names([paths] if isinstance(paths, str) else paths).values())
 
 
 def _site(site: Any) -> str:
@@ -107,15 +133,28 @@ def _energies(model: Model) -> str:
     return "\n".join(f"| {symbol(number)} | {energy:.6f} |" for number, energy in pairs)
 
 
-def _errors(results: Mapping[str, Any]) -> str:
+def _errors(errors: Errors) -> str:
     """A line for the validation set, by which the parameters were chosen, and for every test file."""
-    sets = {"validation": results["valid"]} | {f"`{Path(path).name}`": values for path, values in results["test"].items()}
-    shown = [key for key in _UNITS if any(key in values for values in sets.values())]
+    if not errors:
+        return "Not measured: the training has not come to its end. `metrics.jsonl` of its run directory has those of every epoch."
+    names = _names([path for path in errors if path != "valid"]) | {"valid": "validation"}
+    shown = [key for key in _UNITS if any(key in values for values in errors.values())]
     lines = [
         "| data | configurations | " + " | ".join(f"{_UNITS[key][0]}, {_UNITS[key][1]}" for key in shown) + " |",
         "|---" * (len(shown) + 2) + "|",
     ]
-    for name, values in sets.items():
+    for path, values in errors.items():
         cells = [f"{values[key]:.2f}" if key in values else "-" for key in shown]
-        lines.append(f"| {name} | {values['num_configs']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {_in_a_cell(names[path])} | {values['num_configs']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _names(paths: Sequence[str]) -> dict[str, str]:
+    """The name of each file, and the whole path where another file has that name, too."""
+    names = [Path(path).name for path in paths]
+    return {path: f"`{name if names.count(name) == 1 else path}`" for path, name in zip(paths, names, strict=True)}
+
+
+def _in_a_cell(text: str) -> str:
+    """On one line, and without what ends a cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")

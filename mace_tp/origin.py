@@ -38,6 +38,25 @@ def origin_of(config: Config, datasets: Datasets, statistics: DatasetStatistics,
     return json.loads(json.dumps(origin))
 
 
+def as_begun(config: Config, before: dict[str, Any] | None) -> Config:
+    """The configuration of a training that goes on, with what its first line said of its beginning and this one leaves out.
+
+    Its weights count on the statistics of the model that it began with (`model.init_from`), and its card tells `data.theory`.
+
+    Args:
+        config: of the line that continues it.
+        before: origin of the checkpoint; None where there is none.
+    """
+    if before is None:
+        return config
+    first = _flat(before["config"])
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, init_from=config.model.init_from or first.get("model.init_from")),
+        data=dataclasses.replace(config.data, theory=config.data.theory or first.get("data.theory")),
+    )
+
+
 def require_same(before: dict[str, Any], now: dict[str, Any], *, changes_are_wanted: bool) -> None:
     """Compare the origin of a checkpoint with that of the training that wants to continue it.
 

@@ -22,10 +22,15 @@ def draw_parity(graphs: Sequence[Graph], predicted: Sequence[ConfigurationPredic
     ]
     forces = [(g.forces.ravel(), p.forces.ravel()) for g, p in pairs if g.forces is not None]
     stresses = [(g.stress.ravel(), p.stress.ravel()) for g, p in pairs if g.stress is not None and p.stress is not None]
-    for values, quantity, unit in ((energies, "energy", "eV/atom"), (forces, "forces", "eV/Å"), (stresses, "stress", "eV/Å³")):
+    kinds = {
+        "energy": ("energy without E0s", "eV/atom", energies),
+        "forces": ("forces", "eV/Å", forces),
+        "stress": ("stress", "eV/Å³", stresses),
+    }
+    for kind, (quantity, unit, values) in kinds.items():
         if values:
             labels, predictions = (np.concatenate([np.atleast_1d(pair[i]) for pair in values]) for i in (0, 1))
-            plots.parity(labels, predictions, quantity, unit, folder / f"parity_{quantity}_{name}.png", name)
+            plots.parity(labels, predictions, quantity, unit, folder / f"parity_{kind}_{name}.png", name)
 
 
 def draw_errors(errors: Sequence[ConfigurationErrors], name: str, folder: Path) -> None:

@@ -185,7 +185,7 @@ def parity_figure(labels: np.ndarray, predictions: np.ndarray, quantity: str, un
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_parity(left, labels, predictions, quantity, unit)
-    _draw_errors(right, 1000 * (predictions - labels), quantity, f"m{unit}")
+    _draw_errors(right, 1000 * (predictions - labels), f"m{unit}")
     omitted = f" ({finite.size - len(labels)} not finite, left out)" if len(labels) < finite.size else ""
     figure.suptitle(f"{title}: {quantity}{omitted}", parse_math=False)
     return figure
@@ -206,13 +206,14 @@ def _draw_parity(axes: Axes, labels: np.ndarray, predictions: np.ndarray, quanti
     axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8})
 
 
-def _draw_errors(axes: Axes, errors: np.ndarray, quantity: str, unit: str) -> None:
+def _draw_errors(axes: Axes, errors: np.ndarray, unit: str) -> None:
     reach = 1.1 * np.quantile(abs(errors), _SHOWN_ERRORS) if len(errors) else 0
     reach = reach or 1.0  # no error at all is possible
     num_bins = min(11 + 2 * int(len(errors) ** 0.5 / 2), _MAX_BINS)  # odd: one is centered at zero
     axes.hist(np.clip(errors, -reach, reach), bins=np.linspace(-reach, reach, num_bins + 1), color=_BLUE)
     axes.axvline(0, color=_GRAY, linewidth=1, linestyle="--")
-    axes.set(xlim=(-reach, reach), xlabel=f"error of {quantity}, predicted - reference ({unit})", ylabel="number of values")
+    axes.locator_params(axis="x", nbins=6)
+    axes.set(xlim=(-reach, reach), xlabel=f"predicted - reference ({unit})", ylabel="number of values")
     beyond = int(np.sum(abs(errors) > reach))
     if beyond:
         axes.set_title(f"{beyond} larger errors are counted in the outermost bins", fontsize=9)
@@ -220,7 +221,12 @@ def _draw_errors(axes: Axes, errors: np.ndarray, quantity: str, unit: str) -> No
 
 def summary(errors: np.ndarray, unit: str) -> str:
     """Three lines: RMSE, MAE, how many."""
-    return f"RMSE {plain(rms(errors))} {unit}\nMAE {plain(mean(abs(errors)))} {unit}\n{errors.size} values"
+    return f"RMSE {plain(rms(errors))} {unit}\nMAE {plain(mean(abs(errors)))} {unit}\n{num_values(errors)}"
+
+
+def num_values(values: np.ndarray) -> str:
+    """How many, in words."""
+    return "1 value" if values.size == 1 else f"{values.size} values"
 
 
 def axis_limits(values: np.ndarray) -> tuple[float, float]:

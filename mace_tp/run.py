@@ -11,8 +11,7 @@ from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.config_ranges import check_config
 from mace_tp.environment import describe, peak_memory_mb
 from mace_tp.errors import TrainingError
-from mace_tp.model_card import write_card
-from mace_tp.origin import origin_of
+from mace_tp.origin import as_begun, origin_of
 from mace_tp.preparation import prepare
 from mace_tp.results import draw, final_outcomes, write_results
 from mace_tp.session import Session
@@ -41,6 +40,7 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
     _LOG.info(" · ".join(f"{name} {value}" for name, value in environment.items()))
     with jax.default_device(device):
         before = None if config.trainer.resume is None else read_origin(run_dir / "checkpoints")
+        config = as_begun(config, before)
         setup = prepare(config, dtype, before)
         origin = origin_of(config, setup.datasets, setup.model.statistics, environment)
         try:
@@ -59,10 +59,9 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
 def _finish(session: Session, environment: dict[str, str | int], memory_mb: float) -> dict[str, Any]:
     outcomes = final_outcomes(session.setup, session.best_params)
     errors = {name: outcome.errors for name, outcome in outcomes.items()}
-    session.save_model({"errors": errors})
+    session.save_model(errors)
     results = write_results(
         session.run_dir, session.setup, errors, session.totals() | {"peak_memory_mb": memory_mb, "environment": environment}
     )
-    write_card(session.run_dir / "model", session.setup.model, session.config, results)
     draw(session.run_dir, outcomes)
     return results

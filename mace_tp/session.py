@@ -19,6 +19,7 @@ from mace_tp.errors import TrainingError
 from mace_tp.graph import GraphBatch
 from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
 from mace_tp.metrics import loss_from_sums, summarize
+from mace_tp.model_card import write_card
 from mace_tp.origin import require_same
 from mace_tp.preparation import Setup
 from mace_tp.results import epoch_record, write_config
@@ -93,10 +94,11 @@ class Session:
             "total_seconds": self.total_seconds(),
         }
 
-    def save_model(self, notes: dict[str, Any]) -> None:
-        """Write the best model so far to `model/`."""
-        best = dataclasses.replace(self.setup.model, params=self.best_params)
-        save_model(self.run_dir / "model", best, {"epoch": self.progress.best_epoch, **notes})
+    def save_model(self, errors: dict[str, dict[str, float]]) -> None:
+        """Write the best model so far to `model/`, and its card; without errors, where they have not been measured."""
+        folder, best = self.run_dir / "model", dataclasses.replace(self.setup.model, params=self.best_params)
+        save_model(folder, best, {"epoch": self.progress.best_epoch, "errors": errors})
+        write_card(folder, self.setup, self.config, self.origin["environment"], self.totals(), errors)
 
     def close(self) -> None:
         try:

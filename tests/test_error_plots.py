@@ -64,13 +64,35 @@ def test_parity_by_element_has_a_panel_for_each_that_counts_its_values():
     assert copper.images[0].origin == "lower" and (rows >= columns).all() and (rows > columns).any(), "predictions are upward"
 
 
+def test_parity_by_element_counts_outliers_at_the_ends_of_the_axes_and_tells_what_is_not_finite():
+    labels = np.random.default_rng(0).normal(size=1000)
+    predictions = labels + 0.01
+    predictions[:3], predictions[3], predictions[4] = (1e6, np.nan, np.inf), 50.0, -70.0
+    pairs = {"H": Pairs(labels, predictions), "O": Pairs(labels, labels)}
+
+    figure = parity_by_element_figure(pairs, "valid")
+
+    hydrogen, oxygen, _ = figure.axes
+    assert oxygen.get_xlim() == hydrogen.get_ylim() and oxygen.get_xlim()[1] < 8, "outliers do not squeeze the rest"
+    assert [axes.images[0].get_array().sum() for axes in (hydrogen, oxygen)] == [998, 1000]
+    assert hydrogen.images[0].get_array().filled(0)[-1].sum() == 2
+    notes = "3 beyond the axes, counted in the cells at their ends; 2 not finite, left out"
+    assert figure.get_suptitle() == f"valid: forces by element\n{notes}"
+
+
+def test_a_single_value_is_one():
+    figure = histograms_figure([Errors("energy", "meV/atom", np.array([3.0]), {})], "valid")
+
+    assert figure.axes[0].get_title() == "RMSE 3, MAE 3 meV/atom, 1 value"
+
+
 def test_of_many_elements_those_with_the_largest_errors_are_shown():
     pairs = {f"E{i}": Pairs(np.zeros(3), np.full(3, 0.1 * (i % 10))) for i in range(20)}
 
     figure = parity_by_element_figure(pairs, "valid")
 
     assert [axes.get_title() for axes in figure.axes[:8]] == ["E6", "E7", "E8", "E9", "E16", "E17", "E18", "E19"]
-    assert figure.get_suptitle() == "valid: forces by element (the 8 of 20 elements with the largest RMSE)"
+    assert figure.get_suptitle() == "valid: forces by element\nthe 8 of 20 elements with the largest RMSE"
 
 
 def _fill(crystal, count: int, scale: float) -> list[ConfigurationErrors]:

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 
+from mace_tp import plots
+from mace_tp.data.graphs import build_graphs
 from mace_tp.errors import InputError
+from mace_tp.parity import draw_parity
 from mace_tp.plots import learning_curves, learning_curves_figure, parity, parity_figure, read_metrics
+from mace_tp.training.evaluate import ConfigurationPrediction
 
 SIZE_LIMIT = 200_000  # bytes
 
@@ -153,6 +157,17 @@ def test_few_points_are_shown_each():
     assert left.texts[0].get_text() == "RMSE 10 meV/Å\nMAE 10 meV/Å\n100 values"
     assert (left.get_xlabel(), left.get_ylabel()) == ("reference forces (eV/Å)", "predicted forces (eV/Å)")
     assert "(meV/Å)" in right.get_xlabel()
+
+
+def test_the_axis_of_energies_says_that_they_are_without_E0s(tmp_path, molecule, statistics, monkeypatch):
+    """For those are what a graph holds: people know total energies, which are other numbers."""
+    [graph] = build_graphs([molecule], statistics.atomic_numbers, statistics.atomic_energies, 4.0)
+    drawn = {}
+    monkeypatch.setattr(plots, "parity", lambda labels, predictions, quantity, unit, path, title: drawn.update({path.name: quantity}))
+
+    draw_parity([graph], [ConfigurationPrediction(0.0, np.zeros((4, 3)), None)], "test", tmp_path)
+
+    assert drawn == {"parity_energy_test.png": "energy without E0s", "parity_forces_test.png": "forces"}
 
 
 def test_many_points_are_shown_as_a_density_that_counts_them_all():

@@ -1,6 +1,8 @@
 """`mace-tp data`: open data sets of the field, fetched and converted to extended XYZ."""
 
 import argparse
+import re
+import shlex
 from pathlib import Path
 
 from mace_tp.data.open_sets import OpenSet, find_open_set, open_sets
@@ -39,36 +41,70 @@ def _get(options: argparse.Namespace) -> None:
 
     entry = find_open_set(options.name)
     folder = options.out / entry.name
+    given = None if options.source is None else _copies(entry, options.source)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {folder}: cannot be made ({error.strerror})") from error
-    made = [path for file in entry.files for path in convert(entry.format, _source(entry, file, folder, options.source), folder)]
+    sources = given or _fetched(entry, folder / "fetched")
+    made = [path for source in sources for path in convert(entry.format, source, folder)]
     print("\n".join(map(str, made)))
     print(f"licence: {entry.licence}; cite {entry.cite}")
-    print(f"to train: mace-tp train {_with_folder(entry.keys, made)}")
+    print(f"to train: {_training_line(entry, made)}")
 
 
-def _source(entry: OpenSet, file: str, folder: Path, given: Path | None) -> Path:
-    """The file itself: a copy of the user's, or fetched into a folder beside what is made of it."""
+def _copies(entry: OpenSet, given: Path) -> list[Path]:
+    """The files of a user.
+
+    Raises:
+        InputError: some are not there; lists them.
+    """
+    if len(entry.files) == 1 and given.is_file():
+        return [given]
+    if not given.is_dir():
+        raise InputError(f"--from {given}: must be {'a folder with ' if len(entry.files) > 1 else ''}{', '.join(entry.files)}")
+    if missing := [file for file in entry.files if not (given / file).is_file()]:
+        raise InputError(f"--from {given}: lacks {', '.join(missing)}")
+    return [given / file for file in entry.files]
+
+
+def _fetched(entry: OpenSet, folder: Path) -> list[Path]:
+    """The files of the publisher; those that are there already are not fetched again.
+
+    Raises:
+        InputError: one cannot be fetched.
+    """
     from mace_tp.data.downloads import download
 
-    if given is not None:
-        path = given / file if given.is_dir() else given
-        if not path.is_file() or (len(entry.files) > 1 and not given.is_dir()):
-            raise InputError(f"--from {given}: must be {file}" + (" and the others, in a folder" if len(entry.files) > 1 else ""))
-        return path
-    path = folder / "fetched" / file
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        print(f"{entry.address(file)} -> {path}", flush=True)
-        download(entry.address(file), path, entry.md5)
-    return path
+    folder.mkdir(exist_ok=True)
+    try:
+        for file in entry.files:
+            if not (folder / file).exists():
+                print(f"{entry.address(file)} -> {folder / file}", flush=True)
+                download(entry.address(file), folder / file, entry.md5)
+    finally:
+        _remove_where_empty(folder, folder.parent)
+    return [folder / file for file in entry.files]
 
 
-def _with_folder(keys: str, made: list[Path]) -> str:
-    """Keys of `mace-tp train` with the paths of the files that they name."""
-    for path in made:
-        for before in "=,[":
-            keys = keys.replace(f"{before}{path.name}", f"{before}{path}")
-    return keys
+def _remove_where_empty(*folders: Path) -> None:
+    for folder in folders:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _training_line(entry: OpenSet, made: list[Path]) -> str:
+    """What trains on the files, to be pasted into a shell: it quotes each word, and Hydra's quotes are within."""
+    paths = {path.name: str(path) for path in made}
+    words = []
+    for key, _, value in (word.partition("=") for word in entry.keys.split()):
+        values = ",".join(_in_hydra(paths.get(name, name)) for name in value.strip("[]").split(","))
+        words.append(f"{key}=[{values}]" if value.startswith("[") else f"{key}={values}")
+    return shlex.join(["mace-tp", "train", *words, f"data.theory={_in_hydra(entry.theory)}"])
+
+
+def _in_hydra(value: str) -> str:
+    """In quotes where Hydra would take a space, a comma or a bracket for its own."""
+    if re.fullmatch(r"[\w./-]+", value, flags=re.ASCII):
+        return value
+    return '"' + value.replace('"', '\\"') + '"'

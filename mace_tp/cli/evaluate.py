@@ -10,11 +10,12 @@ from typing import Any
 import jax
 
 from mace_tp.breakdown import Breakdown
+from mace_tp.cli.outputs import require_new_file, require_new_folder
 from mace_tp.cli.report import breakdown_lines, conservativity_lines, error_table
 from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.conservativity import measure_conservativity
 from mace_tp.data.configuration import LabelKeys
-from mace_tp.data.readers import require_labels
+from mace_tp.data.readers import is_extended_xyz, require_labels
 from mace_tp.data.writers import PREDICTED, write_predictions
 from mace_tp.dynamics import NVE, energy_drift
 from mace_tp.environment import describe
@@ -31,6 +32,7 @@ _UNITS = UNITS | {"energy_error": UNITS["energy_rmse"]}
 def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     _require_positive(options)
+    _require_places(options)
     dtype = None if options.dtype is None else build_dtype(Config(dtype=options.dtype))
     device = build_device(Config(device=options.device))
     keys = LabelKeys(energy=options.energy_key, forces=options.forces_key, stress=options.stress_key)
@@ -63,7 +65,9 @@ def main(arguments: list[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mace-tp evaluate", description="Energy, force and stress errors of a trained model.")
     parser.add_argument("model", type=Path, help="run directory, or the folder `model` in it")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="extended XYZ (also .gz, .xz), rMD17 .npz, or anything that ASE reads")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="extended XYZ (also .gz, .xz, .bz2), rMD17 .npz, or anything that ASE reads"
+    )
     parser.add_argument(
         "--predictions", type=Path, metavar="OUT.extxyz", help="write MACE_energy, MACE_forces, MACE_stress beside the labels"
     )
@@ -99,6 +103,24 @@ def _require_positive(options: argparse.Namespace) -> None:
         raise InputError(f"--worst {options.worst}: must not be negative; 0 lists none")
 
 
+def _require_places(options: argparse.Namespace) -> None:
+    """Before the evaluation, which may take long.
+
+    Raises:
+        InputError: what shall be written has no place, would take that of a file that is read, or has the name of another format.
+    """
+    if options.predictions:
+        require_new_file("--predictions", options.predictions, options.files)
+        if not is_extended_xyz(options.predictions):
+            raise InputError(
+                f"--predictions {options.predictions}: is extended XYZ, must end in .extxyz or .xyz (also with .gz, .xz, .bz2)"
+            )
+    if options.json:
+        require_new_file("--json", options.json, options.files)
+    if options.plots:
+        require_new_folder("--plots", options.plots)
+
+
 def _require_other_names(keys: LabelKeys) -> None:
     """Predictions lie beside the labels, so neither may take the other's place.
 
@@ -131,7 +153,7 @@ def _require_errors(path: str, evaluation: Evaluation, keys: LabelKeys) -> None:
     Raises:
         InputError: neither energies nor forces; lists the keys that the file has.
     """
-    if evaluation.errors.keys() == {"num_configs"}:
+    if not evaluation.is_labelled:
         require_labels(evaluation.configurations, keys, ("energy", "forces"), path)
 
 
@@ -173,12 +195,16 @@ def _write_predictions(path: Path, model: Model, evaluations: list[Evaluation]) 
 
 
 def _draw(folder: Path, evaluations: dict[str, Evaluation]) -> None:
+    labelled = {path: evaluation for path, evaluation in evaluations.items() if evaluation.is_labelled}
+    if not labelled:
+        print("plots: none, for nothing is labelled")
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--plots {folder}: cannot be made ({error.strerror})") from error
     names = short_names(evaluations)
-    for path, evaluation in evaluations.items():
+    for path, evaluation in labelled.items():
         draw_parity(evaluation.graphs, evaluation.predictions, names[path], folder)
         draw_errors(evaluation.configuration_errors(), names[path], folder)
     print(f"plots: {folder}")

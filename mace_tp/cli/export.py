@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
         part.unlink(missing_ok=True)
     size = options.out.stat().st_size / 1e6
     dtype = jax.tree.leaves(model.params)[0].dtype.name
-    print(f"{options.out}: {size:.2f} MB, {dtype}, for {' and '.join(options.platforms)}; read it with mace_tp.exported.load_exported")
+    print(f"{options.out}: {size:.2f} MB, {dtype}, for {' and '.join(options.platforms)}; read it with mace_tp.load_exported")
 
 
 def _parser() -> argparse.ArgumentParser:

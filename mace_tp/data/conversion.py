@@ -1,11 +1,13 @@
 """Files of open data sets → extended XYZ in eV, Å, eV/Å."""
 
 import io
+import lzma
 import re
 import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -21,18 +23,22 @@ from mace_tp.errors import InputError
 HARTREE = 27.211386245988  # eV
 BOHR = 0.529177210903  # Å
 _STRESS = re.compile(r"(?<!\S)stress=")
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, tarfile.TarError, zipfile.BadZipFile)
+# RuntimeError is that of an archive with a password, and NotImplementedError, which is one, that of an unknown compression.
+_DAMAGED = (
+    OSError, EOFError, ValueError, LookupError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 
 
 def convert(format: str, source: Path, folder: Path) -> list[Path]:
     """Convert one file into a folder; what it makes is complete or absent.
 
     Raises:
-        InputError: the file is damaged or of another format, or a package is missing that reads it.
+        InputError: the file is damaged, empty or of another format, or a package is missing that reads it.
     """
     with tempfile.TemporaryDirectory(dir=folder) as unfinished:
         try:
             made = FORMATS[format](source, Path(unfinished))
+            empty = [path.name for path in made if not _begins_with_a_frame(path)]
         except InputError:
             raise
         except _DAMAGED as error:
@@ -42,9 +48,15 @@ def convert(format: str, source: Path, folder: Path) -> list[Path]:
             raise InputError(
                 f"{source}: damaged, or another file ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
             ) from error
-        if not made:
-            raise InputError(f"{source}: holds nothing of what it should")
+        if not made or empty:
+            raise InputError(f"{source}: holds nothing of what it should" + (f" (no frame for {', '.join(empty)})" if empty else ""))
         return [path.replace(folder / path.name) for path in made]
+
+
+def _begins_with_a_frame(path: Path) -> bool:
+    """Whether the first line is a number of atoms; to look at all frames would take minutes for the large sets."""
+    with open(path, encoding="utf-8") as file:
+        return file.readline(80).strip().isdecimal()
 
 
 def _xyz(source: Path, folder: Path) -> list[Path]:
@@ -61,6 +73,8 @@ def _rmd17(source: Path, folder: Path) -> list[Path]:
         molecule = arrays.stem.removeprefix("rmd17_")
         frames = read_rmd17(arrays)
         for part, indices in splits.items():
+            if not ((indices >= 0) & (indices < len(frames))).all():
+                raise InputError(f"{source}: the split index_{part}_01.csv counts beyond the {len(frames)} frames of {molecule}")
             path = folder / f"{molecule}_{part}_01.extxyz"
             chosen = (frames[index] for index in indices)
             _write(path, (_atoms(f.atomic_numbers, f.positions, f.energy, f.forces) for f in chosen))

@@ -11,7 +11,7 @@ import sqlite3
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +88,38 @@ def read_configurations(path: str | Path, keys: LabelKeys, *, skip_bad: bool = F
 def require_labels(configurations: Sequence[Configuration], keys: LabelKeys, need: Sequence[str], path: str | Path) -> None:
     """Require that some frame of a file has each field of `need` (of `energy`, `forces`, `stress`), and each that has a key of its own.
 
+    Of a field that is not required and that no frame has, the log says where it may be.
+
     Raises:
-        InputError: no frame has it; lists the keys that the file has.
+        InputError: no frame has them; lists the keys that the file has.
     """
-    for field, key in dataclasses.asdict(keys).items():
-        wanted = field in need or key != _DEFAULT_KEYS[field]
-        if wanted and all(configuration.labels[field] is None for configuration in configurations):
-            present = label_keys(path)
-            likely = [name for name in _LIKELY_KEYS[field] if name in present]
-            advice = f"; set data.{field}_key={likely[0]} (evaluate: --{field}-key {likely[0]})" if likely else ""
-            raise InputError(f"{path}: no frame has {field} under the key {key!r}; keys there: {', '.join(present) or 'none'}{advice}")
+    names = dataclasses.asdict(keys)
+    missing = {field: key for field, key in names.items() if all(frame.labels[field] is None for frame in configurations)}
+    if not missing:
+        return
+    present = _names(configurations)
+    likely = {field: next((name for name in _LIKELY_KEYS[field] if name in present), None) for field in missing}
+    required = {field: key for field, key in missing.items() if field in need or key != _DEFAULT_KEYS[field]}
+    for field, key in missing.items():
+        if field not in required and likely[field] is not None:
+            _LOG.warning("%s: no frame has %s under the key %r, and none is looked at%s", path, field, key, _advice(likely, [field]))
+    if required:
+        wanted = " nor ".join(f"{field} under the key {key!r}" for field, key in required.items())
+        raise InputError(f"{path}: no frame has {wanted}; keys there: {', '.join(present) or 'none'}{_advice(likely, required)}")
+
+
+def _names(configurations: Sequence[Configuration]) -> list[str]:
+    """Every name in the frames under which a label could lie, sorted."""
+    places = (place for c in configurations if c.frame is not None for place in (c.frame.results, c.frame.info, c.frame.arrays))
+    return sorted({name for place in places for name in place} - {"config_type"})
+
+
+def _advice(likely: Mapping[str, str | None], fields: Iterable[str]) -> str:
+    """How to name the keys under which the fields may be, in a training and in an evaluation."""
+    found = [(field, likely[field]) for field in fields if likely[field] is not None]
+    training = " ".join(f"data.{field}_key={name}" for field, name in found)
+    evaluation = " ".join(f"--{field}-key {name}" for field, name in found)
+    return f"; set {training} (evaluate: {evaluation})" if found else ""
 
 
 def label_keys(path: str | Path) -> list[str]:
@@ -122,12 +144,13 @@ def _existing_file(path: str | Path) -> Path:
 
 def _frames(path: Path, bad: BadFrames) -> Iterator[tuple[int, ase.Atoms]]:
     """Frames with their numbers in the file."""
-    if _is_extended_xyz(path):
+    if is_extended_xyz(path):
         return _extended_xyz_frames(path, bad)
     return enumerate(_database_frames(path) if path.suffix == ".db" else _ase_frames(path))
 
 
-def _is_extended_xyz(path: Path) -> bool:
+def is_extended_xyz(path: Path) -> bool:
+    """By its name, compressed or not."""
     return Path(path.name.removesuffix(path.suffix) if path.suffix in _OPEN else path.name).suffix.lower() in _XYZ_SUFFIXES
 
 

@@ -29,7 +29,7 @@ def write_predictions(
     """Extended XYZ with `MACE_energy`, `MACE_forces` and, if there is one in cells with a volume, `MACE_stress` beside the labels.
 
     Args:
-        path: the file to write, `.xyz` or `.extxyz`.
+        path: the file to write, `.xyz` or `.extxyz`; complete or not at all.
         configurations: with all that their files hold, under the names that it has there; earlier predictions are replaced. Labels of
             configurations that were not read from a file are written under ASE's own keys.
         energies: total energies, eV.
@@ -40,10 +40,14 @@ def write_predictions(
         InputError: the file cannot be written.
     """
     frames = [_frame(*parts) for parts in zip(configurations, energies, forces, stresses, strict=True)]
+    part = path.with_name(f"part.{path.name}")  # in front, for the end of the name says how the file is compressed
     try:
-        ase.io.write(path, frames, format="extxyz")
+        ase.io.write(part, frames, format="extxyz")
+        part.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_graphs(path: Path, graphs: Sequence[Graph], statistics: DatasetStatistics) -> None:
@@ -103,4 +107,4 @@ def _replace_predictions(atoms: ase.Atoms, energy: float, forces: np.ndarray, st
     atoms.info[PREDICTED["energy"]] = energy
     atoms.arrays[PREDICTED["forces"]] = forces
     if stress is not None and np.any(stress):
-        atoms.info[PREDICTED["stress"]] = stress
+        atoms.info[PREDICTED["stress"]] = np.ravel(stress)  # nine numbers, as ASE writes labels; it would write a matrix as JSON

@@ -14,6 +14,8 @@ from ase.build import molecule
 from command import Outcome
 from toy_data import label, molecules, write
 
+import mace_tp.cli.evaluate
+
 
 def assert_one_line(outcome: Outcome, *said: str) -> None:
     assert outcome.code == 2
@@ -263,13 +265,46 @@ def test_evaluation_under_a_key_that_is_not_there(run, finished, toys):
     assert_one_line(outcome, "test.xyz", "'REF_energy'", "keys there: energy, forces")
 
 
-@pytest.mark.parametrize("option", ["--json", "--predictions", "--plots"])
-def test_evaluation_with_an_output_that_cannot_be_written(option, run, finished, toys, tmp_path):
+@pytest.fixture
+def no_model(monkeypatch):
+    """Whatever comes to reading a model comes too late."""
+
+    def read(*_):
+        raise AssertionError("the evaluation has begun")
+
+    monkeypatch.setattr(mace_tp.cli.evaluate, "load_model", read)
+
+
+@pytest.mark.parametrize(
+    ("option", "place", "said"),
+    [
+        ("--json", "file/out", "there is no folder"),
+        ("--predictions", "none/out.xyz", "there is no folder"),
+        ("--predictions", "", "is a folder"),
+        ("--predictions", "out.db", "must end in .extxyz or .xyz"),
+        ("--predictions", "out", "must end in .extxyz or .xyz"),
+        ("--plots", "file", "is a file"),
+        ("--plots", "file/plots", "is a file"),
+    ],
+)
+def test_evaluation_with_an_output_that_has_no_place_does_not_begin(option, place, said, no_model, run, toys, tmp_path):
     (tmp_path / "file").touch()
 
-    assert_one_line(
-        run("evaluate", finished[0], toys / "test.xyz", option, tmp_path / "file" / "out"), f"{tmp_path}/file/out", "Not a directory"
-    )
+    assert_one_line(run("evaluate", tmp_path, toys / "test.xyz", option, tmp_path / place), f"{option} {tmp_path / place}: ", said)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--predictions"])
+@pytest.mark.parametrize("other_name", [False, True], ids=["its name", "a link to it"])
+def test_evaluation_never_replaces_a_file_that_it_reads(option, other_name, no_model, run, toys, tmp_path):
+    shutil.copy(toys / "test.xyz", tmp_path / "mine.xyz")
+    (tmp_path / "link.xyz").symlink_to(tmp_path / "mine.xyz")
+    out = tmp_path / ("link.xyz" if other_name else "mine.xyz")
+
+    assert_one_line(run("evaluate", tmp_path, toys / "valid.xyz", tmp_path / "mine.xyz", option, out), f"{option} {out}", "is read here")
+
+    assert (tmp_path / "mine.xyz").read_bytes() == (toys / "test.xyz").read_bytes()
 
 
 # Models: each spoils a copy of one

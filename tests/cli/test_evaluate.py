@@ -103,7 +103,7 @@ def test_crystals_get_a_stress(finished, run, toys, tmp_path, make_crystal):
     assert outcome.code == 0, outcome.err
     assert "S MAE" in outcome.out
     [frame] = ase.io.read(tmp_path / "out.extxyz", ":")
-    differences = frame.info["MACE_stress"] - frame.get_stress(voigt=False)
+    differences = frame.info["MACE_stress"].reshape(3, 3) - frame.get_stress(voigt=False)
     assert np.any(frame.info["MACE_stress"])
     [line] = [line for line in outcome.out.splitlines() if line.startswith(f"{path} ")]
     assert float(line.split()[-2]) == pytest.approx(1000 * np.abs(differences).mean(), abs=0.01)
@@ -231,9 +231,12 @@ def test_files_without_labels_can_be_predicted(evaluated, run, toys, tmp_path):
         frame.calc = None
     ase.io.write(tmp_path / "bare.xyz", frames)
 
-    outcome = run("evaluate", evaluated[0] / "moved", tmp_path / "bare.xyz", "--predictions", tmp_path / "out.extxyz")
+    outcome = run(
+        "evaluate", evaluated[0] / "moved", tmp_path / "bare.xyz", "--predictions", tmp_path / "out.extxyz", "--plots", tmp_path / "plots"
+    )
 
     assert outcome.code == 0, outcome.err
+    assert "plots: none, for nothing is labelled" in outcome.out and not (tmp_path / "plots").exists()
     assert [frame.info["MACE_energy"] for frame in ase.io.read(tmp_path / "out.extxyz", ":")] == [
         frame.info["MACE_energy"] for frame in ase.io.read(evaluated[0] / "out.extxyz", ":6")
     ]

@@ -68,6 +68,8 @@ def test_a_signal_ends_the_step_and_the_run_continues_from_there(name, run, on_m
 
     assert outcome.code == 128 + number
     assert f"stopped by {name}" in outcome.out and f"run_dir={tmp_path}/run trainer.resume=auto" in outcome.out
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert " 1 epochs, " in card and "those of epoch 1 |" in card and "Not measured: the training has not come to its end" in card
     assert len(calls) == 7 and [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["7"]
     assert signal.getsignal(number) == usual
 
@@ -75,6 +77,23 @@ def test_a_signal_ends_the_step_and_the_run_continues_from_there(name, run, on_m
 
     assert outcome.code == 0 and "continuing after epoch 1 and 2 batches of the next" in outcome.out
     _assert_same_end(tmp_path / "run", finished[0])
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert " 4 epochs, " in card and "| validation | 4 |" in card
+
+
+def test_the_card_of_a_finished_run_that_goes_on_and_is_stopped_is_not_the_old_one(finished, run, on_molecules, tmp_path, monkeypatch):
+    shutil.copytree(finished[0], tmp_path / "run")
+    epoch = session.Session._epoch
+
+    def stopped(training, progress_bar, stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return epoch(training, progress_bar, stop)
+
+    monkeypatch.setattr(session.Session, "_epoch", stopped)
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto", "trainer.max_epochs=6")
+
+    assert outcome.code == 128 + signal.SIGTERM
+    assert "Not measured" in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_signal_within_a_validation_ends_it_and_the_run_continues_with_it(run, on_molecules, finished, tmp_path, monkeypatch):
@@ -305,6 +324,22 @@ def test_another_model_is_refused_by_its_keys(change, stopped, run, on_molecules
     assert outcome.code == 2 and outcome.err.count("\n") == 1
     assert f"{change.partition('=')[0]}" in outcome.err and " was " in outcome.err
     assert not list((tmp_path / "run" / "checkpoints").glob("*.damaged"))
+
+
+def test_what_a_run_began_with_stays_where_the_line_that_continues_it_leaves_it_out(finished, run, on_molecules, toys, tmp_path):
+    """Its weights count on the scale, shift and neighbors of the model that it began with, which are not those of its data."""
+    arguments = [argument for argument in on_molecules if not argument.startswith("data.train=")]
+    arguments += [f"data.train={toys}/test.xyz", f"run_dir={tmp_path}/run"]
+    started = (f"model.init_from={finished[0]}", "data.theory=PBE", "trainer.max_epochs=1")
+    assert run(*arguments, *started).code == 0
+
+    outcome = run(*arguments, "trainer.resume=auto", "trainer.max_epochs=2")
+
+    assert outcome.code == 0, outcome.err
+    scales = [load_model(folder).statistics.scale for folder in (tmp_path / "run", finished[0])]
+    assert scales[0] == scales[1]
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "| level of theory of the labels | PBE |" in card and f"| weights of the beginning | `{finished[0]}` |" in card
 
 
 def test_changes_that_are_wanted_are_told(stopped, run, on_molecules, tmp_path):

@@ -66,6 +66,28 @@ def test_the_model_has_a_card(finished):
     assert results["data"]["train_and_valid"]["sha256"] in card and "| C | " in card and "level of theory of the labels | not given" in card
     assert f"| validation | 4 | {results['valid']['force_rmse']:.2f} |" in card and "`test.xyz` | 6 |" in card
     assert f"{results['num_parameters']:,} in float64" in card and f"jax {results['environment']['jax']}" in card
+    assert "| training data | `train.xyz`: 10 configurations |" in card and "| validation data | `valid.xyz`: 4 configurations |" in card
+    assert "| E0s | energies of isolated atoms, of `isolated.xyz` |" in card and "| weights of the beginning | random, seed 0 |" in card
+
+
+def test_the_card_tells_every_file_the_start_and_any_theory(finished, run, on_molecules, toys, tmp_path):
+    """Files of one name in two folders, words that end a cell of a table, and a share of the training file that validates."""
+    (tmp_path / "far").mkdir()
+    shutil.copy(toys / "valid.xyz", tmp_path / "far" / "test.xyz")
+    arguments = [argument for argument in on_molecules if not argument.startswith(("data.valid=", "data.test=", "data.isolated"))]
+
+    outcome = run(
+        *arguments, f"data.test=[{toys}/test.xyz,{tmp_path}/far/test.xyz]", "data.atomic_energies=least_squares", "trainer.max_epochs=1",
+        'data.theory="wB97X|6-31G(d), 500 eV"', f"model.init_from={finished[0]}", f"run_dir={tmp_path}/run",
+    )  # fmt: skip
+
+    assert outcome.code == 0, outcome.err
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"| `{toys}/test.xyz` | 6 |" in card and f"| `{tmp_path}/far/test.xyz` | 4 |" in card
+    assert "| level of theory of the labels | wB97X\\|6-31G(d), 500 eV |" in card
+    assert "| validation data | 1 configurations of the same files, drawn at random (seed 0) |" in card
+    assert "| E0s | fitted to the training energies by least squares |" in card
+    assert f"| weights of the beginning | `{finished[0]}` |" in card
 
 
 def test_run_directory_holds_what_the_design_says(finished):

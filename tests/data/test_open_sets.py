@@ -3,9 +3,11 @@
 import bz2
 import errno
 import functools
+import gzip
 import hashlib
 import http.server
 import io
+import lzma
 import ssl
 import subprocess
 import sys
@@ -47,13 +49,13 @@ def test_the_list_shows_all_and_loads_neither_jax_nor_ase(capsys):
     subprocess.run([sys.executable, "-P", "-c", program], check=True, capture_output=True, timeout=60)
 
 
-def _rmd17(path):
+def _rmd17(path, train=b"2\n0\n"):
     """An archive as on figshare, with a member that wants to lie elsewhere."""
     arrays = io.BytesIO()
     np.savez(arrays, nuclear_charges=NUMBERS, coords=COORDS, energies=ENERGIES, forces=FORCES)
     members = {
         "rmd17/npz_data/rmd17_water.npz": arrays.getvalue(),
-        "rmd17/splits/index_train_01.csv": b"2\n0\n",
+        "rmd17/splits/index_train_01.csv": train,
         "rmd17/splits/index_test_01.csv": b"1\n",
         "../../evil.npz": b"evil",
     }
@@ -135,18 +137,78 @@ def test_a_damaged_file_is_one_line_and_leaves_nothing(format, tmp_path):
     assert "\n" not in str(error.value) and not list((tmp_path / "out").iterdir())
 
 
-def test_copies_of_ones_own_are_converted_and_the_line_to_train_is_said(tmp_path, capsys):
-    water = ase.Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [0, 0.96, 0]])
-    for file in open_sets()["3bpa"].files:
-        ase.io.write(tmp_path / file, water, format="extxyz")
-    main(["get", "3bpa", "--from", str(tmp_path), "--out", str(tmp_path / "sets")])
-    out = capsys.readouterr().out
-    assert (tmp_path / "sets" / "3bpa" / "train_300K.xyz").exists() and "licence: MIT" in out
-    assert f"data.train={tmp_path}/sets/3bpa/train_300K.xyz" in out and f"data.isolated_atoms={tmp_path}/sets/3bpa/iso_atoms.xyz" in out
-    with pytest.raises(InputError, match="must be train_300K.xyz and the others, in a folder"):
-        main(["get", "3bpa", "--from", str(tmp_path / "train_300K.xyz"), "--out", str(tmp_path / "other")])
-    with pytest.raises(InputError, match="no such data set; there are 3bpa, "):
-        main(["get", "qm9"])
+def _spoiled(path, module):
+    """An archive whose compression is damaged far behind its beginning, which therefore is read well."""
+    text = io.BytesIO()
+    with tarfile.open(fileobj=text, mode="w") as archive:
+        member = tarfile.TarInfo("rmd17_water.npz")
+        member.size = 400_000
+        archive.addfile(member, io.BytesIO(np.random.default_rng(0).integers(0, 16, member.size, np.uint8).tobytes()))
+    content = bytearray(module.compress(text.getvalue()))
+    content[100_000:150_000] = np.random.default_rng(1).bytes(50_000)
+    path.write_bytes(content)
+
+
+def _zip_with(path, offsets, value):
+    """With another number in the headers of its member, which begin with PK: in the local one and in the one at the end."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.extxyz", "1\n\nFe 0 0 0\n")
+    content = bytearray(path.read_bytes())
+    for start, offset in zip((0, content.index(b"PK\x01\x02")), offsets, strict=True):
+        content[start + offset] = value
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("format", "spoil"),
+    [
+        ("rmd17", functools.partial(_spoiled, module=gzip)),
+        ("rmd17", functools.partial(_spoiled, module=lzma)),
+        ("rmd17", functools.partial(_rmd17, train=b"3\n0\n")),
+        ("rmd17", functools.partial(_rmd17, train=b"-1\n0\n")),
+        ("extxyz_zip", functools.partial(_zip_with, offsets=(6, 8), value=1)),  # encrypted
+        ("extxyz_zip", functools.partial(_zip_with, offsets=(8, 10), value=97)),  # compressed in a way of its own
+    ],
+    ids=["gzip", "lzma", "split", "negative split", "password", "compression"],
+)
+def test_damage_of_any_kind_is_one_line_and_leaves_nothing(format, spoil, tmp_path):
+    (tmp_path / "out").mkdir()
+    spoil(tmp_path / "file")
+    with pytest.raises(
+        InputError, match="file: (damaged, or another file|the split index_train_01.csv counts beyond the 3 frames)"
+    ) as error:
+        convert(format, tmp_path / "file", tmp_path / "out")
+    assert "\n" not in str(error.value) and not list((tmp_path / "out").iterdir())
+
+
+def _empty_zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.extxyz", "")
+
+
+def _no_finite_energy(path):
+    with pytest.importorskip("h5py").File(path, "w") as file:
+        group = file.create_group("water")
+        group["atomic_numbers"], group["conformations"] = NUMBERS, COORDS[:1]
+        group["dft_total_energy"], group["dft_total_gradient"] = [np.nan], FORCES[:1]
+
+
+@pytest.mark.parametrize(
+    ("format", "make"),
+    [
+        ("xyz", lambda path: path.touch()),
+        ("xyz", lambda path: path.write_text("<html>404</html>")),
+        ("extxyz_zip", _empty_zip),
+        ("spice", _no_finite_energy),
+    ],
+    ids=["nothing", "a page", "nothing in the archive", "nothing finite"],
+)
+def test_nothing_is_no_success(format, make, tmp_path):
+    (tmp_path / "out").mkdir()
+    make(tmp_path / "file")
+    with pytest.raises(InputError, match="file: holds nothing of what it should"):
+        convert(format, tmp_path / "file", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_full_disk_is_not_called_a_damaged_file(tmp_path, monkeypatch):

@@ -142,13 +142,30 @@ def test_labels_found_nowhere_list_the_keys_that_are_there(tmp_path):
 
     assert label_keys(path) == ["REF_energy", "force"]
     require_labels(configurations, LabelKeys(), (), path)
-    message = "no frame has energy under the key 'energy'; keys there: REF_energy, force; set data.energy_key=REF_energy"
+    message = (
+        "no frame has energy under the key 'energy' nor forces under the key 'forces'; keys there: REF_energy, force; "
+        "set data.energy_key=REF_energy data.forces_key=force .*--energy-key REF_energy --forces-key force"
+    )
     with pytest.raises(InputError, match=message):
         require_labels(configurations, LabelKeys(), ("energy", "forces"), path)
     with pytest.raises(InputError, match="no frame has forces .* set data.forces_key=force"):
         require_labels(configurations, LabelKeys(), ("forces",), path)
     with pytest.raises(InputError, match="no frame has stress under the key 'strss'"):
         require_labels(configurations, LabelKeys(stress="strss"), (), path)
+
+
+def test_labels_that_are_not_looked_at_are_told_where_they_seem_to_be_there(tmp_path, caplog):
+    """Whoever names the key of the energies alone would get no errors of the forces, and no word of it."""
+    atoms = ase.Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])
+    atoms.info["REF_energy"], atoms.arrays["REF_forces"] = -7.0, FORCES
+    ase.io.write(tmp_path / "a.xyz", atoms)
+
+    for keys, count in ((LabelKeys(energy="REF_energy"), 1), (LabelKeys(energy="REF_energy", forces="REF_forces"), 0)):
+        caplog.clear()
+        require_labels(read_configurations(tmp_path / "a.xyz", keys), keys, (), tmp_path / "a.xyz")
+        told = "no frame has forces under the key 'forces', and none is looked at; set data.forces_key=REF_forces"
+        assert caplog.text.count(told) == count
+        assert "stress" not in caplog.text
 
 
 def test_labels_may_be_missing_in_some_frames(tmp_path):

@@ -1,5 +1,7 @@
 """What a file holds is written again, under its own names, with the predictions beside it."""
 
+import errno
+
 import ase
 import ase.io
 import numpy as np
@@ -11,6 +13,7 @@ from ase.constraints import FixAtoms
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.readers import read_configurations
 from mace_tp.data.writers import write_predictions
+from mace_tp.errors import InputError
 
 
 def _full_frame() -> ase.Atoms:
@@ -62,7 +65,38 @@ def test_everything_in_a_frame_is_written_beside_the_predictions(tmp_path, name)
     assert [constraint.todict() for constraint in after.constraints] == [constraint.todict() for constraint in before.constraints]
     assert after.info["MACE_energy"] == -2.5
     np.testing.assert_array_equal(after.arrays["MACE_forces"], 0.125)
-    np.testing.assert_array_equal(after.info["MACE_stress"], np.diag([0.1, 0.2, 0.3]))
+    np.testing.assert_array_equal(after.info["MACE_stress"], np.diag([0.1, 0.2, 0.3]).ravel())
+
+
+def test_a_stress_is_written_as_labels_are_and_read_by_ase_and_by_us(tmp_path):
+    ase.io.write(tmp_path / "a.xyz", _full_frame())
+
+    _write(tmp_path / "out.extxyz", read_configurations(tmp_path / "a.xyz", LabelKeys()))
+
+    assert 'MACE_stress="0.1 0.0 0.0 0.0 0.2 0.0 0.0 0.0 0.3"' in (tmp_path / "out.extxyz").read_text()
+    np.testing.assert_array_equal(ase.io.read(tmp_path / "out.extxyz").info["MACE_stress"], np.diag([0.1, 0.2, 0.3]).ravel())
+    [configuration] = read_configurations(tmp_path / "out.extxyz", LabelKeys(stress="MACE_stress"))
+    np.testing.assert_array_equal(configuration.stress, np.diag([0.1, 0.2, 0.3]))
+
+
+@pytest.mark.parametrize("name", ["out.extxyz", "out.xyz.gz"])
+def test_predictions_are_complete_or_as_they_were(tmp_path, name, monkeypatch):
+    ase.io.write(tmp_path / "a.xyz", [_full_frame()] * 2)
+    configurations = read_configurations(tmp_path / "a.xyz", LabelKeys())
+    _write(tmp_path / name, configurations)
+    before = (tmp_path / name).read_bytes()
+    assert len(read_configurations(tmp_path / name, LabelKeys())) == 2
+    write = ase.io.write
+
+    def full(path, frames, format):
+        write(path, frames[:1], format=format)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ase.io, "write", full)
+    with pytest.raises(InputError, match="cannot be written .No space left on device"):
+        _write(tmp_path / name, configurations)
+
+    assert (tmp_path / name).read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
 
 def test_earlier_predictions_are_replaced_and_do_not_stay_behind(tmp_path):
