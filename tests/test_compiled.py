@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiler import needs_compiler
 
 from mace_tp import compiled as module
 from mace_tp.compiled import Compiled, CompiledInteraction, CompiledProductBasis, describe_kernel
@@ -16,6 +17,7 @@ from mace_tp.saved_model import create_model, with_kernel
 from mace_tp.tensor_products.cg import CG
 from mace_tp.training.step import make_predict
 
+pytestmark = needs_compiler
 HIDDEN = e3nn.Irreps("0e+1o")
 # Products whose interaction is a sparse polynomial, with those whose product basis is one, too.
 INTERACTIONS = ["cg", "gaunt", "spherical_grid:rank=2", "matrix", "hybrid"]

@@ -8,7 +8,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from compiler import needs_compiler
 
+pytestmark = needs_compiler
 ROOT = Path(__file__).parents[2]
 # Evaluates a product of two numbers, and prints what evaluates it and the product.
 PROGRAM = """

@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiler import needs_compiler
 from jax.test_util import check_grads
 
 from mace_tp.kernel.evaluate import Problem, evaluate, evaluate_plainly, kernel_flops
 from mace_tp.kernel.polynomial import Builder, Operand, Term
 
+pytestmark = needs_compiler
 ITEMS = 37
 ROWS = (5, 9)  # of what the two indices name
 
