@@ -19,7 +19,7 @@ from mace_tp.kernel.polynomial import Polynomial
 from mace_tp.kernel.source import source, symbol
 
 _LOG = logging.getLogger("mace_tp")
-DTYPES = ("float32", "float64")
+_FILES = {"evaluate": "kernel.cc", "apply": "species_linear.cc", "outer": "species_linear.cc"}
 # Contraction makes one instruction of a product and a sum; it does not depend on the order in which anything runs.
 _FLAGS = ("-std=c++17", "-O2", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
 _MORE_FLAGS = "MACE_TP_CXXFLAGS"  # of the environment: further ones, such as those of a sanitizer
@@ -31,22 +31,29 @@ class NoKernel(InputError):
 
 
 @functools.cache
-def kernel_name() -> str:
-    """The name by which jax knows the kernel, without the dtype; it is built if that has not been done before.
+def target_name(handler: str, dtype: str) -> str:
+    """The name by which jax knows a handler, which is built if that has not been done before.
+
+    Args:
+        handler: `evaluate` of kernel.cc, `apply` and `outer` of species_linear.cc.
+        dtype: float32 or float64.
 
     Raises:
         NoKernel: there is no compiler, or it or jax does not take the source.
     """
-    text = Path(__file__).with_name("kernel.cc").read_text(encoding="utf-8")
-    path = _built(text, ("-isystem", jax.ffi.include_dir()), importlib.metadata.version("jaxlib"))
-    library = _loaded(path)
-    for dtype in DTYPES:
-        jax.ffi.register_ffi_target(f"{path.stem}_{dtype}", jax.ffi.pycapsule(library[f"evaluate_{dtype}"]), platform="cpu")
-    _library.append(library)
-    return path.stem
+    library = _library(_FILES[handler])
+    name = f"{Path(library._name).stem}_{handler}_{dtype}"
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(library[f"{handler}_{dtype}"]), platform="cpu")
+    return name
 
 
-_library: list[ctypes.CDLL] = []
+@functools.cache
+def _library(file: str) -> ctypes.CDLL:
+    folder = Path(__file__).parent
+    text = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("parallel.h", file))
+    # One text, so that its digest is of all that it is made of.
+    text = text.replace('#include "parallel.h"\n', "")
+    return _loaded(_built(text, ("-isystem", jax.ffi.include_dir()), importlib.metadata.version("jaxlib")))
 
 
 @functools.cache
@@ -57,9 +64,9 @@ def function_name(polynomial: Polynomial, dtype: str) -> str:
         NoKernel: it cannot be.
     """
     name = symbol(polynomial, dtype)
-    kernel_name()
+    library = _library("kernel.cc")
     function = _loaded(_built(source(polynomial, dtype), (), ""))[name]
-    _library[0].add_polynomial(name.encode(), ctypes.cast(function, ctypes.c_void_p))
+    library.add_polynomial(name.encode(), ctypes.cast(function, ctypes.c_void_p))
     return name
 
 
@@ -101,7 +108,7 @@ def compiler_version() -> str:
     Raises:
         NoKernel: it cannot be.
     """
-    kernel_name()
+    _library("kernel.cc")
     return _compiler()[1]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from mace_tp.graph import gather, segment_sum
-from mace_tp.kernel.build import function_name, kernel_name
+from mace_tp.kernel.build import function_name, target_name
 from mace_tp.kernel.polynomial import Operand, Polynomial
 
 Arrays = tuple[jax.Array, ...]
@@ -44,7 +44,7 @@ def evaluate(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Arra
     shapes = _output_shapes(problem, operands)
     name = function_name(polynomial, dtype.name)
     _flops[name] = polynomial.flops()
-    call = jax.ffi.ffi_call(f"{kernel_name()}_{dtype.name}", shapes, vmap_method="sequential")
+    call = jax.ffi.ffi_call(target_name("evaluate", dtype.name), shapes, vmap_method="sequential")
     masks = () if mask is None else (mask,)
     attributes = {"num_inputs": np.int32(len(operands)), "num_indices": np.int32(len(indices)), "operands": _operand_table(polynomial)}
     return tuple(call(*operands, *indices, *masks, function=name, **attributes))

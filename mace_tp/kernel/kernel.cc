@@ -6,16 +6,14 @@
 // no number depends on which of them computes it.
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "parallel.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -140,31 +138,6 @@ void work(const Call<T>& call, const std::vector<Operand<T>>& out, int64_t begin
   out_rows.add_sums();
 }
 
-// Runs task(0) .. task(count - 1) here and in XLA's own threads. Whoever is free takes the next; only tasks that are begun are waited for.
-template <typename F>
-void run(ffi::ThreadPool& pool, int64_t count, F task) {
-  struct State {
-    State(F task, int64_t count) : task(std::move(task)), count(count) {}
-    void help() {
-      for (int64_t i; (i = next.fetch_add(1)) < count;) {
-        task(i);
-        std::lock_guard<std::mutex> lock(mutex);
-        if (++done == count) all_done.notify_all();
-      }
-    }
-    F task;
-    int64_t count, done = 0;
-    std::atomic<int64_t> next{0};
-    std::mutex mutex;
-    std::condition_variable all_done;
-  };
-  auto state = std::make_shared<State>(std::move(task), count);
-  for (int64_t i = 1; i < count; ++i) pool.Schedule([state] { state->help(); });
-  state->help();
-  std::unique_lock<std::mutex> lock(state->mutex);
-  state->all_done.wait(lock, [&] { return state->done == state->count; });
-}
-
 // Borders of about `parts` equal ranges of the items; items of equal `index`, which ascends where it is given, stay together.
 std::vector<int64_t> borders(int64_t items, int64_t parts, const int32_t* index) {
   std::vector<int64_t> found{0};
@@ -199,7 +172,7 @@ void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
     }
     if (operand.is_scalar || operand.index || call.mask) std::fill_n(operand.data, operand.count, T(0));
   }
-  run(pool, groups * parts, [&](int64_t task) {
+  run_tasks(pool, groups * parts, [&](int64_t task) {
     const int64_t group = task % groups, part = task / groups;
     const int64_t from = blocks * group / groups * lanes<T>, to = std::min(blocks * (group + 1) / groups * lanes<T>, call.channels);
     work(call, out_of[task], ranges[part], ranges[part + 1], from, to);

@@ -1,0 +1,38 @@
+// Tasks in XLA's own threads.
+
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "xla/ffi/api/ffi.h"
+
+// Runs task(0) .. task(count - 1) here and in the pool's threads. Whoever is free takes the next; only tasks that are begun are waited for.
+template <typename F>
+void run_tasks(xla::ffi::ThreadPool& pool, int64_t count, F task) {
+  struct State {
+    State(F task, int64_t count) : task(std::move(task)), count(count) {}
+    void help() {
+      for (int64_t i; (i = next.fetch_add(1)) < count;) {
+        task(i);
+        std::lock_guard<std::mutex> lock(mutex);
+        if (++done == count) all_done.notify_all();
+      }
+    }
+    F task;
+    int64_t count, done = 0;
+    std::atomic<int64_t> next{0};
+    std::mutex mutex;
+    std::condition_variable all_done;
+  };
+  if (count <= 0) return;
+  auto state = std::make_shared<State>(std::move(task), count);
+  for (int64_t i = 1; i < count && i < pool.num_threads(); ++i) pool.Schedule([state] { state->help(); });
+  state->help();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->all_done.wait(lock, [&] { return state->done == state->count; });
+}
