@@ -39,6 +39,15 @@ class Model:
     def num_parameters(self) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(self.params))
 
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of the parameters."""
+        return jax.tree.leaves(self.params)[0].dtype
+
+    def astype(self, dtype: jnp.dtype) -> "Model":
+        """The same model with parameters of another dtype, which must be switched on in jax."""
+        return dataclasses.replace(self, params=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), self.params))
+
 
 def create_model(
     architecture: Architecture, tensor_product: TensorProductConfig, statistics: DatasetStatistics, dtype: jnp.dtype, seed: int
@@ -102,7 +111,7 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None) -> Model:
 
     Args:
         path: `RUN/model` or `RUN`.
-        dtype: of the parameters; as saved if None, and then float64 is switched on in jax where the model has it.
+        dtype: of the parameters, float32 or float64; as saved if None. float64 is switched on in jax, where it stays.
 
     Raises:
         InputError: there is no model, or its files do not belong together.
@@ -115,7 +124,8 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None) -> Model:
         raise InputError(f"{directory / _WEIGHTS}: cannot be read ({error})") from error
     if not weights:
         raise InputError(f"{directory / _WEIGHTS}: holds no weights")
-    dtype = dtype or build_dtype(Config(dtype=next(iter(weights.values())).dtype.name))
+    saved = next(iter(weights.values())).dtype
+    dtype = build_dtype(Config(dtype=jnp.dtype(saved if dtype is None else dtype).name))
     graphdef, untrained = _initialized(architecture, build_tensor_products(tensor_product), statistics, dtype, seed=0)
     expected = {name: leaf.shape for name, leaf in named_parameters(untrained).items()}
     found = {name: weight.shape for name, weight in weights.items()}
