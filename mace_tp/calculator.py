@@ -1,7 +1,10 @@
 """Trained models as a calculator of ASE."""
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import ase
 import jax
@@ -29,6 +32,8 @@ class Calculator(AseCalculator):
     `energy_std` (eV), `forces_std` [atoms, 3] and `stress_std` [6], standard deviations of the models around their mean (n-1), and
     `energy_committee` [models] and `forces_committee` [models, atoms, 3].
 
+    Copies and pickles hold the models and the last results; they compile anew when they are used.
+
     Args:
         models: one, or several as a committee.
         dtype: `float32` or `float64`; as trained if None. float64 is switched on in jax, where it stays.
@@ -44,16 +49,17 @@ class Calculator(AseCalculator):
         super().__init__()
         if dtype not in (None, "float32", "float64"):
             raise InputError(f"dtype={dtype}: must be one of float32, float64")
-        self.device = build_device(Config(device=device))
-        given = [models] if isinstance(models, (str, Path, Model)) else list(models)
-        if not given:
-            raise InputError("models: is empty; a calculator needs one model or several")
+        self.device, self._device_name = build_device(Config(device=device)), device
         with jax.default_device(self.device):
-            jax_dtype = None if dtype is None else build_dtype(Config(dtype=dtype))
-            loaded = [model if isinstance(model, Model) else load_model(Path(model).expanduser(), jax_dtype) for model in given]
-            self._fields = _fields(loaded)
-        self.elements = loaded[0].statistics.atomic_numbers
-        self.dtype: str = jax.tree.leaves(loaded[0].params)[0].dtype.name
+            self._models = [_load(source, dtype) for source in _sources(models)]
+            self._fields = _fields(self._models)
+        self.elements = self._models[0].statistics.atomic_numbers
+        self.dtype: str = self._models[0].dtype.name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Parameters as arrays of numpy: those of jax would be read again before float64 is switched on.
+        models = [dataclasses.replace(model, params=jax.device_get(model.params)) for model in self._models]
+        return functools.partial(type(self), device=self._device_name), (models,), {"atoms": self.atoms, "results": self.results}
 
     @property
     def num_compilations(self) -> int:
@@ -69,6 +75,8 @@ class Calculator(AseCalculator):
             InputError: there are no atoms, an element or a cell that the models cannot take, or a position that is no number.
         """
         super().calculate(atoms, properties, system_changes)
+        if self.atoms is None:
+            raise InputError("atoms: none are given; set atoms.calc, or call get_potential_energy(atoms)")
         configuration = _configuration(self.atoms)
         check_configuration(configuration)
         with jax.default_device(self.device):
@@ -76,8 +84,24 @@ class Calculator(AseCalculator):
         self.results = _results(predictions)
 
 
+def _sources(models: Source | Sequence[Source]) -> list[Source]:
+    given = list(models) if isinstance(models, Iterable) and not isinstance(models, str) else [models]
+    if not given:
+        raise InputError("models: is empty; a calculator needs one model or several")
+    for source in given:
+        if not isinstance(source, (str, Path, Model)):
+            raise InputError(f"models: {source!r} is neither the path of a run or model directory nor a model that load_model returned")
+    return given
+
+
+def _load(source: Source, dtype: str | None) -> Model:
+    if isinstance(source, Model):
+        return source.astype(build_dtype(Config(dtype=dtype or source.dtype.name)))
+    return load_model(Path(source).expanduser(), None if dtype is None else np.dtype(dtype))
+
+
 def _fields(models: Sequence[Model]) -> list[StructureField]:
-    """A field for each model; models that differ in nothing but their parameters share their programs."""
+    """A field for each model; models that differ in nothing but their parameters share their programs, those of one cutoff neighbors."""
     elements = models[0].statistics.atomic_numbers
     for model in models:
         if model.statistics.atomic_numbers != elements:
@@ -85,14 +109,16 @@ def _fields(models: Sequence[Model]) -> list[StructureField]:
             raise InputError(f"models: one has the elements {others}, another {symbols(elements)}; a committee needs the same")
     fields: list[StructureField] = []
     for model in models:
-        twin = next((field for other, field in zip(models, fields) if _are_alike(model, other)), None)
-        fields.append(StructureField(model, None if twin is None else twin.step))
+        made = list(zip(models, fields))
+        step = next((field.step for other, field in made if _are_alike(model, other)), None)
+        verlet = next((field.verlet for other, field in made if model.architecture.cutoff == other.architecture.cutoff), None)
+        fields.append(StructureField(model, step, verlet))
     return fields
 
 
 def _are_alike(model: Model, other: Model) -> bool:
-    same = (model.architecture, model.tensor_product, model.statistics)
-    return same == (other.architecture, other.tensor_product, other.statistics)
+    same = (model.architecture, model.tensor_product, model.statistics, model.dtype)
+    return same == (other.architecture, other.tensor_product, other.statistics, other.dtype)
 
 
 def _configuration(atoms: ase.Atoms) -> Configuration:

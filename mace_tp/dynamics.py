@@ -1,7 +1,7 @@
 """A short run of molecular dynamics at constant energy (NVE), to see whether the energy of a model stays constant."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -37,12 +37,20 @@ class EnergyDrift:
     num_steps: int  # made; less than asked for if an atom was lost
 
 
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A straight line through a total energy that should be constant."""
+
+    drift: float  # its slope, meV/atom/ps
+    spread: float  # standard deviation from it, meV/atom
+
+
 Evaluate = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """Positions [atoms, 3] in Å → energy in eV and forces [atoms, 3] in eV/Å."""
 
 
-def maxwell_boltzmann(atomic_masses: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
-    """Velocities [atoms, 3], Å/fs, without a net momentum.
+def thermal_velocities(atomic_masses: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
+    """Velocities [atoms, 3] of Maxwell and Boltzmann, Å/fs.
 
     Args:
         atomic_masses: [atoms], amu.
@@ -50,8 +58,27 @@ def maxwell_boltzmann(atomic_masses: np.ndarray, temperature: float, rng: np.ran
         rng: source of the normal numbers.
     """
     width = np.sqrt(_BOLTZMANN * temperature * _ACCELERATION / atomic_masses)[:, None]
-    velocities = width * rng.normal(size=(len(atomic_masses), 3))
+    return width * rng.normal(size=(len(atomic_masses), 3))
+
+
+def maxwell_boltzmann(atomic_masses: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
+    """Thermal velocities [atoms, 3], Å/fs, without a net momentum."""
+    velocities = thermal_velocities(atomic_masses, temperature, rng)
     return velocities - np.average(velocities, axis=0, weights=atomic_masses)
+
+
+def moving_degrees_of_freedom(num_atoms: int) -> int:
+    """Of atoms without a net momentum; one for a single atom, which stands still."""
+    return max(3 * num_atoms - 3, 1)
+
+
+def fit_line(times: Sequence[float] | np.ndarray, energies: Sequence[float] | np.ndarray, num_atoms: int) -> Line | None:
+    """The line through total energies [times], eV, at times [times], fs; None for fewer than three, through which it would always go."""
+    if len(times) < 3:
+        return None
+    picoseconds, total = np.asarray(times) / 1000, 1000 * np.asarray(energies) / num_atoms
+    line = np.polynomial.Polynomial.fit(picoseconds, total, 1)
+    return Line(drift=float(line.convert(domain=[-1, 1]).coef[1]), spread=float(np.std(total - line(picoseconds))))
 
 
 def total_energies(evaluate: Evaluate, positions: np.ndarray, velocities: np.ndarray, atomic_masses: np.ndarray, nve: NVE) -> np.ndarray:
@@ -87,19 +114,12 @@ def energy_drift(model: Model, configuration: Configuration, nve: NVE) -> Energy
 def summarize_run(energies: np.ndarray, num_atoms: int, nve: NVE) -> EnergyDrift:
     """Potential and kinetic energies [steps + 1, 2], eV → the numbers people read."""
     num_steps = len(energies) - 1
-    if num_steps < 2:
+    line = fit_line(nve.timestep * np.arange(num_steps + 1), energies.sum(axis=1), num_atoms)
+    if line is None:
         return EnergyDrift(drift=None, spread=None, final_temperature=None, num_steps=num_steps)
-    total = 1000 * energies.sum(axis=1) / num_atoms
-    picoseconds = nve.timestep / 1000 * np.arange(num_steps + 1)
-    line = np.polynomial.Polynomial.fit(picoseconds, total, 1)
     kinetic = energies[-max(1, num_steps // 10) :, 1].mean()
-    degrees_of_freedom = max(3 * num_atoms - 3, 1)  # the net momentum is zero
-    return EnergyDrift(
-        drift=float(line.convert().coef[1]),
-        spread=float(np.std(total - line(picoseconds))),
-        final_temperature=float(2 * kinetic / (degrees_of_freedom * _BOLTZMANN)),
-        num_steps=num_steps,
-    )
+    temperature = float(2 * kinetic / (moving_degrees_of_freedom(num_atoms) * _BOLTZMANN))
+    return EnergyDrift(line.drift, line.spread, temperature, num_steps)
 
 
 def _kinetic(velocities: np.ndarray, mass: np.ndarray) -> float:

@@ -40,6 +40,15 @@ class Model:
     def num_parameters(self) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(self.params))
 
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of the parameters."""
+        return jax.tree.leaves(self.params)[0].dtype
+
+    def astype(self, dtype: jnp.dtype) -> "Model":
+        """The same model with parameters of another dtype, which must be switched on in jax."""
+        return dataclasses.replace(self, params=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), self.params))
+
 
 def create_model(
     architecture: Architecture,
@@ -82,8 +91,8 @@ def _able_products(architecture: Architecture, statistics: DatasetStatistics, dt
 
 def with_kernel(model: Model, kernel: str) -> Model:
     """The same model, evaluated with another kernel; arguments as for `create_model`."""
-    dtype = jax.tree.leaves(model.params)[0].dtype
-    graphdef, _ = _initialized(model.architecture, _products(model.tensor_product, kernel), model.statistics, dtype, seed=0)
+    products = _products(model.tensor_product, kernel)
+    graphdef, _ = _initialized(model.architecture, products, model.statistics, model.dtype, seed=0)
     return dataclasses.replace(model, graphdef=graphdef)
 
 
@@ -130,7 +139,7 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None, kernel: str = "
 
     Args:
         path: `RUN/model` or `RUN`.
-        dtype: of the parameters; as saved if None, and then float64 is switched on in jax where the model has it.
+        dtype: of the parameters, float32 or float64; as saved if None. float64 is switched on in jax, where it stays.
         kernel: as for `create_model`.
 
     Raises:
@@ -144,7 +153,8 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None, kernel: str = "
         raise InputError(f"{directory / _WEIGHTS}: cannot be read ({error})") from error
     if not weights:
         raise InputError(f"{directory / _WEIGHTS}: holds no weights")
-    dtype = dtype or build_dtype(Config(dtype=next(iter(weights.values())).dtype.name))
+    saved = next(iter(weights.values())).dtype
+    dtype = build_dtype(Config(dtype=jnp.dtype(saved if dtype is None else dtype).name))
     graphdef, untrained = _initialized(architecture, _products(tensor_product, kernel), statistics, dtype, seed=0)
     expected = {name: leaf.shape for name, leaf in named_parameters(untrained).items()}
     found = {name: weight.shape for name, weight in weights.items()}

@@ -12,20 +12,32 @@ from ase.md.md import MolecularDynamics
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.verlet import VelocityVerlet
 
-from mace_tp.dynamics import maxwell_boltzmann
+from mace_tp.dynamics import maxwell_boltzmann, moving_degrees_of_freedom, thermal_velocities
 from mace_tp.errors import InputError, TrainingError
 
 # Relaxation times of the thermostat and barostat of NPT, in time steps: ASE's advice.
 _THERMOSTAT_STEPS, _BAROSTAT_STEPS = 100, 1000
 # K; a structure that is hotter has come apart.
 _LOST = 1e5
+_ADVICE = "a shorter --timestep or a better model may help; what came before is kept"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble:
+    """What is held constant, and who integrates it."""
+
+    name: str
+    integrator: "Callable[[ase.Atoms, Simulation, np.random.Generator], MolecularDynamics]"
+    conserves_energy: bool
+    conserves_momentum: bool
+    changes_cell: bool  # then the structure needs one, and the calculator the stress
 
 
 @dataclasses.dataclass(frozen=True)
 class Simulation:
     """What is run."""
 
-    ensemble: str = "nve"
+    ensemble: Ensemble
     num_steps: int = 1000
     timestep: float = 0.5  # fs
     temperature: float = 300.0  # K: of the velocities at the start, and of the thermostat
@@ -44,24 +56,30 @@ class Sample:
     potential_energy: float  # eV
     kinetic_energy: float  # eV
     total_energy: float  # eV
-    temperature: float  # K
+    temperature: float  # K, of what moves against the whole
     volume: float | None  # Å³; None where nothing is periodic
     pressure: float | None  # GPa, that of the motion included; None where the calculator gives no stress
 
 
-def simulate(atoms: ase.Atoms, simulation: Simulation) -> Iterator[Sample]:
-    """Run atoms that have a calculator; a sample at the start, after every interval and at the end, with the atoms as they are then.
+def draw_velocities(atoms: ase.Atoms, simulation: Simulation) -> None:
+    """Give the atoms velocities of the temperature: without a net momentum, or with the constraints, which take up momentum."""
+    draw = thermal_velocities if atoms.constraints else maxwell_boltzmann
+    velocities = draw(atoms.get_masses(), simulation.temperature, np.random.default_rng(simulation.seed))
+    atoms.set_velocities(velocities / units.fs)
 
-    Velocities at the start are drawn for the temperature, without a net momentum.
+
+def simulate(atoms: ase.Atoms, simulation: Simulation) -> Iterator[Sample]:
+    """Run atoms that have a calculator and velocities; a sample at the start, after every interval and at the end, with the atoms as they
+    are then.
 
     Raises:
         InputError: the ensemble needs what the structure or the calculator does not have.
         TrainingError: atoms are lost: the structure has come apart.
     """
-    require_possible(atoms, simulation)
-    rng = np.random.default_rng(simulation.seed)
-    atoms.set_velocities(maxwell_boltzmann(atoms.get_masses(), simulation.temperature, rng) / units.fs)
-    dynamics = ENSEMBLES[simulation.ensemble](atoms, simulation, rng)
+    _require_possible(atoms, simulation.ensemble)
+    # Other numbers than those of the velocities.
+    rng = np.random.default_rng([simulation.seed, 1])
+    dynamics = simulation.ensemble.integrator(atoms, simulation, rng)
     yield _sample(atoms, 0, simulation)
     done = 0
     while done < simulation.num_steps:
@@ -77,30 +95,21 @@ def simulate(atoms: ase.Atoms, simulation: Simulation) -> Iterator[Sample]:
         yield sample
 
 
-def require_possible(atoms: ase.Atoms, simulation: Simulation) -> None:
-    """Raise an InputError unless the structure can be in the ensemble."""
-    if simulation.ensemble not in ENSEMBLES:
-        raise InputError(f"ensemble {simulation.ensemble}: must be one of {', '.join(ENSEMBLES)}")
-    if simulation.ensemble == "npt" and not all(atoms.pbc):
-        raise InputError("ensemble npt: needs a structure that is periodic in all three directions")
-
-
-_ADVICE = "a shorter --timestep or a better model may help; what came before is kept"
-
-
-def energy_drift(samples: list[Sample], num_atoms: int) -> tuple[float, float] | None:
-    """Slope of a line through the total energy (meV/atom/ps), and the standard deviation from it (meV/atom); None below three samples."""
-    if len(samples) < 3:
-        return None
-    time = np.array([sample.time for sample in samples]) / 1000
-    energy = np.array([sample.total_energy for sample in samples]) * 1000 / num_atoms
-    line = np.polynomial.Polynomial.fit(time, energy, 1)
-    return float(line.convert(domain=[-1, 1]).coef[1]), float(np.std(energy - line(time)))
+def _require_possible(atoms: ase.Atoms, ensemble: Ensemble) -> None:
+    if not ensemble.changes_cell:
+        return
+    if not all(atoms.pbc):
+        raise InputError(f"ensemble {ensemble.name}: needs a structure that is periodic in all three directions")
+    if atoms.constraints:
+        raise InputError(f"ensemble {ensemble.name}: cannot hold constraints, which the structure has")
+    atoms.get_potential_energy()
+    if "stress" not in atoms.calc.results:
+        raise InputError(f"ensemble {ensemble.name}: needs the stress, which models with direct forces do not have")
 
 
 def _sample(atoms: ase.Atoms, step: int, simulation: Simulation) -> Sample:
     potential, kinetic = float(atoms.get_potential_energy()), float(atoms.get_kinetic_energy())
-    temperature = float(atoms.get_temperature())
+    temperature = _temperature(atoms, simulation.ensemble)
     if not math.isfinite(potential + kinetic):
         temperature = math.nan
     pressure = None
@@ -108,6 +117,16 @@ def _sample(atoms: ase.Atoms, step: int, simulation: Simulation) -> Sample:
         pressure = float(-np.trace(atoms.get_stress(voigt=False, include_ideal_gas=True)) / 3 / units.GPa)
     volume = float(atoms.get_volume()) if any(atoms.pbc) and atoms.cell.rank == 3 else None
     return Sample(step, step * simulation.timestep, potential, kinetic, potential + kinetic, temperature, volume, pressure)
+
+
+def _temperature(atoms: ase.Atoms, ensemble: Ensemble) -> float:
+    """Twice the kinetic energy for each degree of freedom, K; where nothing takes up momentum, of the motion against the whole."""
+    kinetic = atoms.get_kinetic_energy()
+    if not ensemble.conserves_momentum or atoms.constraints:
+        return float(2 * kinetic / (max(atoms.get_number_of_degrees_of_freedom(), 1) * units.kB))
+    momentum = atoms.get_momenta().sum(axis=0)
+    kinetic -= momentum @ momentum / (2 * atoms.get_masses().sum())
+    return float(2 * kinetic / (moving_degrees_of_freedom(len(atoms)) * units.kB))
 
 
 def _nve(atoms: ase.Atoms, simulation: Simulation, rng: np.random.Generator) -> MolecularDynamics:
@@ -121,11 +140,18 @@ def _nvt(atoms: ase.Atoms, simulation: Simulation, rng: np.random.Generator) -> 
 
 def _npt(atoms: ase.Atoms, simulation: Simulation, rng: np.random.Generator) -> MolecularDynamics:
     timestep = simulation.timestep * units.fs
+    # ASE's thermostat holds a kinetic energy of 3N kT/2, though three of the degrees of freedom never move.
+    temperature = simulation.temperature * moving_degrees_of_freedom(len(atoms)) / (3 * len(atoms))
     return IsotropicMTKNPT(
-        atoms, timestep, temperature_K=simulation.temperature, pressure_au=simulation.pressure * units.GPa,
+        atoms, timestep, temperature_K=temperature, pressure_au=simulation.pressure * units.GPa,
         tdamp=_THERMOSTAT_STEPS * timestep, pdamp=_BAROSTAT_STEPS * timestep,
     )  # fmt: skip
 
 
-ENSEMBLES: dict[str, Callable[[ase.Atoms, Simulation, np.random.Generator], MolecularDynamics]] = {"nve": _nve, "nvt": _nvt, "npt": _npt}
-"""Constant energy (velocity Verlet), constant temperature (Langevin), constant temperature and pressure (Martyna, Tobias, Klein)."""
+NVE = Ensemble("nve", _nve, conserves_energy=True, conserves_momentum=True, changes_cell=False)
+"""Constant energy: velocity Verlet."""
+NVT = Ensemble("nvt", _nvt, conserves_energy=False, conserves_momentum=False, changes_cell=False)
+"""Constant temperature: Langevin."""
+NPT = Ensemble("npt", _npt, conserves_energy=False, conserves_momentum=True, changes_cell=True)
+"""Constant temperature and pressure: Martyna, Tobias, Klein."""
+ENSEMBLES = {ensemble.name: ensemble for ensemble in (NVE, NVT, NPT)}

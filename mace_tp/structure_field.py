@@ -37,14 +37,15 @@ class StructureField:
     Args:
         model: what to evaluate.
         step: (parameters, batch) → prediction, compiled; several fields may share it if their models are alike.
+        verlet: where neighbors are looked for; several fields may share it if their models have the same elements and cutoff.
     """
 
-    def __init__(self, model: Model, step: CompiledStep | None = None) -> None:
+    def __init__(self, model: Model, step: CompiledStep | None = None, verlet: VerletList | None = None) -> None:
         self._model = model
         self.step = step or CompiledStep(make_predict(model.graphdef, model.architecture.cutoff))
-        self._verlet = VerletList(model.statistics.atomic_numbers, model.architecture.cutoff, _SKIN)
+        self.verlet = verlet or VerletList(model.statistics.atomic_numbers, model.architecture.cutoff, _SKIN)
         self._energies = np.asarray(model.statistics.atomic_energies, np.float64)
-        self._dtype = jax.tree.leaves(model.params)[0].dtype
+        self._dtype = model.dtype
         self._buckets: list[Bucket] = []
 
     @property
@@ -57,7 +58,7 @@ class StructureField:
         Raises:
             InputError: an atom's element is not among the model's.
         """
-        graph = self._verlet.graph(configuration)
+        graph = self.verlet.graph(configuration)
         prediction = jax.device_get(self.step(self._model.params, pad_batch([graph], self._bucket(graph), self._dtype)))
         num_atoms = graph.num_nodes
         energies = self._energies[graph.species] + prediction.node_energy[:num_atoms]

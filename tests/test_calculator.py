@@ -1,8 +1,11 @@
 """The calculator of ASE: derivatives, runs without new programs, committees, and what it says to wrong input."""
 
+import copy
 import dataclasses
+import pickle
 
 import ase
+import jax
 import numpy as np
 import pytest
 from ase import units
@@ -10,6 +13,7 @@ from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_s
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
+import mace_tp.data.verlet
 from mace_tp import Calculator
 from mace_tp.config import TensorProductConfig
 from mace_tp.errors import InputError
@@ -104,6 +108,51 @@ def test_a_committee_gives_the_mean_and_its_spread(molecule, models, tmp_path):
     assert atoms.calc.num_compilations == 1, "models that differ in their parameters only share a program"
 
 
+def test_models_of_a_committee_look_for_neighbors_once(molecule, models, monkeypatch):
+    searches, search = [], mace_tp.data.verlet.neighbor_images
+    monkeypatch.setattr(mace_tp.data.verlet, "neighbor_images", lambda *arguments: searches.append(1) or search(*arguments))
+    Calculator(models).get_potential_energy(_atoms(molecule))
+    assert len(searches) == 1
+
+
+def test_a_model_that_is_given_takes_the_dtype_that_is_asked_for(molecule, models, calculator):
+    atoms = _atoms(molecule)
+    single = Calculator(models[0], dtype="float32")
+    assert single.dtype == "float32" and calculator.dtype == "float64" and Calculator(models[0].astype(np.float32)).dtype == "float32"
+    difference = abs(single.get_potential_energy(atoms) - calculator.get_potential_energy(atoms))
+    assert 0 < difference < 1e-5
+    assert models[0].dtype == np.float64, "the model itself stays"
+
+
+def test_a_committee_may_have_models_of_both_dtypes(molecule, models):
+    both = Calculator([models[0].astype(np.float32), models[0]])
+    both.get_potential_energy(_atoms(molecule))
+    assert 0 < both.results["energy_std"] < 1e-5
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))], ids=["copy", "pickle"])
+def test_a_copy_of_a_calculator_gives_the_same(copied, atoms):
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+
+    other = copied(atoms)
+
+    assert other.calc is not atoms.calc and other.calc.results["energy"] == energy and other.calc.num_compilations == 0
+    other.positions[0, 0] += 0.1
+    assert other.get_potential_energy() != energy
+    other.positions[:] = atoms.positions
+    assert other.get_potential_energy() == pytest.approx(energy, rel=1e-12)
+    np.testing.assert_allclose(other.get_forces(), forces, atol=1e-12)
+
+
+def test_a_pickle_keeps_float64_where_it_is_not_switched_on(calculator):
+    pickled = pickle.dumps(calculator)
+    jax.config.update("jax_enable_x64", False)
+    try:
+        assert pickle.loads(pickled).dtype == "float64"
+    finally:
+        jax.config.update("jax_enable_x64", True)
+
+
 def test_float32_is_close_to_float64(molecule, models, calculator, tmp_path):
     save_model(tmp_path, models[0], {})
     atoms = _atoms(molecule)
@@ -146,3 +195,11 @@ def test_models_that_do_not_belong_together_are_refused(models, statistics, tmp_
         Calculator(models[0], dtype="half")
     with pytest.raises(InputError, match="is empty"):
         Calculator([])
+    for given in (None, 3, [models[0], 3]):
+        with pytest.raises(InputError, match="models: (None|3) is neither the path"):
+            Calculator(given)
+
+
+def test_a_calculator_without_atoms_says_so(models):
+    with pytest.raises(InputError, match="atoms: none are given"):
+        Calculator(models[0]).get_potential_energy()

@@ -44,9 +44,57 @@ def test_energy_and_forces_are_those_of_the_calculator(atoms, model):
 
     value, gradient = jax.jit(jax.value_and_grad(total))(jnp.asarray(atoms.positions))
 
-    zero = dict(zip(model.statistics.atomic_numbers, model.statistics.atomic_energies))
-    assert value == pytest.approx(atoms.get_potential_energy() - sum(zero[z] for z in atoms.numbers), rel=1e-10)
+    assert value == pytest.approx(_interaction_energy(atoms, model), rel=1e-10)
     np.testing.assert_allclose(-gradient, atoms.get_forces(), atol=1e-10)
+
+
+def _interaction_energy(atoms: ase.Atoms, model: Model) -> float:
+    zero = dict(zip(model.statistics.atomic_numbers, model.statistics.atomic_energies))
+    return atoms.get_potential_energy() - sum(zero[z] for z in atoms.numbers)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.03])
+def test_a_box_of_a_barostat_gives_the_energy_of_the_scaled_cell(scale, atoms, model):
+    space = pytest.importorskip("jax_md.space")
+    box, places = 12.0 * jnp.eye(3), jnp.asarray(atoms.get_scaled_positions())
+    displacement, _ = space.periodic_general(box, fractional_coordinates=True)
+    neighbor_fn, energy_fn = mace_neighbor_list(displacement, box, model, atoms.numbers, fractional_coordinates=True)
+    scaled = atoms.copy()
+    scaled.set_cell(scale * scaled.cell, scale_atoms=True)
+    scaled.calc = atoms.calc
+
+    energy = energy_fn(places, neighbor_fn.allocate(places, box=scale * box), box=scale * box, t=0.0)
+
+    # jax-md keeps the box of its neighbors in float32, the displacement has the one that was given.
+    assert energy == pytest.approx(_interaction_energy(scaled, model), rel=1e-8)
+
+
+def test_the_skin_is_counted_once(model):
+    """Four atoms on a line, 4.0 + 0.5 Å in reach: the third is a neighbor of the first, the fourth is not."""
+    space = pytest.importorskip("jax_md.space")
+    neighbor_fn, _ = mace_neighbor_list(space.free()[0], 100.0, model, [6, 6, 6, 6], skin=0.5)
+    places = jnp.array([[x, 0.0, 0.0] for x in (0.0, 2.2, 4.4, 4.8)])
+    assert set(np.asarray(neighbor_fn.allocate(places).idx[0]).tolist()) - {4} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    "box, message",
+    [
+        (8.0, "box: is 8 Å wide, which must be more than twice the cutoff of 4 Å; repeat the structure"),
+        (np.array([20.0, 20.0, 7.5]), "box: is 7.5 Å wide"),
+        (np.array([[10.0, 10.0, 0.0], [0.0, 10.0, 0.0], [0.0, 0.0, 20.0]]), "box: is 7.071 Å wide, .* of 4 Å and the skin of 0.5"),
+    ],
+    ids=["cubic", "rectangular", "skewed"],
+)
+def test_a_box_in_which_an_atom_sees_two_images_of_another_is_refused(box, message, model):
+    space = pytest.importorskip("jax_md.space")
+    displacements = [space.periodic_general(box, fractional_coordinates=fractional)[0] for fractional in (True, False)]
+    if np.ndim(box) < 2:
+        displacements.append(space.periodic(box)[0])
+    for displacement, fractional in zip(displacements, (True, False, False)):
+        with pytest.raises(InputError, match=message):
+            mace_neighbor_list(displacement, box, model, [6], fractional_coordinates=fractional)
+    mace_neighbor_list(space.free()[0], box, model, [6])
 
 
 def test_an_unknown_element_is_named(model):

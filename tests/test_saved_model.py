@@ -53,6 +53,14 @@ def test_a_model_that_was_read_predicts_the_same(created, saved, batch):
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
+def test_float64_that_is_asked_for_is_switched_on(saved):
+    jax.config.update("jax_enable_x64", False)
+    try:
+        assert load_model(saved, np.float64).dtype == np.float64
+    finally:
+        jax.config.update("jax_enable_x64", True)
+
+
 def test_the_description_can_be_read_without_the_program(saved):
     description = json.loads((saved / "model.json").read_text())
 

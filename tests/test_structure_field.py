@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import mace_tp.data.verlet
 from mace_tp.config import TensorProductConfig
 from mace_tp.data.graphs import build_graphs
 from mace_tp.data.verlet import VerletList
@@ -32,15 +33,60 @@ def test_the_graph_of_a_moved_structure_is_that_of_a_new_one(name, request, stat
     configuration = request.getfixturevalue(name)
     verlet = VerletList(statistics.atomic_numbers, 4.0, 1.0)
     for moved in _path(configuration):
-        graph = verlet.graph(moved)
+        _assert_same_graph(verlet.graph(moved), moved, statistics)
 
-        [expected] = build_graphs([moved], statistics.atomic_numbers, statistics.atomic_energies, 4.0)
-        assert _edges(graph) == _edges(expected)
-        first, second = (graph.pairs[:, i] for i in range(2))
-        assert len(graph.pairs) == len(expected.pairs)
-        vectors = graph.positions[graph.receivers] - graph.positions[graph.senders] + graph.shifts
-        np.testing.assert_array_equal(vectors[first], -vectors[second])
-        np.testing.assert_array_equal(graph.receivers, np.sort(graph.receivers))
+
+def _strained(configuration, strain):
+    deformation = np.eye(3) + strain
+    return dataclasses.replace(configuration, cell=configuration.cell @ deformation, positions=configuration.positions @ deformation)
+
+
+@pytest.fixture
+def searches(monkeypatch) -> list[float]:
+    """Radii of the searches for neighbors so far."""
+    radii: list[float] = []
+    search = mace_tp.data.verlet.neighbor_images
+
+    def counted(positions, cell, pbc, cutoff):
+        radii.append(cutoff)
+        return search(positions, cell, pbc, cutoff)
+
+    monkeypatch.setattr(mace_tp.data.verlet, "neighbor_images", counted)
+    return radii
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True), (False, True, False)], ids=["crystal", "slab", "wire"])
+def test_the_graph_of_a_strained_cell_is_that_of_a_new_one_without_another_search(pbc, crystal, statistics, searches):
+    verlet, rng = VerletList(statistics.atomic_numbers, 4.0, 1.0), np.random.default_rng(0)
+    start = dataclasses.replace(crystal, pbc=pbc)
+    verlet.graph(start)
+    for size in (0.01, 0.02, 0.03):
+        strained = _strained(start, rng.uniform(-size, size, (3, 3)))
+        shaken = dataclasses.replace(strained, positions=strained.positions + rng.normal(scale=0.02, size=(3, 3)) + 7.0)
+        _assert_same_graph(verlet.graph(shaken), shaken, statistics)
+    assert searches == [5.0]
+
+
+@pytest.mark.parametrize("size", [0.1, 0.3, -0.2, -0.5])
+def test_the_graph_of_a_cell_that_is_strained_beyond_the_skin_is_that_of_a_new_one(size, crystal, statistics):
+    verlet, shear = VerletList(statistics.atomic_numbers, 4.0, 1.0), np.zeros((3, 3))
+    shear[0, 1] = size
+    for strain in (size * np.eye(3), shear):
+        verlet.graph(crystal)
+        _assert_same_graph(verlet.graph(_strained(crystal, strain)), _strained(crystal, strain), statistics)
+        unscaled = dataclasses.replace(crystal, cell=crystal.cell @ (np.eye(3) + strain))
+        _assert_same_graph(verlet.graph(unscaled), unscaled, statistics)
+
+
+def _assert_same_graph(graph, configuration, statistics) -> None:
+    """As of a search for this place; and every edge is the opposite of its reverse to the last bit."""
+    [expected] = build_graphs([configuration], statistics.atomic_numbers, statistics.atomic_energies, 4.0)
+    assert _edges(graph) == _edges(expected)
+    first, second = (graph.pairs[:, i] for i in range(2))
+    assert len(graph.pairs) == len(expected.pairs)
+    vectors = graph.positions[graph.receivers] - graph.positions[graph.senders] + graph.shifts
+    np.testing.assert_array_equal(vectors[first], -vectors[second])
+    np.testing.assert_array_equal(graph.receivers, np.sort(graph.receivers))
 
 
 def _edges(graph) -> list[tuple]:
@@ -86,3 +132,9 @@ def test_arrays_that_are_changed_in_place_are_seen(molecule, model):
     after = field(moving).energy
     assert abs(after - before) > 1e-3
     assert after == pytest.approx(StructureField(model, field.step)(moving).energy, rel=1e-12)
+
+    field, numbers = StructureField(model, field.step), molecule.atomic_numbers.copy()
+    changed = dataclasses.replace(molecule, atomic_numbers=numbers)
+    before = field(changed).energy
+    numbers[0] = 8
+    assert abs(field(changed).energy - before) > 1e-3

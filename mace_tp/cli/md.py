@@ -3,19 +3,21 @@
 import argparse
 import csv
 import dataclasses
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ase
 import ase.io
-from ase.io.formats import UnknownFileTypeError
 from rich.progress import track
 
 from mace_tp.calculator import Calculator
+from mace_tp.data.readers import UNREADABLE
+from mace_tp.dynamics import fit_line
 from mace_tp.environment import describe
 from mace_tp.errors import InputError
-from mace_tp.simulation import ENSEMBLES, Sample, Simulation, energy_drift, require_possible, simulate
+from mace_tp.simulation import ENSEMBLES, NVE, Sample, Simulation, draw_velocities, simulate
 from mace_tp.simulation_plots import draw_run
 
 _TRAJECTORY, _LOG, _PICTURE = "trajectory.extxyz", "log.csv", "energies.png"
@@ -24,26 +26,35 @@ _TRAJECTORY, _LOG, _PICTURE = "trajectory.extxyz", "log.csv", "energies.png"
 def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     simulation = Simulation(
-        ensemble=options.ensemble, num_steps=options.steps, timestep=options.timestep, temperature=options.temperature,
+        ENSEMBLES[options.ensemble], num_steps=options.steps, timestep=options.timestep, temperature=options.temperature,
         friction=options.friction, pressure=options.pressure, interval=options.interval, seed=options.seed,
     )  # fmt: skip
     _require_valid(simulation)
+    _require_new(options.out)
     atoms = _read(options.structure, options.frame)
-    require_possible(atoms, simulation)
-    _make_folder(options.out)
+    if not options.keep_velocities:
+        draw_velocities(atoms, simulation)
+    elif not atoms.has("momenta"):
+        raise InputError(f"{options.structure} frame {options.frame}: has no velocities; leave --keep-velocities out to draw some")
     atoms.calc = Calculator(options.model, dtype=options.dtype, device=options.device)
     print(" · ".join(f"{name} {value}" for name, value in describe(atoms.calc.device, atoms.calc.dtype).items()))
-    samples = _run(atoms, simulation, options.out)
-    _report(samples, len(atoms), simulation, options.out)
+    samples: list[Sample] = []
+    try:
+        for sample in _record(atoms, simulation, options.out):
+            samples.append(sample)
+    finally:  # a run that ends early leaves the picture, too
+        if samples:
+            _report(samples, len(atoms), simulation, options.out)
 
 
 def _parser() -> argparse.ArgumentParser:
-    defaults = Simulation()
+    defaults = Simulation(NVE)
     parser = argparse.ArgumentParser(prog="mace-tp md", description="Molecular dynamics of a structure with one trained model, or several.")
     parser.add_argument("model", type=Path, nargs="+", help="run directory, or the folder `model` in it; of several their mean is taken")
     parser.add_argument("structure", type=Path, help="anything that ASE reads")
-    parser.add_argument("--frame", type=int, default=0, help="of the structure's file, from 0 (default %(default)s)")
-    parser.add_argument("--ensemble", choices=tuple(ENSEMBLES), default=defaults.ensemble, help="(default %(default)s)")
+    parser.add_argument("--frame", type=int, default=0, help="of the structure's file, from 0; -1: the last (default %(default)s)")
+    parser.add_argument("--keep-velocities", action="store_true", help="of the structure's file, to continue a run; others are drawn")
+    parser.add_argument("--ensemble", choices=tuple(ENSEMBLES), default=defaults.ensemble.name, help="(default %(default)s)")
     parser.add_argument("--steps", type=int, default=defaults.num_steps, help="(default %(default)s)")
     parser.add_argument("--timestep", type=float, default=defaults.timestep, help="fs (default %(default)s)")
     parser.add_argument("--temperature", type=float, default=defaults.temperature, help="K (default %(default)s)")
@@ -62,6 +73,10 @@ def _require_valid(simulation: Simulation) -> None:
     for flag, value in (positive | {"--temperature": simulation.temperature, "--friction": simulation.friction}).items():
         if not 0 < value < math.inf:
             raise InputError(f"{flag} {value}: must be positive")
+    if not math.isfinite(simulation.pressure):
+        raise InputError(f"--pressure {simulation.pressure}: must be a finite number")
+    if simulation.seed < 0:
+        raise InputError(f"--seed {simulation.seed}: must be 0 or larger")
 
 
 def _read(path: Path, frame: int) -> ase.Atoms:
@@ -69,46 +84,59 @@ def _read(path: Path, frame: int) -> ase.Atoms:
         raise InputError(f"{path}: no such file")
     try:
         atoms = ase.io.read(path, index=frame)
-    except (IndexError, StopIteration) as error:
-        raise InputError(f"{path}: has no frame {frame}; frames count from 0") from error
-    except (OSError, ValueError, LookupError, AssertionError, UnknownFileTypeError) as error:
+    except (StopIteration, *UNREADABLE) as error:
+        # A frame that is not there; but a parser that stumbles may raise the same.
+        if frame != 0 and isinstance(error, (IndexError, StopIteration)):
+            raise InputError(f"{path}: has no frame {frame}; frames count from 0") from error
         raise InputError(f"{path}: ASE cannot read it ({' '.join(str(error).split())[:160] or type(error).__name__})") from error
+    if not len(atoms):
+        raise InputError(f"{path} frame {frame}: has no atoms")
     # Labels and what else the file holds belong to another place.
-    return ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    kept = {"numbers", "positions", "masses", "momenta"}
+    for name in set(atoms.arrays) - kept:
+        del atoms.arrays[name]
+    atoms.info, atoms.calc = {}, None
+    return atoms
 
 
-def _make_folder(folder: Path) -> None:
+def _require_new(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"--out {folder}: is there already; give a new folder")
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {folder}: cannot be made ({error.strerror})") from error
 
 
-def _run(atoms: ase.Atoms, simulation: Simulation, folder: Path) -> list[Sample]:
+def _record(atoms: ase.Atoms, simulation: Simulation, folder: Path) -> Iterator[Sample]:
     """Samples, each written as it comes, so that a run that ends early leaves what it has."""
-    samples: list[Sample] = []
+    stream = simulate(atoms, simulation)
+    first = next(stream)  # what cannot be run ends here, and leaves no folder
+    _make(folder)
     total = -(-simulation.num_steps // simulation.interval) + 1
     with open(folder / _LOG, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Sample)])
         writer.writeheader()
-        for sample in track(simulate(atoms, simulation), simulation.ensemble.upper(), total):
-            samples.append(sample)
+        for sample in track(itertools.chain([first], stream), simulation.ensemble.name.upper(), total):
             writer.writerow(dataclasses.asdict(sample))
             file.flush()
             atoms.info["time_fs"] = sample.time
             ase.io.write(folder / _TRAJECTORY, atoms, append=True)
-    return samples
+            yield sample
 
 
 def _report(samples: Sequence[Sample], num_atoms: int, simulation: Simulation, folder: Path) -> None:
     last = samples[len(samples) // 2 :]
     mean = sum(sample.temperature for sample in last) / len(last)
-    print(f"{simulation.num_steps} steps of {simulation.timestep:g} fs; mean temperature of the second half {mean:.0f} K")
-    drift = energy_drift(list(samples), num_atoms)
-    if drift is not None and simulation.ensemble == "nve":
-        print(f"total energy: drift {drift[0]:.3g} meV/atom/ps, spread {drift[1]:.3g} meV/atom")
-    title = f"{simulation.ensemble.upper()}, {num_atoms} atoms, {simulation.timestep:g} fs, {simulation.temperature:g} K"
+    print(f"{samples[-1].step} steps of {simulation.timestep:g} fs; mean temperature of the second half {mean:.0f} K")
+    title = f"{simulation.ensemble.name.upper()}, {num_atoms} atoms, {simulation.timestep:g} fs, {simulation.temperature:g} K"
+    line = fit_line([sample.time for sample in samples], [sample.total_energy for sample in samples], num_atoms)
+    if line is not None and simulation.ensemble.conserves_energy:
+        drift = f"total energy: drift {line.drift:.3g} meV/atom/ps, spread {line.spread:.3g} meV/atom"
+        print(drift)
+        title += f"\n{drift}"
     draw_run(samples, num_atoms, title, folder / _PICTURE)
     print(f"{folder}: {_TRAJECTORY}, {_LOG}, {_PICTURE}")

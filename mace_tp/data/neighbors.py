@@ -28,17 +28,29 @@ def neighbor_list(
         [edges] int32. The displacement along an edge is positions[receivers] - positions[senders] + shifts, that along its reverse the
         opposite to the last bit.
     """
+    senders, receivers, images, reverse = neighbor_images(positions, cell, pbc, cutoff)
+    return senders, receivers, image_shifts(images, cell), reverse
+
+
+def neighbor_images(
+    positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool], cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The edges of `neighbor_list` with whole numbers of lattice vectors [edges, 3] in place of shifts, as float64."""
     positions = np.asarray(positions, np.float64)
     find = _periodic_edges if any(pbc) else _open_edges
-    senders, receivers, images, box = find(positions, np.asarray(cell, np.float64), np.array(pbc, bool), cutoff)
+    senders, receivers, images = find(positions, np.asarray(cell, np.float64), np.array(pbc, bool), cutoff)
     kept, reverse = _match_reverses(senders, receivers, images)
     senders, receivers, images = senders[kept], receivers[kept], images[kept].astype(np.float64)
     order = np.lexsort((senders, receivers))
     position = np.empty(len(order), np.int32)
     position[order] = np.arange(len(order))
+    return senders[order].astype(np.int32), receivers[order].astype(np.int32), images[order], position[reverse[order]]
+
+
+def image_shifts(images: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Shifts [edges, 3] in Å that images [edges, 3] have in a cell."""
     # Component by component, so that opposite images have opposite shifts to the last bit; a matrix product does not promise that.
-    shifts = sum(images[:, axis, None] * box[axis] for axis in range(3))
-    return senders[order].astype(np.int32), receivers[order].astype(np.int32), shifts[order], position[reverse[order]]
+    return sum(images[:, axis, None] * cell[axis] for axis in range(3))
 
 
 def wrap(positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool]) -> np.ndarray:
@@ -50,21 +62,20 @@ def wrap(positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool]) 
     return positions - np.round(positions @ np.linalg.pinv(vectors)) @ vectors
 
 
-_Edges = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Senders [edges], receivers [edges], images [edges, 3] in units of the box, box [3, 3] in Å."""
+_Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Senders [edges], receivers [edges], images [edges, 3] in lattice vectors, zero along those that are not periodic."""
 
 
 def _open_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> _Edges:
     # A tree needs no box, so atoms may be any distance apart.
     pairs = cKDTree(positions).query_pairs(cutoff, output_type="ndarray")
     pairs = pairs[np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1) < cutoff]
-    return pairs.ravel(), pairs[:, ::-1].ravel(), np.zeros((pairs.size, 3), np.int64), np.zeros((3, 3))
+    return pairs.ravel(), pairs[:, ::-1].ravel(), np.zeros((pairs.size, 3), np.int64)
 
 
 def _periodic_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> _Edges:
     box, origin = _search_box(positions, cell, pbc, cutoff)
-    senders, receivers, images = neighbour_list("ijS", cutoff=cutoff, positions=positions - origin, cell=box, pbc=pbc)
-    return senders, receivers, images, box
+    return neighbour_list("ijS", cutoff=cutoff, positions=positions - origin, cell=box, pbc=pbc)
 
 
 def _match_reverses(senders: np.ndarray, receivers: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

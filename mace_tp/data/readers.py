@@ -37,7 +37,7 @@ _XYZ_SUFFIXES = (".xyz", ".extxyz")
 _VOIGT_STRESS = re.compile(r"(?<!\S)(stress|virial)=([\"'{])\s*((?:[^\s\"'{}]+[\s,]+){5}[^\s\"'{}]+)\s*[\"'}]")
 _VOIGT_TO_MATRIX = (0, 5, 4, 5, 1, 3, 4, 3, 2)
 # What ASE's many parsers raise on a file that they cannot read.
-_UNREADABLE = (
+UNREADABLE = (
     OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, EOFError, SyntaxError, ImportError,
     RuntimeError, sqlite3.Error, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError, UnknownFileTypeError,
 )  # fmt: skip
@@ -168,7 +168,7 @@ def _read_frame(lines: Sequence[str], frame: extended_xyz.Frame, path: Path) -> 
     text = io.StringIO("".join(lines[frame.start : frame.stop]))
     try:
         return next(read_xyz(text, slice(None), properties_parser=_parse_comment))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         extended_xyz.explain(lines, frame, str(path))
         raise InputError(f"{path} frame {frame.index} (line {frame.line}): cannot be read ({_one_line(error)})") from error
 
@@ -198,7 +198,7 @@ def _ase_frames(path: Path) -> Iterator[ase.Atoms]:
         for atoms in ase.io.iread(path, ":"):
             yield atoms
             count += 1
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} frame {count}: ASE cannot read it ({_one_line(error)})") from error
     if count == 0:
         raise InputError(f"{path}: holds no frames; at least one is needed")
@@ -213,7 +213,7 @@ def _database_frames(path: Path) -> Iterator[ase.Atoms]:
                 atoms.info |= {**row.data, **row.key_value_pairs}
                 yield atoms
                 count += 1
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} frame {count}: not a readable ASE database ({_one_line(error)})") from error
     if count == 0:
         raise InputError(f"{path}: the database holds no rows; at least one is needed")

@@ -1,4 +1,4 @@
-"""The graph of a structure that moves: pairs are looked for beyond the cutoff, and again only once an atom has moved far."""
+"""The graph of a structure that moves: pairs are looked for beyond the cutoff, and again only once atoms or cell have moved far."""
 
 import dataclasses
 
@@ -6,30 +6,49 @@ import numpy as np
 
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.graphs import Graph, species_of
-from mace_tp.data.neighbors import neighbor_list, wrap
+from mace_tp.data.neighbors import image_shifts, neighbor_images, wrap
 from mace_tp.edge_blocks import fill_edge_blocks, pair_slots
 
 
 @dataclasses.dataclass(frozen=True)
 class _Candidates:
-    """Pairs within the cutoff and the skin of a structure, which hold while no atom moves further than half the skin."""
+    """Pairs within the cutoff and the skin of a structure."""
 
     configuration: Configuration
     species: np.ndarray  # [atoms], int32
     positions: np.ndarray  # [atoms, 3], Å: around the origin
     senders: np.ndarray  # [candidates], int32
     receivers: np.ndarray  # [candidates], int32, ascending
-    shifts: np.ndarray  # [candidates, 3], Å
+    images: np.ndarray  # [candidates, 3], whole numbers of lattice vectors
     reverse: np.ndarray  # [candidates], int32: the one in the opposite direction
+    shifts: np.ndarray  # [candidates, 3], Å, in the cell of the search
 
-    def hold_for(self, configuration: Configuration, skin: float) -> bool:
-        """Whether it is the same structure, with all atoms near their places."""
+    def shifts_in(self, cell: np.ndarray) -> np.ndarray:
+        """Shifts [candidates, 3] in a cell, Å."""
+        # They take half as long as the rest of a graph, so a cell that stays keeps them.
+        return self.shifts if np.array_equal(cell, self.configuration.cell) else image_shifts(self.images, cell)
+
+    def moved(self, configuration: Configuration, cutoff: float, skin: float) -> np.ndarray | None:
+        """Where the atoms are now [atoms, 3], Å; None if another pair may be within the cutoff, or it is another structure.
+
+        A pair at v' now was at (v' - u + u') F⁻¹, where F is the deformation of space that the cell says, and u and u' are what its two
+        atoms have moved besides. That is no longer than (cutoff + 2 max |u|) / σ, with σ the least singular value of F.
+        """
         mine = self.configuration
-        same = mine.pbc == configuration.pbc and np.array_equal(mine.atomic_numbers, configuration.atomic_numbers)
-        if not same or (any(mine.pbc) and not np.array_equal(mine.cell, configuration.cell)):
-            return False
-        moved = configuration.positions - mine.positions
-        return bool(np.einsum("ni,ni->n", moved, moved).max() < (skin / 2) ** 2)
+        if mine.pbc != configuration.pbc or not np.array_equal(mine.atomic_numbers, configuration.atomic_numbers):
+            return None
+        deformation = _deformation(mine.cell, configuration.cell, mine.pbc)
+        moved = configuration.positions - mine.positions @ deformation
+        moved -= moved.mean(axis=0)
+        farthest = np.sqrt(np.einsum("ni,ni->n", moved, moved).max())
+        least = np.linalg.svd(deformation, compute_uv=False)[-1]
+        return self.positions @ deformation + moved if cutoff + 2 * farthest < (cutoff + skin) * least else None
+
+
+def _deformation(before: np.ndarray, after: np.ndarray, pbc: tuple[bool, bool, bool]) -> np.ndarray:
+    """F [3, 3] with after = before F for periodic lattice vectors; what is at right angles to those stays; one for the same cell."""
+    before, after = before[list(pbc)], after[list(pbc)]
+    return np.eye(3) + np.linalg.pinv(before) @ (after - before)
 
 
 class VerletList:
@@ -51,17 +70,18 @@ class VerletList:
         Raises:
             InputError: an atom's element is not among the model's.
         """
-        if self._candidates is None or not self._candidates.hold_for(configuration, self._skin):
-            self._candidates = self._find(configuration)
         found = self._candidates
-        # The displacements since the search are the same in the wrapped positions.
-        positions = found.positions + (configuration.positions - found.configuration.positions)
-        vectors = positions[found.receivers] - positions[found.senders] + found.shifts
+        positions = None if found is None else found.moved(configuration, self._cutoff, self._skin)
+        if found is None or positions is None:
+            self._candidates = found = self._find(configuration)
+            positions = found.positions
+        shifts = found.shifts_in(configuration.cell)
+        vectors = positions[found.receivers] - positions[found.senders] + shifts
         # A vector and its reverse are opposite to the last bit, so both are kept or neither.
         kept = np.flatnonzero(np.einsum("ei,ei->e", vectors, vectors) < self._cutoff**2)
         place = np.empty(len(found.senders), np.int32)
         place[kept] = np.arange(len(kept), dtype=np.int32)
-        edges = fill_edge_blocks(found.senders[kept], found.receivers[kept], found.shifts[kept], len(positions))
+        edges = fill_edge_blocks(found.senders[kept], found.receivers[kept], shifts[kept], len(positions))
         senders, receivers, shifts, edge_mask = edges
         cell = configuration.cell if any(configuration.pbc) else np.zeros((3, 3))
         return Graph(
@@ -74,6 +94,8 @@ class VerletList:
         species = species_of(configuration, self._elements)
         centered = configuration.positions - configuration.positions.mean(axis=0)
         positions = wrap(centered, configuration.cell, configuration.pbc)
-        edges = neighbor_list(positions, configuration.cell, configuration.pbc, self._cutoff + self._skin)
-        copied = dataclasses.replace(configuration, positions=configuration.positions.copy(), cell=configuration.cell.copy())
-        return _Candidates(copied, species, positions, *edges)
+        edges = neighbor_images(positions, configuration.cell, configuration.pbc, self._cutoff + self._skin)
+        # The arrays that were given may be changed in place.
+        numbers, places, cell = configuration.atomic_numbers.copy(), configuration.positions.copy(), configuration.cell.copy()
+        copied = dataclasses.replace(configuration, atomic_numbers=numbers, positions=places, cell=cell)
+        return _Candidates(copied, species, positions, *edges, image_shifts(edges[2], cell))

@@ -3,6 +3,7 @@
 pip install 'mace-tp[jax-md]'
 """
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -30,33 +31,35 @@ def mace_neighbor_list(
     """Neighbors and energy of a structure, in jax-md's form: `neighbor_fn.allocate(positions)`, `energy_fn(positions, neighbor)`.
 
     Energies are without the E0s, a constant that float32 would round the rest away with. Where the displacement wraps to the nearest
-    image, as in jax-md's periodic spaces, the box must be wider than twice the cutoff and the skin.
+    image, as in jax-md's periodic spaces, the box must be wider than twice the cutoff, a box that is not rectangular than twice the
+    cutoff and the skin; a barostat must keep it so.
 
     Args:
         displacement: of jax-md, (a, b) → a - b in Å.
-        box: of jax-md, Å.
+        box: of jax-md, Å: an edge, three edges, or lattice vectors as columns [3, 3].
         model: with any forces; those of jax-md are the gradient of the energy.
         atomic_numbers: Z of every atom, in the order of the positions.
         skin: Å. Neighbors are kept while no atom has moved by half of it.
         fractional_coordinates: of jax-md.
 
     Raises:
-        InputError: jax-md is not installed, or the model does not know an element.
+        InputError: jax-md is not installed, the model does not know an element, or the box is too small for the nearest image.
     """
+    _require_wide(displacement, box, model.architecture.cutoff, skin, fractional_coordinates)
     space, partition = _import("space"), _import("partition")
+    # jax-md adds the skin to the cutoff by itself.
     neighbor_fn = partition.neighbor_list(
-        displacement, box, model.architecture.cutoff + skin, dr_threshold=skin, fractional_coordinates=fractional_coordinates,
+        displacement, box, model.architecture.cutoff, dr_threshold=skin, fractional_coordinates=fractional_coordinates,
         format=partition.NeighborListFormat.Dense,
     )  # fmt: skip
     energy_of_edges = edge_energy(model, atomic_numbers)
-    bonds = space.map_bond(displacement)
 
-    # What else jax-md's simulations hand on is for the displacement, such as the box of a barostat.
+    # What else jax-md's simulations hand on is for the displacement, such as the box of a barostat: the same for every edge.
     def energy_fn(positions: jax.Array, neighbor: Any, **dynamic: Any) -> jax.Array:
         num_atoms, width = neighbor.idx.shape
         receivers = jnp.repeat(positions, width, axis=0)
         senders = positions[jnp.minimum(neighbor.idx, num_atoms - 1).ravel()]
-        vectors = bonds(receivers, senders, **dynamic)
+        vectors = space.map_bond(functools.partial(displacement, **dynamic))(receivers, senders)
         return energy_of_edges(vectors.reshape(num_atoms, width, 3), neighbor.idx)
 
     return neighbor_fn, energy_fn
@@ -85,6 +88,26 @@ def edge_energy(model: Model, atomic_numbers: Sequence[int]) -> EdgeEnergy:
         return jnp.sum(mace(vectors.reshape(-1, 3), batch))
 
     return energy
+
+
+def _require_wide(displacement: Callable[..., jax.Array], box: Any, cutoff: float, skin: float, fractional: bool) -> None:
+    """Raise an InputError where the displacement wraps to the nearest image, and a second one may be within the cutoff."""
+    columns = np.asarray(box, np.float64)
+    if columns.ndim < 2:
+        columns = np.diag(np.broadcast_to(columns, 3))
+    # Where space repeats, a lattice vector leads to the same place.
+    steps = np.eye(3) if fractional else columns.T
+    there = np.array([np.linalg.norm(displacement(jnp.asarray(step), jnp.zeros(3))) for step in steps])
+    wraps = there < np.linalg.norm(columns, axis=0) / 2
+    if not wraps.any():
+        return
+    width = (1 / np.linalg.norm(np.linalg.inv(columns), axis=1))[wraps].min()
+    # Rounded coordinates give the nearest image of any two atoms in a rectangular box, in others of those nearer than half its width only.
+    is_rectangular = np.array_equal(columns, np.diag(np.diag(columns)))
+    least = 2 * cutoff if is_rectangular else 2 * (cutoff + skin)
+    if width <= least:
+        what = f"twice the cutoff of {cutoff:g} Å" + ("" if is_rectangular else f" and the skin of {skin:g} Å")
+        raise InputError(f"box: is {width:.4g} Å wide, which must be more than {what}; repeat the structure")
 
 
 def _batch(species: np.ndarray, neighbors: jax.Array, mask: jax.Array, dtype: jnp.dtype) -> GraphBatch:

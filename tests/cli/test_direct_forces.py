@@ -97,3 +97,9 @@ def test_a_start_that_is_not_there(run, on_molecules, tmp_path):
 
     assert_one_line(outcome, f"{tmp_path}/nothing: no model here")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_barostat_needs_the_stress_that_direct_forces_do_not_have(run, direct, make_crystal, tmp_path):
+    structure = make_crystal(tmp_path / "crystal.xyz")
+    assert_one_line(run("md", direct, structure, "--ensemble", "npt", "--out", tmp_path / "md"), "ensemble npt: needs the stress")
+    assert not (tmp_path / "md").exists()
