@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import e3nn_jax as e3nn
 import jax
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.graph import GraphBatch
-from mace_tp.kernel.build import NoKernel, compiler_version, function_name
+from mace_tp.kernel.build import NoKernel, compiler_version, function_name, target_name
 from mace_tp.kernel.evaluate import Problem, evaluate
 from mace_tp.kernel.polynomial import Polynomial
+from mace_tp.kernel.species_linear import species_linear, species_linear_plainly
 from mace_tp.tensor_products.base import BinaryPlan, InteractionPlan, Path, ProductBasisPlan, TensorProduct
 from mace_tp.tensor_products.parts import SumOfPlans
 
@@ -166,12 +167,23 @@ class CompiledProductBasis(ProductBasisPlan):
         return itemsize * num_nodes * channels * (self.irreps_in.dim + self.num_weights + self.irreps_out.dim)
 
 
+def mix(features: jax.Array, matrices: jax.Array, species: jax.Array) -> jax.Array:
+    """`species_linear` by the kernel where that can be, by jax elsewhere."""
+    if not _is_possible(lambda: target_name("apply", features.dtype.name)):
+        return species_linear_plainly(features, matrices, species)
+    return species_linear(features, matrices, species)
+
+
 def kernel_runs(polynomial: Polynomial, dtype: jnp.dtype) -> bool:
     """Whether the kernel can evaluate this here, on what jax computes with by default; the first reason why it cannot is logged."""
+    return _is_possible(lambda: function_name(polynomial, jnp.dtype(dtype).name))
+
+
+def _is_possible(build: Callable[[], object]) -> bool:
     if not _is_cpu():
         return False
     try:
-        function_name(polynomial, jnp.dtype(dtype).name)
+        build()
     except NoKernel as error:
         _tell_once(str(error))
         return False

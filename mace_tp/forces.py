@@ -11,7 +11,7 @@ from numpy.random import Generator
 
 from mace_tp.graph import GraphBatch, edge_vectors, gather, nodes_per_graph, sum_over_graphs
 from mace_tp.nn.layer import LayerFeatures
-from mace_tp.nn.linear import SpeciesLinear
+from mace_tp.nn.linear import Mix, SpeciesLinear
 from mace_tp.nn.product_basis import ProductBasis
 from mace_tp.nn.vector_readout import GatedVectorReadout, LinearVectorReadout
 from mace_tp.potential import Prediction, predict
@@ -58,19 +58,20 @@ class DirectForces(nnx.Module):
         num_layers: layers of the model.
         width: hidden channels of the last readout.
         scale: of the forces, eV/Å.
+        mix: of channels, by element.
         channels: of the features.
         num_species: elements.
     """
 
     def __init__(
         self, plan: ProductBasisPlan, hidden: e3nn.Irreps, irreps_last: e3nn.Irreps, num_layers: int, width: int, scale: float,
+        mix: Mix,
         *, channels: int, num_species: int, dtype: jnp.dtype, rng: Generator,
     ) -> None:  # fmt: skip
         self.hidden = hidden
-        self.num_species = num_species
         self.scale = scale
         self.product_basis = ProductBasis(plan, channels, num_species, dtype=dtype, rng=rng)
-        self.skip = SpeciesLinear(irreps_last, VECTOR, channels, num_species, dtype=dtype, rng=rng)
+        self.skip = SpeciesLinear(irreps_last, VECTOR, channels, num_species, mix, dtype=dtype, rng=rng)
         self.readouts = nnx.List([LinearVectorReadout(channels, dtype=dtype, rng=rng) for _ in range(num_layers - 1)])
         self.last_readout = GatedVectorReadout(channels, width, dtype=dtype, rng=rng)
 
@@ -87,8 +88,7 @@ class DirectForces(nnx.Module):
     def _node_vectors(self, layers: tuple[LayerFeatures, ...], batch: GraphBatch) -> jax.Array:
         """Sum of the readouts [nodes, 3]."""
         *others, last = layers
-        one_hot = jax.nn.one_hot(batch.species, self.num_species, dtype=last.made.dtype)
-        vectors = self.product_basis(last.a_basis, batch.species, self.skip(last.received, one_hot))
+        vectors = self.product_basis(last.a_basis, batch.species, self.skip(last.received, batch.species))
         total = self.last_readout(last.made[0], vectors)
         for readout, layer in zip(self.readouts, others, strict=True):
             total += readout(split_irreps(layer.made, self.hidden)[VECTOR[0].ir])

@@ -11,9 +11,11 @@ from numpy.random import Generator
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.forces import VECTOR, DirectForces, GradientForces, NodeOutputs
 from mace_tp.graph import GraphBatch
+from mace_tp.kernel.species_linear import species_linear_plainly
 from mace_tp.nn.embedding import ElementEmbedding, edge_harmonics, find_pairs, radial_embedding
 from mace_tp.nn.interaction import Interaction, MessageSelfConnection, ResidualSelfConnection
 from mace_tp.nn.layer import Layer
+from mace_tp.nn.linear import Mix
 from mace_tp.nn.mlp import RadialMLP
 from mace_tp.nn.normalization import AverageNeighbors, Density
 from mace_tp.nn.pair_repulsion import NoRepulsion, ZBLRepulsion
@@ -46,10 +48,11 @@ class Architecture:
 
 @dataclasses.dataclass(frozen=True)
 class TensorProducts:
-    """The tensor product of each site of the model."""
+    """The tensor product of each site of the model, and with the elements."""
 
     interaction: TensorProduct
     product_basis: TensorProduct
+    mix: Mix = species_linear_plainly
 
 
 class MACE(nnx.Module):
@@ -107,12 +110,11 @@ class MACE(nnx.Module):
             pairs, architecture.cutoff, architecture.num_bessel, architecture.cutoff_power, architecture.distance_transform
         )
         edge_attrs = edge_harmonics(edge_vectors, architecture.l_max)
-        one_hot = jax.nn.one_hot(batch.species, len(statistics.atomic_numbers), dtype=edge_vectors.dtype)
         node_feats = self.embedding(batch.species)
         energy = self.repulsion(pairs, batch)
         features = []
         for layer, readout in zip(self.layers, self.readouts):
-            features.append(layer(node_feats, one_hot, edge_attrs, radial, batch))
+            features.append(layer(node_feats, edge_attrs, radial, batch))
             node_feats = features[-1].made
             energy += readout(node_feats[0])
         return NodeOutputs(energy=statistics.scale * energy + statistics.shift, layers=tuple(features))
@@ -129,9 +131,9 @@ def _layer(
     normalization = _NORMALIZATIONS[architecture.message_normalization](architecture, statistics, dtype, rng)
     interaction = Interaction(plan, irreps_in, harmonics, radial_mlp, normalization, channels, dtype=dtype, rng=rng)
     if residual:
-        self_connection = ResidualSelfConnection(irreps_in, irreps_out, channels, num_species, dtype=dtype, rng=rng)
+        self_connection = ResidualSelfConnection(irreps_in, irreps_out, channels, num_species, tensor_products.mix, dtype=dtype, rng=rng)
     else:
-        self_connection = MessageSelfConnection(harmonics, channels, num_species, dtype=dtype, rng=rng)
+        self_connection = MessageSelfConnection(harmonics, channels, num_species, tensor_products.mix, dtype=dtype, rng=rng)
     basis_plan = tensor_products.product_basis.product_basis(harmonics, irreps_out, architecture.correlation)
     return Layer(interaction, self_connection, ProductBasis(basis_plan, channels, num_species, dtype=dtype, rng=rng))
 
@@ -157,7 +159,7 @@ def _direct_forces(
     plan = tensor_products.product_basis.product_basis(e3nn.s2_irreps(architecture.l_max), VECTOR, architecture.correlation)
     return DirectForces(
         plan, hidden, hidden if architecture.num_interactions > 1 else e3nn.Irreps("0e"), architecture.num_interactions,
-        architecture.readout_mlp, statistics.scale,
+        architecture.readout_mlp, statistics.scale, tensor_products.mix,
         channels=architecture.num_channels, num_species=len(statistics.atomic_numbers), dtype=dtype, rng=rng,
     )  # fmt: skip
 

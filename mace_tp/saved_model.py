@@ -14,6 +14,7 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
+from mace_tp import compiled
 from mace_tp.compiled import Compiled
 from mace_tp.config import Config, TensorProductConfig, build_dtype, build_tensor_products, tensor_product_names
 from mace_tp.dataset_statistics import DatasetStatistics
@@ -100,7 +101,7 @@ def _products(tensor_product: TensorProductConfig, kernel: str) -> TensorProduct
     products = build_tensor_products(tensor_product)
     if kernel == "xla":
         return products
-    return TensorProducts(Compiled(products.interaction), Compiled(products.product_basis))
+    return TensorProducts(Compiled(products.interaction), Compiled(products.product_basis), compiled.mix)
 
 
 def _initialized(

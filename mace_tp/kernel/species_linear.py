@@ -1,6 +1,6 @@
 """Linear maps of channels with a matrix for each element, by compiled code that multiplies each node by its own matrix only.
 
-With x, y and matrices W the form Σ x[m, n, c] W[species[n], c, d] y[m, n, d] is linear in each of the three, so that its derivative by one is a
+With x, y and matrices W the form Σ x[m, n, c] W[species[n], c, d] y[m, n, d] is linear in each of the three: its derivative by one is a
 function of the two others, and every derivative of that is again one of these.
 """
 
@@ -82,7 +82,7 @@ _contractions = {name: _contraction(name) for name in _FORMS}
 
 
 def species_linear_plainly(features: jax.Array, matrices: jax.Array, species: jax.Array) -> jax.Array:
-    """The same by the operations of jax: one matrix product over (element, channel) of features that are zero but for the node's element."""
+    """The same by the operations of jax: one matrix product over (element, channel), of features that are zero but for one element."""
     elements, channels, out = matrices.shape
     one_hot = jax.nn.one_hot(species, elements, dtype=features.dtype)
     expanded = (one_hot[:, :, None] * features[:, :, None, :]).reshape(*features.shape[:2], elements * channels)

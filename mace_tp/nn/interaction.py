@@ -7,7 +7,7 @@ from flax import nnx
 from numpy.random import Generator
 
 from mace_tp.graph import GraphBatch
-from mace_tp.nn.linear import Linear, SpeciesLinear
+from mace_tp.nn.linear import Linear, Mix, SpeciesLinear
 from mace_tp.nn.mlp import RadialMLP
 from mace_tp.nn.normalization import AverageNeighbors, Density
 from mace_tp.tensor_products.base import InteractionPlan
@@ -38,21 +38,29 @@ class Interaction(nnx.Module):
 class MessageSelfConnection(nnx.Module):
     """Element-dependent mixing of the message, no residual: ACEsuit's `RealAgnosticInteractionBlock`."""
 
-    def __init__(self, irreps_message: e3nn.Irreps, channels: int, num_species: int, *, dtype: jnp.dtype, rng: Generator) -> None:
-        self.skip = SpeciesLinear(irreps_message, irreps_message, channels, num_species, dtype=dtype, rng=rng)
+    def __init__(self, irreps_message: e3nn.Irreps, channels: int, num_species: int, mix: Mix, *, dtype: jnp.dtype, rng: Generator) -> None:
+        self.skip = SpeciesLinear(irreps_message, irreps_message, channels, num_species, mix, dtype=dtype, rng=rng)
 
-    def __call__(self, message: jax.Array, node_feats: jax.Array, one_hot: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return self.skip(message, one_hot), jnp.zeros((), message.dtype)
+    def __call__(self, message: jax.Array, node_feats: jax.Array, species: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return self.skip(message, species), jnp.zeros((), message.dtype)
 
 
 class ResidualSelfConnection(nnx.Module):
     """Element-dependent mixing of the layer's input, added after the product: ACEsuit's `RealAgnosticResidualInteractionBlock`."""
 
     def __init__(
-        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, num_species: int, *, dtype: jnp.dtype, rng: Generator
+        self,
+        irreps_in: e3nn.Irreps,
+        irreps_out: e3nn.Irreps,
+        channels: int,
+        num_species: int,
+        mix: Mix,
+        *,
+        dtype: jnp.dtype,
+        rng: Generator,
     ) -> None:
-        self.skip = SpeciesLinear(irreps_in, irreps_out, channels, num_species, dtype=dtype, rng=rng)
+        self.skip = SpeciesLinear(irreps_in, irreps_out, channels, num_species, mix, dtype=dtype, rng=rng)
 
-    def __call__(self, message: jax.Array, node_feats: jax.Array, one_hot: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, message: jax.Array, node_feats: jax.Array, species: jax.Array) -> tuple[jax.Array, jax.Array]:
         """A-basis, and the residual that is added to the product basis (broadcastable to its shape)."""
-        return message, self.skip(node_feats, one_hot)
+        return message, self.skip(node_feats, species)

@@ -1,5 +1,7 @@
 """Equivariant linear maps over channels, for features [components, nodes, channels]."""
 
+from collections.abc import Callable
+
 import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
@@ -48,6 +50,10 @@ class Linear(nnx.Module):
         return jnp.concatenate(outputs)
 
 
+Mix = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""(features [components, nodes, in], matrices [elements, in, out], species [nodes]) → [components, nodes, out]."""
+
+
 class SpeciesLinear(nnx.Module):
     """Mixes the channels of each irrep with a matrix of its own for every element.
 
@@ -55,26 +61,29 @@ class SpeciesLinear(nnx.Module):
     """
 
     def __init__(
-        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, num_species: int, *, dtype: jnp.dtype, rng: Generator
+        self,
+        irreps_in: e3nn.Irreps,
+        irreps_out: e3nn.Irreps,
+        channels: int,
+        num_species: int,
+        mix: Mix,
+        *,
+        dtype: jnp.dtype,
+        rng: Generator,
     ) -> None:
         self.irreps_in = irreps_in
         self.irreps_out = irreps_out
+        self.mix = mix
         shared = [irrep.ir for irrep in irreps_out if irrep.ir in irreps_in]
         self.weights = nnx.Dict({str(ir): normal(rng, (num_species, channels, channels), dtype) for ir in shared})
 
-    def __call__(self, features: jax.Array, one_hot: jax.Array) -> jax.Array:
-        """Features [components, nodes, channels] and one-hot elements [nodes, elements] → [components, nodes, channels]."""
+    def __call__(self, features: jax.Array, species: jax.Array) -> jax.Array:
+        """Features [components, nodes, channels] and elements [nodes] → [components, nodes, channels]."""
         outputs, blocks = [], split_irreps(features, self.irreps_in)
         for out in self.irreps_out:
             if str(out.ir) in self.weights:
-                outputs.append(self._mix(blocks[out.ir], one_hot, self.weights[str(out.ir)][...]))
+                weight = self.weights[str(out.ir)][...]
+                outputs.append(self.mix(blocks[out.ir], weight / jnp.sqrt(weight.shape[0] * weight.shape[1]).astype(weight.dtype), species))
             else:
                 outputs.append(jnp.zeros((out.ir.dim, *features.shape[1:]), features.dtype))
         return jnp.concatenate(outputs)
-
-    def _mix(self, block: jax.Array, one_hot: jax.Array, weight: jax.Array) -> jax.Array:
-        num_species, channels, _ = weight.shape
-        weight = weight.reshape(num_species * channels, channels) / jnp.sqrt(num_species * channels).astype(weight.dtype)
-        # One matrix product over (element, channel) instead of a gathered matrix per node.
-        expanded = (one_hot[:, :, None] * block[:, :, None, :]).reshape(*block.shape[:2], num_species * channels)
-        return expanded @ weight
