@@ -33,6 +33,7 @@ class Setup:
     train_loader: BatchLoader
     eval_loaders: dict[str, BatchLoader]  # `valid`, and every test file by its path
     model: Model  # with the parameters of the start
+    frozen: frozenset[str]  # names of those that stay as they are
     optimizer: optax.GradientTransformation
     train_step: CompiledStep
     eval_step: CompiledStep
@@ -58,19 +59,21 @@ def prepare(config: Config, dtype: jnp.dtype, before: Mapping[str, Any] | None =
     model = create_model(build_architecture(config.model), tensor_product, statistics, dtype, config.seed)
     _report_model(model)
     predict_batch = make_predict(model.graphdef, config.model.cutoff)
+    frozen = _frozen(config.optimizer.freeze, model)
     optimizer = make_optimizer(
         amsgrad=config.optimizer.amsgrad,
         beta1=config.optimizer.beta1,
         beta2=config.optimizer.beta2,
         weight_decay=config.optimizer.weight_decay,
         max_grad_norm=config.optimizer.max_grad_norm,
-        frozen=_frozen(config.optimizer.freeze, model),
+        frozen=frozen,
     )
     return Setup(
         datasets=datasets,
         train_loader=train_loader,
         eval_loaders=_eval_loaders(config, datasets, dtype),
         model=model,
+        frozen=frozen,
         optimizer=optimizer,
         train_step=make_train_step(predict_batch, optimizer),
         eval_step=make_eval_step(predict_batch),

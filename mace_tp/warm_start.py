@@ -47,7 +47,7 @@ def starting_statistics(path: str | None, statistics: DatasetStatistics, before:
     return dataclasses.replace(statistics, avg_num_neighbors=kept.avg_num_neighbors, scale=kept.scale, shift=kept.shift)
 
 
-def started_from(path: str, model: Model) -> Model:
+def started_from(path: str, model: Model, frozen: frozenset[str] = frozenset()) -> Model:
     """The model with the parameters that the one on disk has, too; the others stay as they are, and a line in the log names them.
 
     The interaction energy is then that of the model on disk. Weights of a tensor product that is another one there stay as they are,
@@ -56,9 +56,10 @@ def started_from(path: str, model: Model) -> Model:
     Args:
         path: a run directory or a model's folder.
         model: of the same architecture, apart from the forces and tensor products, with `starting_statistics`.
+        frozen: names of parameters that will stay as they are.
 
     Raises:
-        InputError: there is no model, or it is another one; lists the differences.
+        InputError: there is no model, or it is another one; lists the differences. Or it lacks parameters that are frozen.
     """
     field = f"model.init_from={path}"
     mine = named_parameters(model.params)
@@ -71,6 +72,8 @@ def started_from(path: str, model: Model) -> Model:
     fresh = _names_of_products(mine, _other_sites(source, model))
     taken = {name: theirs[name] for name in mine if name in theirs and name not in fresh}
     rest = {"only there": sorted(theirs.keys() - mine.keys()), "new": [name for name in mine if name not in taken]}
+    if random := [name for name in rest["new"] if name in frozen]:
+        raise InputError(f"optimizer.freeze: random weights would stay as they are, for {path} has none to take: {', '.join(random)}")
     listed = [f"{kind}: {', '.join(names)}" for kind, names in rest.items() if names]
     _LOG.info("; ".join([f"{field}: {len(taken)} of {len(mine)} parameters taken", *listed]))
     leaves = [taken.get(name, leaf) for name, leaf in mine.items()]

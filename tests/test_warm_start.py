@@ -94,6 +94,15 @@ def test_another_tensor_product_begins_with_fresh_weights_and_the_rest_is_taken(
         np.testing.assert_array_equal(here[name], there[name], err_msg=name)
 
 
+def test_random_weights_are_not_frozen(create, saved):
+    other = create(2, "gradient", TensorProductConfig("cg", "spherical_grid"))
+    new = "layers.0.product_basis.weights"
+
+    with pytest.raises(InputError, match=rf"optimizer.freeze: random weights would stay as they are.*: {new}$"):
+        started_from(str(saved[1]), other, frozenset({"embedding.weight", new}))
+    started_from(str(saved[1]), other, frozenset({"embedding.weight"}))
+
+
 def test_elements_that_the_model_does_not_know_are_refused_by_name(statistics, saved):
     more = dataclasses.replace(statistics, atomic_numbers=(1, 6, 14), atomic_energies=(0.0, 0.0, 0.0))
     model = create_model(SMALL, CG, more, np.dtype(np.float64), seed=0)
