@@ -128,7 +128,8 @@ def write(path: Path, architecture: Architecture, statistics: DatasetStatistics,
             parameter.data = torch.as_tensor(theirs.pop(name).reshape(parameter.shape), dtype=parameter.dtype)
         assert not theirs, f"mace-torch has no {', '.join(theirs)}"
         try:
-            torch.save(model, path)
+            with warnings.catch_warnings(action="ignore"):
+                torch.save(model, path)
         except (OSError, RuntimeError) as error:
             raise InputError(f"{path}: cannot be written ({' '.join(str(error).split())[:160]})") from error
     finally:
