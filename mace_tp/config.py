@@ -31,7 +31,7 @@ class DataConfig:
     valid_fraction: float = 0.1
     test: Any = None  # a path or a list
     isolated_atoms: str | None = None  # a file of isolated atoms, for E0
-    atomic_energies: Any = "isolated"  # `isolated`, `least_squares`, or a mapping such as {H: -13.6} in eV
+    atomic_energies: Any = "isolated"  # `isolated`, `least_squares`, `model` (of model.init_from), or {H: -13.6} in eV
     energy_key: str = "energy"
     forces_key: str = "forces"
     theory: str | None = None  # level of theory of the labels, for the model card; in a shell 'data.theory="wB97X/6-31G(d)"'

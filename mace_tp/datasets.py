@@ -38,8 +38,12 @@ class Datasets:
     origin_of_energies: str  # a line that says where the E0s come from
 
 
-def load_datasets(config: Config) -> Datasets:
+def load_datasets(config: Config, start: DatasetStatistics | None = None) -> Datasets:
     """Read all files, split, and take the statistics from the training part.
+
+    Args:
+        config: the whole configuration.
+        start: of the model that the training starts from; None where it starts from none.
 
     Raises:
         InputError: a file, a label or a field of `data` cannot be used.
@@ -51,7 +55,8 @@ def load_datasets(config: Config) -> Datasets:
     if data.isolated_atoms is not None:
         isolated = isolated | read_isolated_atoms(Path(data.isolated_atoms).expanduser(), build_label_keys(data))
     # Before the split: which elements the model knows must not depend on where the dice put a rare one.
-    energies, origin = atomic_energies(data.atomic_energies, train, isolated)
+    of_model = None if start is None else dict(zip(start.atomic_numbers, start.atomic_energies, strict=True))
+    energies, origin = atomic_energies(data.atomic_energies, train, isolated, of_model)
     if data.valid is None:
         train, valid = split(train, data.valid_fraction, config.seed)
     else:

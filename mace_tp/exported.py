@@ -62,15 +62,17 @@ class ExportedModel:
             cell: [3, 3], Å, rows are lattice vectors; None where nothing is periodic.
 
         Raises:
-            InputError: the model does not know an element, or the arrays are no structure with all its edges.
+            InputError: the model does not know an element, the arrays are no structure with all its edges, or the result is not finite.
         """
         structure = checked(positions, atomic_numbers, senders, receivers, shifts, cell)
         species = self._species(structure.atomic_numbers)
         outputs = self._compiled(*self._padded(structure, species), structure.cell.astype(self.dtype))
         node_energy, forces, stress = (np.asarray(output, np.float64) for output in outputs)
-        energies = np.asarray(self.atomic_energies)[species] + node_energy[: len(species)]
+        energies, forces = np.asarray(self.atomic_energies)[species] + node_energy[: len(species)], forces[: len(species)]
+        if not (np.isfinite(energies).all() and np.isfinite(forces).all()):
+            raise InputError("energies or forces are not finite: are atoms much too close, or farther away than numbers reach?")
         with_stress = self.has_stress and abs(np.linalg.det(structure.cell)) > _NO_VOLUME
-        return Result(float(energies.sum()), energies, forces[: len(species)], stress if with_stress else None)
+        return Result(float(energies.sum()), energies, forces, stress if with_stress else None)
 
     @functools.cached_property
     def _compiled(self) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:

@@ -48,17 +48,27 @@ def checked(
 
 
 def _check_edges(structure: Structure) -> None:
-    """Edges have a length, and what leaves an atom along its edges arrives along their reverses: as many, and opposite in sum."""
+    """Edges have a length and are there once, and what leaves an atom arrives along the reverses: as many, and opposite in sum."""
     vectors = structure.positions[structure.receivers] - structure.positions[structure.senders] + structure.shifts
     zero = ~vectors.any(axis=1)
     if zero.any():
         edge = int(np.argmax(zero))
         raise InputError(f"edge {edge}, from atom {structure.senders[edge]} to {structure.receivers[edge]}: has no length; leave it out")
+    if (edge := _repeated(structure)) is not None:
+        raise InputError(f"edge {edge}, from atom {structure.senders[edge]} to {structure.receivers[edge]}: is there more than once")
     leaving, arriving = (_sums(ends, vectors, len(structure.positions)) for ends in (structure.senders, structure.receivers))
     unbalanced = (leaving[0] != arriving[0]) | (np.abs(leaving[1:] + arriving[1:]) > _TOLERANCE).any(axis=0)
     if unbalanced.any():
         atom = int(np.argmax(unbalanced))
         raise InputError(f"edges of atom {atom}: some lack the opposite one, with the opposite shift; a full neighbor list is needed")
+
+
+def _repeated(structure: Structure) -> int | None:
+    """The first found of the edges that run between the same atoms with the same shift; None where there is none."""
+    keys = np.column_stack([structure.senders, structure.receivers, np.rint(structure.shifts / _TOLERANCE)])
+    order = np.lexsort(keys.T)
+    is_same = (keys[order[1:]] == keys[order[:-1]]).all(axis=1)
+    return int(order[1:][np.argmax(is_same)]) if is_same.any() else None
 
 
 def _sums(ends: np.ndarray, vectors: np.ndarray, num_atoms: int) -> np.ndarray:
@@ -68,7 +78,12 @@ def _sums(ends: np.ndarray, vectors: np.ndarray, num_atoms: int) -> np.ndarray:
 
 
 def _floats(name: str, values: np.ndarray, shape: tuple[int | None, int]) -> np.ndarray:
-    array = np.asarray(values, np.float64)
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: is not an array of numbers ({error})") from error
+    if array.shape == (0,) and shape[0] is None:  # an empty list
+        array = array.reshape(0, shape[1])
     if array.ndim != 2 or array.shape[1] != shape[1] or shape[0] not in (None, len(array)):
         expected = "[" + ", ".join("any number" if size is None else str(size) for size in shape) + "]"
         raise InputError(f"{name}: has the shape {list(array.shape)}, must be {expected}")
@@ -78,7 +93,10 @@ def _floats(name: str, values: np.ndarray, shape: tuple[int | None, int]) -> np.
 
 
 def _integers(name: str, values: np.ndarray, length: int) -> np.ndarray:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{name}: is not an array of numbers ({error})") from error
     if array.shape != (length,):
         raise InputError(f"{name}: has the shape {list(array.shape)}, must be [{length}]")
     if length and not np.issubdtype(array.dtype, np.integer):

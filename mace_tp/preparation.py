@@ -12,7 +12,7 @@ import optax
 from mace_tp.autotune import autotune
 from mace_tp.cache import cache_directory
 from mace_tp.compiled import describe_kernel
-from mace_tp.config import Config, TensorProductConfig, build_architecture
+from mace_tp.config import Config, OptimizerConfig, TensorProductConfig, build_architecture
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.suspicions import suspicions
@@ -21,7 +21,7 @@ from mace_tp.errors import InputError
 from mace_tp.saved_model import Model, create_model, named_parameters
 from mace_tp.training.optimizer import make_optimizer
 from mace_tp.training.step import CompiledStep, make_eval_step, make_predict, make_train_step
-from mace_tp.warm_start import starting_statistics
+from mace_tp.warm_start import LEARNING_RATE, starting_statistics, statistics_of_start
 
 _LOG = logging.getLogger("mace_tp")
 
@@ -34,6 +34,7 @@ class Setup:
     train_loader: BatchLoader
     eval_loaders: dict[str, BatchLoader]  # `valid`, and every test file by its path
     model: Model  # with the parameters of the start
+    frozen: frozenset[str]  # names of those that stay as they are
     optimizer: optax.GradientTransformation
     train_step: CompiledStep
     eval_step: CompiledStep
@@ -50,32 +51,46 @@ def prepare(config: Config, dtype: jnp.dtype, before: Mapping[str, Any] | None =
     Raises:
         InputError: a file, a label or a key cannot be used.
     """
-    datasets = load_datasets(config)
+    start = statistics_of_start(config.model.init_from, None if before is None else before["statistics"])
+    datasets = load_datasets(config, start)
     train_loader = _train_loader(config, datasets, dtype)
     _report_data(config, datasets, train_loader)
     _require_no_stress(config, datasets)
     tensor_product = _tuned(config, train_loader, dtype)
-    statistics = starting_statistics(config.model.init_from, datasets.statistics, None if before is None else before["statistics"])
+    statistics = starting_statistics(config.model.init_from, datasets.statistics, start)
     model = create_model(build_architecture(config.model), tensor_product, statistics, dtype, config.seed, config.kernel)
     _report_model(model, config.kernel)
     predict_batch = make_predict(model.graphdef, config.model.cutoff)
+    frozen = _frozen(config.optimizer.freeze, model)
+    if before is None:
+        _warn_of_start(config)
     optimizer = make_optimizer(
         amsgrad=config.optimizer.amsgrad,
         beta1=config.optimizer.beta1,
         beta2=config.optimizer.beta2,
         weight_decay=config.optimizer.weight_decay,
         max_grad_norm=config.optimizer.max_grad_norm,
-        frozen=_frozen(config.optimizer.freeze, model),
+        frozen=frozen,
     )
     return Setup(
         datasets=datasets,
         train_loader=train_loader,
         eval_loaders=_eval_loaders(config, datasets, dtype),
         model=model,
+        frozen=frozen,
         optimizer=optimizer,
         train_step=make_train_step(predict_batch, optimizer),
         eval_step=make_eval_step(predict_batch),
     )
+
+
+def _warn_of_start(config: Config) -> None:
+    """What is seldom wanted where weights are taken from another model, or frozen."""
+    rate, path = config.optimizer.learning_rate, config.model.init_from
+    if path is not None and rate >= OptimizerConfig().learning_rate:
+        _LOG.warning("optimizer.learning_rate=%g is for random weights and may spoil those of %s; try %g", rate, path, LEARNING_RATE)
+    if path is None and config.optimizer.freeze:
+        _LOG.warning("optimizer.freeze: without model.init_from random weights are frozen")
 
 
 def _frozen(groups: Sequence[str], model: Model) -> frozenset[str]:

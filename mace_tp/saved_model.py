@@ -148,12 +148,7 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None, kernel: str = "
     """
     directory = _model_directory(Path(path))
     architecture, tensor_product, statistics = _read_description(directory / _DESCRIPTION)
-    try:
-        weights = safetensors.numpy.load_file(directory / _WEIGHTS)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{directory / _WEIGHTS}: cannot be read ({error})") from error
-    if not weights:
-        raise InputError(f"{directory / _WEIGHTS}: holds no weights")
+    weights = _read_weights(directory)
     saved = next(iter(weights.values())).dtype
     dtype = build_dtype(Config(dtype=jnp.dtype(saved if dtype is None else dtype).name))
     graphdef, untrained = _initialized(architecture, _products(tensor_product, kernel), statistics, dtype, seed=0)
@@ -172,6 +167,21 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None, kernel: str = "
 def read_statistics(path: str | Path) -> DatasetStatistics:
     """Statistics of a saved model. Arguments and errors as for `load_model`."""
     return _read_description(_model_directory(Path(path)) / _DESCRIPTION)[2]
+
+
+def read_dtype(path: str | Path) -> np.dtype:
+    """What the parameters of a saved model are. Arguments and errors as for `load_model`."""
+    return next(iter(_read_weights(_model_directory(Path(path))).values())).dtype
+
+
+def _read_weights(directory: Path) -> dict[str, np.ndarray]:
+    try:
+        weights = safetensors.numpy.load_file(directory / _WEIGHTS)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{directory / _WEIGHTS}: cannot be read ({error})") from error
+    if not weights:
+        raise InputError(f"{directory / _WEIGHTS}: holds no weights")
+    return weights
 
 
 def _read_description(path: Path) -> tuple[Architecture, TensorProductConfig, DatasetStatistics]:

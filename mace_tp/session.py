@@ -29,7 +29,7 @@ from mace_tp.training.evaluate import evaluate
 from mace_tp.training.loop import EpochSummary, Plan, Report, Skips, train_epoch
 from mace_tp.training.optimizer import with_memory
 from mace_tp.training.signals import StopRequest, stop_on_signals
-from mace_tp.training.state import Params, TrainState, initial_state
+from mace_tp.training.state import Params, TrainState, hold_frozen, initial_state
 from mace_tp.warm_start import started_from
 
 _LOG = logging.getLogger("mace_tp")
@@ -121,8 +121,8 @@ class Session:
             _LOG.warning("resume: the checkpoint is of a version that kept neither configuration nor data; they are not compared")
         self.progress = restored.progress
         # Arrays that are not bound to a device, as in a new training: for others every step would be compiled anew.
-        arrays = jax.device_get((restored.state, restored.best_params))
-        self.state, self.best_params = jax.tree.map(jnp.asarray, arrays)
+        state, best_params = jax.device_get((restored.state, restored.best_params))
+        self.state, self.best_params = jax.tree.map(jnp.asarray, (hold_frozen(state, self.setup.frozen), best_params))
         self.schedule = with_memory(self.schedule, self.progress.schedule)
         self._rewind_clock(before)
         if self.progress.buckets:
@@ -140,7 +140,7 @@ class Session:
         """Take the weights of another model, if there is one to start from; a training that goes on has its own."""
         path = self.config.model.init_from
         if path is not None and not self.progress.num_batches:
-            params = started_from(path, self.setup.model).params
+            params = started_from(path, self.setup.model, self.setup.frozen).params
             self.state, self.best_params = initial_state(params, self.setup.optimizer), jax.tree.map(jnp.copy, params)
 
     def _plan(self, dtype: jnp.dtype) -> Plan:

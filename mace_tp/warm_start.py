@@ -15,9 +15,11 @@ from mace_tp.data.elements import symbols
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 from mace_tp.model import TensorProducts
-from mace_tp.saved_model import Model, load_model, named_parameters, read_statistics
+from mace_tp.saved_model import Model, load_model, named_parameters, read_dtype, read_statistics
 
 _LOG = logging.getLogger("mace_tp")
+# With the rate for random weights, which is 30 times as large, a trained model is first spoiled and then learnt anew.
+LEARNING_RATE = 0.001
 # eV; E0s that are closer are the same.
 _SAME_ENERGY = 1e-6
 # Parts of the names of parameters with an axis of elements: which axis, and whether a layer divides by the root of their number.
@@ -26,20 +28,31 @@ _ELEMENT_AXES = {"embedding.weight": (0, True), "skip.weights": (0, True), "prod
 _OF_PRODUCT = {"interaction": ("interaction.radial_mlp.output", "interaction.linear.weights"), "product_basis": ("product_basis.weights",)}
 
 
-def starting_statistics(path: str | None, statistics: DatasetStatistics, before: Mapping[str, Any] | None) -> DatasetStatistics:
-    """Statistics of a training: of its data, but for what the weights count on where it starts from another model.
+def statistics_of_start(path: str | None, before: Mapping[str, Any] | None) -> DatasetStatistics | None:
+    """Statistics of the model that a training starts from; None where it starts from none.
 
     Args:
         path: `model.init_from`.
-        statistics: of the training data.
         before: of the run that is continued, as its checkpoint has them; None for a new one.
 
     Raises:
         InputError: there is no model.
     """
     if path is None:
+        return None
+    return read_statistics(Path(path).expanduser()) if before is None else DatasetStatistics.from_dict(dict(before))
+
+
+def starting_statistics(path: str | None, statistics: DatasetStatistics, kept: DatasetStatistics | None) -> DatasetStatistics:
+    """Statistics of a training: of its data, but for what the weights count on where it starts from another model.
+
+    Args:
+        path: `model.init_from`.
+        statistics: of the training data.
+        kept: `statistics_of_start`.
+    """
+    if kept is None:
         return statistics
-    kept = read_statistics(Path(path).expanduser()) if before is None else DatasetStatistics.from_dict(dict(before))
     _LOG.info(
         "model.init_from=%s: with its scale %.4g eV/Å, shift %.4g eV and %.4g neighbors per atom", path, kept.scale, kept.shift,
         kept.avg_num_neighbors,
@@ -47,7 +60,7 @@ def starting_statistics(path: str | None, statistics: DatasetStatistics, before:
     return dataclasses.replace(statistics, avg_num_neighbors=kept.avg_num_neighbors, scale=kept.scale, shift=kept.shift)
 
 
-def started_from(path: str, model: Model) -> Model:
+def started_from(path: str, model: Model, frozen: frozenset[str] = frozenset()) -> Model:
     """The model with the parameters that the one on disk has, too; the others stay as they are, and a line in the log names them.
 
     The interaction energy is then that of the model on disk. Weights of a tensor product that is another one there stay as they are,
@@ -56,13 +69,17 @@ def started_from(path: str, model: Model) -> Model:
     Args:
         path: a run directory or a model's folder.
         model: of the same architecture, apart from the forces and tensor products, with `starting_statistics`.
+        frozen: names of parameters that will stay as they are.
 
     Raises:
-        InputError: there is no model, or it is another one; lists the differences.
+        InputError: there is no model, or it is another one; lists the differences. Or it lacks parameters that are frozen.
     """
     field = f"model.init_from={path}"
     mine = named_parameters(model.params)
-    source = load_model(Path(path).expanduser(), next(iter(mine.values())).dtype)
+    dtype = next(iter(mine.values())).dtype
+    source = load_model(Path(path).expanduser(), dtype)
+    if (saved := read_dtype(Path(path).expanduser())).itemsize > dtype.itemsize:
+        _LOG.warning("%s: its weights are %s, and are rounded to %s; dtype=%s keeps them", field, saved, dtype, saved)
     _require_elements(field, source, model)
     if differences := _differences(source, model):
         raise InputError(f"{field}: another architecture; {differences}")
@@ -71,6 +88,8 @@ def started_from(path: str, model: Model) -> Model:
     fresh = _names_of_products(mine, _other_sites(source, model))
     taken = {name: theirs[name] for name in mine if name in theirs and name not in fresh}
     rest = {"only there": sorted(theirs.keys() - mine.keys()), "new": [name for name in mine if name not in taken]}
+    if random := [name for name in rest["new"] if name in frozen]:
+        raise InputError(f"optimizer.freeze: random weights would stay as they are, for {path} has none to take: {', '.join(random)}")
     listed = [f"{kind}: {', '.join(names)}" for kind, names in rest.items() if names]
     _LOG.info("; ".join([f"{field}: {len(taken)} of {len(mine)} parameters taken", *listed]))
     leaves = [taken.get(name, leaf) for name, leaf in mine.items()]

@@ -85,6 +85,9 @@ CASES = {
     ),
     "soft_nonresidual": Case("2x0e+2x1o", 2, 3, 3, "nonresidual", seed=6, other_interactions="nonresidual", distance_transform="soft"),
     "density_residual_single_layer": Case("4x0e", 2, 3, 1, "residual", seed=7, message_normalization="density", pair_repulsion="zbl"),
+    # Irreps of unnatural parity reach couplings whose degrees have an odd sum.
+    "pseudo_tensors": Case("3x0e+3x1o+3x2o", 2, 2, 2, "nonresidual", seed=8, message_gain=12.0),
+    "pseudo_vectors": Case("2x0e+2x1o+2x1e", 3, 3, 2, "nonresidual", seed=9, message_gain=12.0),
 }
 
 
@@ -174,8 +177,8 @@ def model_arrays(model: modules.ScaleShiftMACE) -> dict[str, np.ndarray]:
 
 
 def conventions() -> dict[str, np.ndarray]:
-    """The couplings of e3nn up to degree 3 and its harmonics of a few directions."""
-    degrees = [(a, b, c) for a in range(4) for b in range(4) for c in range(abs(a - b), min(a + b, 3) + 1)]
+    """The couplings of e3nn up to degree 4 and its harmonics of a few directions."""
+    degrees = [(a, b, c) for a in range(5) for b in range(5) for c in range(abs(a - b), min(a + b, 4) + 1)]
     vectors = np.random.default_rng(0).normal(size=(5, 3))
     harmonics = o3.spherical_harmonics(list(range(4)), torch.tensor(vectors), normalize=True, normalization="component")
     couplings = {f"wigner_3j/{a}_{b}_{c}": o3.wigner_3j(a, b, c).numpy() for a, b, c in degrees}

@@ -170,3 +170,10 @@ def test_files_that_are_none_and_elements_that_it_does_not_know_are_said_in_one_
     silicon = dataclasses.replace(molecule, atomic_numbers=np.array([6, 14, 1, 1]))
     with pytest.raises(InputError, match="atom 1: atomic number 14 is not one of the model's"):
         _evaluate(load_exported(exported[0]), silicon)
+
+
+def test_a_result_that_is_not_finite_is_an_error(exported, lone_atom, molecule):
+    far = dataclasses.replace(molecule, positions=1e200 * molecule.positions)
+    senders, receivers = np.nonzero(~np.eye(4, dtype=bool))
+    with pytest.raises(InputError, match="not finite"):
+        load_exported(exported[0])(far.positions, far.atomic_numbers, senders, receivers, np.zeros((12, 3)))

@@ -34,7 +34,15 @@ def test_full_neighbor_lists_of_molecules_crystals_and_single_atoms_pass(molecul
 
 
 def test_plain_lists_are_arrays_too_also_without_edges():
-    assert checked([[0.0, 0, 0]], [8], [], [], np.zeros((0, 3)), None).senders.shape == (0,)
+    for shifts in (np.zeros((0, 3)), []):
+        assert checked([[0.0, 0, 0]], [8], [], [], shifts, None).senders.shape == (0,)
+
+
+def test_edges_that_are_there_twice_are_refused(crystal):
+    senders, receivers, shifts, _ = neighbor_list(crystal.positions, crystal.cell, crystal.pbc, 4.0)
+    twice = {"senders": np.tile(senders, 2), "receivers": np.tile(receivers, 2), "shifts": np.tile(shifts, (2, 1))}
+    with pytest.raises(InputError, match="edge .*: is there more than once"):
+        checked(crystal.positions, crystal.atomic_numbers, **twice, cell=crystal.cell)
 
 
 def test_half_a_neighbor_list_is_refused(arguments, crystal):
@@ -74,6 +82,9 @@ def test_shifts_of_the_other_sign_are_refused(crystal):
         ("senders", lambda old: old[:-1], r"senders: has the shape \[11\], must be \[12\]"),
         ("atomic_numbers", lambda old: np.append(old, 1), r"atomic_numbers: has the shape \[5\], must be \[4\]"),
         ("positions", lambda old: old * np.nan, "positions: holds numbers that are not finite"),
+        ("positions", lambda old: [["a", "b", "c"]] * 4, "positions: is not an array of numbers"),
+        ("positions", lambda old: [[0.0, 0, 0], [1.0]], "positions: is not an array of numbers"),
+        ("senders", lambda old: [[0], [1, 2]], "senders: is not an array of numbers"),
         ("positions", lambda old: old[:0], "positions: there are no atoms"),
         ("positions", lambda old: np.where(np.arange(4)[:, None] == 1, old[0], old), "edge .*: has no length"),
         ("shifts", lambda old: old[:, :2], r"shifts: has the shape \[12, 2\], must be \[any number, 3\]"),

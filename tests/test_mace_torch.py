@@ -29,7 +29,7 @@ from mace_tp.training.state import Params
 FOLDER = pathlib.Path(__file__).parent / "fixtures" / "mace_torch"
 CASES = [
     "vectors_correlation_3", "tensors_residual_first", "scalars_correlation_3", "vectors_correlation_4", "density_agnesi_zbl",
-    "soft_nonresidual", "density_residual_single_layer",
+    "soft_nonresidual", "density_residual_single_layer", "pseudo_tensors", "pseudo_vectors",
 ]  # fmt: skip
 WITH_PARAMETERS = ("node_embedding", "interactions", "products", "readouts")
 _CHOICES = ("other_interactions", "message_normalization", "distance_transform", "pair_repulsion")

@@ -18,6 +18,7 @@ pytest.importorskip("mace")
 from e3nn import o3
 from mace import modules
 from mace.calculators import MACECalculator
+from mace.modules import lora
 
 from mace_tp import Calculator
 from mace_tp.cli.convert import main as convert
@@ -54,6 +55,8 @@ CASES = {
     "not scaled": (modules.MACE, {"pair_repulsion": True}, None),
     "one layer": (modules.ScaleShiftMACE, SCALED | {"num_interactions": 1}, None),
     "two heads": (modules.ScaleShiftMACE, SCALED | TWO_HEADS, "high"),
+    "pseudo-vectors": (modules.ScaleShiftMACE, SCALED | {"hidden_irreps": o3.Irreps("3x0e+3x1o+3x1e"), "correlation": 3}, None),
+    "pseudo-tensors": (modules.ScaleShiftMACE, SCALED | {"hidden_irreps": o3.Irreps("3x0e+3x1o+3x2o")}, None),
 }
 
 
@@ -65,11 +68,16 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-def _write(path, cls, changed, dtype="float64"):
-    """A model with random weights."""
+def _write(path, cls, changed, dtype="float64", spoil=lambda model: None):
+    """A model with random weights, large enough for messages of order one."""
     torch.manual_seed(0)
     torch.set_default_dtype(getattr(torch, dtype))
-    torch.save(cls(**(PLAIN | changed)), path)
+    model = cls(**(PLAIN | changed))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.mul_(6 if name.startswith("interactions") and name.endswith("linear.weight") else 1)
+        spoil(model)
+    torch.save(model, path)
     torch.set_default_dtype(torch.float64)
 
 
@@ -130,6 +138,7 @@ def test_a_trained_model_of_ours_goes_there_and_back(statistics, tmp_path):
         (TWO_HEADS, ["--trust", "--head", "middle"], "--head middle: no such head; there are low, high"),
         ({"radial_type": "gaussian", "apply_cutoff": False}, ["--trust"], "radial functions GaussianBasis; a cutoff that multiplies"),
         ({"gate": torch.tanh}, ["--trust"], "an activation of the last readout that is not SiLU"),
+        ({"gate": None}, ["--trust"], "an activation of the last readout that is not SiLU"),
         ({"hidden_irreps": o3.Irreps("3x0e+3x0o+3x1o")}, ["--trust"], "hidden irreps 3x0e"),
         ({"correlation": [2, 3]}, ["--trust"], "another correlation in each layer"),
         ({"keep_last_layer_irreps": True}, ["--trust"], "hidden irreps 3x0e.3x1o / 3x0e.3x1o"),
@@ -141,6 +150,47 @@ def test_what_cannot_be_read_is_said_in_one_line(changed, arguments, message, tm
     with pytest.raises(InputError, match=message) as error:
         convert(["mace-torch", str(tmp_path / "a.model"), str(tmp_path / "a"), *arguments])
     assert "\n" not in str(error.value) and not (tmp_path / "a").exists()
+
+
+def _without_linear(model):
+    del model.interactions[0].linear
+
+
+def _with_another_linear(model):
+    model.products[0].linear = torch.nn.Identity()
+
+
+def _with_a_smaller_array(model):
+    model.interactions[0].linear.weight = torch.nn.Parameter(model.interactions[0].linear.weight[1:])
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda model: lora.inject_lora(model, rank=2), "layers with LoRA"),
+        (_without_linear, "has no attribute 'linear'|there is no interactions.0.linear.weight"),
+        (_with_another_linear, "is not built as a ScaleShiftMACE of mace-torch is"),
+        (_with_a_smaller_array, r"interactions.0.linear.weight has \d+ numbers, \d+ expected"),
+        (lambda model: model.interactions[0].linear.weight.fill_(np.nan), "interactions.0.linear.weight holds numbers that are not finite"),
+        (lambda model: model.pair_repulsion_fn.p.fill_(6), r"pair_repulsion_fn.p is 6.0, mace-tp has 5"),
+        (lambda model: model.radial_embedding.cutoff_fn.r_max.fill_(3), r"radial_embedding.cutoff_fn.r_max is 3.0, mace-tp has 4.0"),
+    ],
+)  # fmt: skip
+def test_a_model_that_was_changed_afterwards_is_refused_in_one_line_with_its_file(spoil, message, tmp_path):
+    _write(tmp_path / "a.model", modules.ScaleShiftMACE, SCALED | {"pair_repulsion": True}, spoil=spoil)
+    with pytest.raises(InputError, match=f"^{tmp_path}/a.model: .*({message})") as error:
+        convert(["mace-torch", str(tmp_path / "a.model"), str(tmp_path / "a"), "--trust"])
+    assert "\n" not in str(error.value) and not (tmp_path / "a").exists()
+
+
+def test_the_line_for_further_training_begins_where_the_model_is(tmp_path, capsys, recwarn):
+    _write(tmp_path / "a.model", modules.ScaleShiftMACE, SCALED)
+    recwarn.clear()
+    convert(["mace-torch", str(tmp_path / "a.model"), str(tmp_path / "a"), "--trust"])
+    convert(["to-mace-torch", str(tmp_path / "a"), str(tmp_path / "b.model")])
+    assert f"model.init_from={tmp_path}/a model.cutoff=4.0 " in (out := capsys.readouterr().out)
+    assert "data.train=FILE" in out and "data.atomic_energies=model optimizer.learning_rate=0.001 dtype=float64" in out
+    assert not recwarn.list, "warnings of torch and e3nn say nothing to a user"
 
 
 def test_files_that_are_no_models_are_refused(tmp_path):

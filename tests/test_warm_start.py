@@ -15,7 +15,7 @@ from mace_tp.model import Architecture
 from mace_tp.saved_model import Model, create_model, load_model, named_parameters, save_model
 from mace_tp.structure_field import StructureField
 from mace_tp.training.step import make_predict
-from mace_tp.warm_start import started_from, starting_statistics
+from mace_tp.warm_start import started_from, starting_statistics, statistics_of_start
 
 SMALL = Architecture(cutoff=4.0, l_max=1, correlation=2, num_channels=2, radial_mlp=[4], num_bessel=4, readout_mlp=2)
 CG = TensorProductConfig()
@@ -94,6 +94,15 @@ def test_another_tensor_product_begins_with_fresh_weights_and_the_rest_is_taken(
         np.testing.assert_array_equal(here[name], there[name], err_msg=name)
 
 
+def test_random_weights_are_not_frozen(create, saved):
+    other = create(2, "gradient", TensorProductConfig("cg", "spherical_grid"))
+    new = "layers.0.product_basis.weights"
+
+    with pytest.raises(InputError, match=rf"optimizer.freeze: random weights would stay as they are.*: {new}$"):
+        started_from(str(saved[1]), other, frozenset({"embedding.weight", new}))
+    started_from(str(saved[1]), other, frozenset({"embedding.weight"}))
+
+
 def test_elements_that_the_model_does_not_know_are_refused_by_name(statistics, saved):
     more = dataclasses.replace(statistics, atomic_numbers=(1, 6, 14), atomic_energies=(0.0, 0.0, 0.0))
     model = create_model(SMALL, CG, more, np.dtype(np.float64), seed=0)
@@ -107,7 +116,7 @@ def test_a_model_of_fewer_elements_is_the_same_function_of_them(statistics, crea
     """Formaldehyde without its oxygen, by a model of H, C and O and by what a model of H and C takes from it."""
     source = create(1, forces)
     save_model(tmp_path, source, {})
-    fewer = starting_statistics(str(tmp_path), _FEWER, None)
+    fewer = starting_statistics(str(tmp_path), _FEWER, statistics_of_start(str(tmp_path), None))
     shape = dataclasses.replace(SMALL, forces=forces)
     model = started_from(str(tmp_path), create_model(shape, CG, fewer, np.dtype(np.float64), seed=0))
     rest = dataclasses.replace(molecule, atomic_numbers=molecule.atomic_numbers[[0, 2, 3]], positions=molecule.positions[[0, 2, 3]])
@@ -124,12 +133,12 @@ _FEWER = DatasetStatistics(atomic_numbers=(1, 6), atomic_energies=(1.0, 1.0), av
 
 
 def test_numbers_that_the_weights_count_on_come_with_them_and_in_a_run_that_goes_on_from_itself(statistics, saved):
-    kept = starting_statistics(str(saved[1]), _FEWER, None)
+    kept = starting_statistics(str(saved[1]), _FEWER, statistics_of_start(str(saved[1]), None))
     assert kept == dataclasses.replace(
         _FEWER, avg_num_neighbors=statistics.avg_num_neighbors, scale=statistics.scale, shift=statistics.shift
     )
-    assert starting_statistics("gone", _FEWER, kept.to_dict()) == kept
-    assert starting_statistics(None, _FEWER, kept.to_dict()) == _FEWER
+    assert starting_statistics("gone", _FEWER, statistics_of_start("gone", kept.to_dict())) == kept
+    assert starting_statistics(None, _FEWER, statistics_of_start(None, kept.to_dict())) == _FEWER
 
 
 def test_other_energies_of_isolated_atoms_are_said(statistics, saved, caplog):
@@ -139,6 +148,18 @@ def test_other_energies_of_isolated_atoms_are_said(statistics, saved, caplog):
 
     [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.endswith("it was trained with other E0s, which the ones of the data replace: O -0.75 there, 7 eV here")
+
+
+@pytest.mark.parametrize(
+    "there, here, warned", [("float64", "float32", True), ("float32", "float64", False), ("float64", "float64", False)]
+)
+def test_weights_that_lose_digits_are_said(statistics, tmp_path, caplog, there, here, warned):
+    source, model = (create_model(SMALL, CG, statistics, np.dtype(dtype), seed=0) for dtype in (there, here))
+    save_model(tmp_path, source, {})
+
+    started_from(str(tmp_path), model)
+
+    assert ("its weights are float64, and are rounded to float32; dtype=float64 keeps them" in caplog.text) == warned
 
 
 def test_a_model_of_a_version_without_direct_forces_has_gradient_forces(create, tmp_path):

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 
 import jax
@@ -12,7 +13,8 @@ from mace_tp.data.elements import symbols
 from mace_tp.errors import InputError
 from mace_tp.integrations import mace_torch, mace_torch_files
 from mace_tp.model import Architecture
-from mace_tp.saved_model import load_model, save_model
+from mace_tp.saved_model import Model, load_model, save_model
+from mace_tp.warm_start import LEARNING_RATE
 
 
 def main(arguments: list[str]) -> None:
@@ -43,12 +45,20 @@ def _read(options: argparse.Namespace) -> None:
     if not options.trust:
         raise InputError(f"{options.file}: a .model file is a pickle, which can run anything when it is read; if you trust it, add --trust")
     _require_absent(options)
+    _require_folder(options.out)
     source = mace_torch_files.read(options.file, options.head)
-    model = mace_torch.to_model(source, build_dtype(Config(dtype=options.dtype or source.dtype)))
+    dtype = options.dtype or source.dtype
+    try:
+        model = mace_torch.to_model(source, build_dtype(Config(dtype=dtype)))
+    except ValueError as error:
+        raise InputError(f"{options.file}: {error}") from error
     digest = hashlib.sha256(options.file.read_bytes()).hexdigest()
-    save_model(options.out, model, {"converted_from": {"file": options.file.name, "sha256": digest, "head": options.head}})
+    try:
+        save_model(options.out, model, {"converted_from": {"file": options.file.name, "sha256": digest, "head": options.head}})
+    except OSError as error:
+        raise InputError(f"{options.out}: cannot be written ({error.strerror})") from error
     print(f"{options.out}: {model.num_parameters} parameters, elements {symbols(model.statistics.atomic_numbers)}")
-    print(f"to train it further: mace-tp train model.init_from={options.out} {' '.join(_keys(source.architecture))} data.train=FILE")
+    print(f"to train it further: mace-tp train model.init_from={options.out} {' '.join(_keys(model, dtype))} data.train=FILE")
 
 
 def _write(options: argparse.Namespace) -> None:
@@ -63,8 +73,16 @@ def _require_absent(options: argparse.Namespace) -> None:
         raise InputError(f"{options.out}: is there already; --force replaces it")
 
 
-def _keys(architecture: Architecture) -> list[str]:
-    """The keys of the configuration that make this architecture."""
+def _require_folder(path: Path) -> None:
+    """Raise an InputError, before anything is read, where no folder can be made."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"{path}: cannot be made a folder, for {there} {'cannot be written' if there.is_dir() else 'is a file'}")
+
+
+def _keys(model: Model, dtype: str) -> list[str]:
+    """The keys of the configuration that make this architecture, and those with which a training goes on where the model is."""
     defaults = dataclasses.asdict(Architecture())
-    changed = {name: value for name, value in dataclasses.asdict(architecture).items() if value != defaults[name]}
-    return [f"model.{name}={str(value).replace(' ', '')}" for name, value in changed.items()]
+    changed = {name: value for name, value in dataclasses.asdict(model.architecture).items() if value != defaults[name]}
+    keys = [f"model.{name}={str(value).replace(' ', '')}" for name, value in changed.items()]
+    return [*keys, "data.atomic_energies=model", f"optimizer.learning_rate={LEARNING_RATE:g}", f"dtype={dtype}"]

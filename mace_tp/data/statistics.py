@@ -16,15 +16,19 @@ _LOG = logging.getLogger("mace_tp")
 
 
 def atomic_energies(
-    choice: str | Mapping[str, float], configurations: Sequence[Configuration], isolated: Mapping[int, float]
+    choice: str | Mapping[str, float],
+    configurations: Sequence[Configuration],
+    isolated: Mapping[int, float],
+    of_model: Mapping[int, float] | None = None,
 ) -> tuple[dict[int, float], str]:
     """The E0 of every element of the configurations.
 
     Args:
         choice: `isolated` (energies of isolated atoms), `least_squares` (the composition's share of the labelled energies),
-            or a mapping {symbol: eV}.
+            `model` (of the model that the training starts from), or a mapping {symbol: eV}.
         configurations: the training set.
         isolated: {Z: eV}, what isolated atoms are known.
+        of_model: {Z: eV} of the model that the training starts from; None where it starts from none.
 
     Returns:
         ({Z: eV}, ascending Z; a line to print that says where they come from).
@@ -39,8 +43,10 @@ def atomic_energies(
         energies, origin = _isolated(isolated, numbers), "isolated atoms"
     elif choice == "least_squares":
         energies, origin = _least_squares(configurations, numbers), "least squares over the training energies"
+    elif choice == "model":
+        energies, origin = _of_model(of_model, numbers), "those of model.init_from"
     else:
-        raise InputError(f"data.atomic_energies={choice}: must be isolated, least_squares, or a mapping such as {{H: -13.6}}")
+        raise InputError(f"data.atomic_energies={choice}: must be isolated, least_squares, model, or a mapping such as {{H: -13.6}}")
     listed = ", ".join(f"{symbol(number)} {energy:.4f}" for number, energy in energies.items())
     return energies, f"atomic energies E0 ({origin}): {listed} eV"
 
@@ -94,6 +100,14 @@ def _isolated(isolated: Mapping[int, float], numbers: Sequence[int]) -> dict[int
         advice = "give a file in data.isolated_atoms, tag frames config_type=IsolatedAtom, or set data.atomic_energies=least_squares"
         raise InputError(f"data.atomic_energies=isolated: no isolated atom of {symbols(missing)}; {advice}")
     return {number: float(isolated[number]) for number in numbers}
+
+
+def _of_model(known: Mapping[int, float] | None, numbers: Sequence[int]) -> dict[int, float]:
+    if known is None:
+        raise InputError("data.atomic_energies=model: there is no model.init_from, whose E0s these are")
+    if missing := [number for number in numbers if number not in known]:
+        raise InputError(f"data.atomic_energies=model: model.init_from does not know {symbols(missing)}; its elements are {symbols(known)}")
+    return {number: known[number] for number in numbers}
 
 
 def _least_squares(configurations: Sequence[Configuration], numbers: Sequence[int]) -> dict[int, float]:

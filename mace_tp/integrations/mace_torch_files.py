@@ -5,6 +5,7 @@ torch and mace-torch are needed for both (`pip install torch mace-torch`), and r
 
 import dataclasses
 import importlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def read(path: Path, head: str | None) -> MaceTorchModel:
     torch = _import("torch")
     _import("mace.modules")
     try:
-        model = torch.load(path, map_location="cpu", weights_only=False)
+        with warnings.catch_warnings(action="ignore"):  # of TorchScript, a dozen
+            model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # unpickling runs code of the file, which raises what it likes
         raise InputError(f"{path}: torch cannot read it ({type(error).__name__}: {' '.join(str(error).split())[:160]})") from error
     return describe(model, str(path), head)
@@ -72,18 +74,28 @@ def describe(model: Any, name: str, head: str | None = None) -> MaceTorchModel:
     kind = type(model).__name__
     if kind not in ("ScaleShiftMACE", "MACE"):
         raise InputError(f"{name}: holds a {kind}; ScaleShiftMACE and MACE can be read, in their plain form, which is not compiled")
+    try:
+        return _describe(model, name, head)
+    except (AttributeError, KeyError) as error:
+        raise InputError(f"{name}: is not built as a {kind} of mace-torch is ({' '.join(str(error).split())[:160]})") from error
+
+
+def _describe(model: Any, name: str, head: str | None) -> MaceTorchModel:
     _require_known_parts(model, name)
-    state = {key: value.detach().cpu().double().numpy() for key, value in model.state_dict().items() if value.is_floating_point()}
+    state = {key: value.detach().cpu().double().numpy() for key, value in model.state_dict().items()}
+    if broken := [key for key, value in state.items() if not np.isfinite(value).all()]:
+        raise InputError(f"{name}: {broken[0]} holds numbers that are not finite")
     chosen = _head(model, head, name)
     num_heads = len(_heads(model))
     architecture = _architecture(model, num_heads)
     numbers = model.atomic_numbers.cpu().numpy().astype(int)
+    is_scaled = type(model).__name__ == "ScaleShiftMACE"
     statistics = DatasetStatistics(
         atomic_numbers=tuple(numbers.tolist()),
         atomic_energies=tuple(np.atleast_2d(state["atomic_energies_fn.atomic_energies"])[chosen].tolist()),
         avg_num_neighbors=float(model.interactions[0].avg_num_neighbors),
-        scale=float(np.atleast_1d(state["scale_shift.scale"])[chosen]) if kind == "ScaleShiftMACE" else 1.0,
-        shift=float(np.atleast_1d(state["scale_shift.shift"])[chosen]) if kind == "ScaleShiftMACE" else 0.0,
+        scale=float(np.atleast_1d(state["scale_shift.scale"])[chosen]) if is_scaled else 1.0,
+        shift=float(np.atleast_1d(state["scale_shift.shift"])[chosen]) if is_scaled else 0.0,
     )
     _require_same_constants(model, state, architecture, numbers, name)
     arrays = _one_head(state, architecture, chosen, num_heads)
@@ -107,7 +119,8 @@ def write(path: Path, architecture: Architecture, statistics: DatasetStatistics,
     previous = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, dtype))
     try:
-        model = _build(architecture, statistics)
+        with warnings.catch_warnings(action="ignore"):
+            model = _build(architecture, statistics)
         state = model.state_dict()
         u_matrices = {name: value.double().numpy() for name, value in state.items() if "U_matrix_" in name}
         theirs = to_theirs(parameters, u_matrices, architecture, len(statistics.atomic_numbers))
@@ -115,7 +128,8 @@ def write(path: Path, architecture: Architecture, statistics: DatasetStatistics,
             parameter.data = torch.as_tensor(theirs.pop(name).reshape(parameter.shape), dtype=parameter.dtype)
         assert not theirs, f"mace-torch has no {', '.join(theirs)}"
         try:
-            torch.save(model, path)
+            with warnings.catch_warnings(action="ignore"):
+                torch.save(model, path)
         except (OSError, RuntimeError) as error:
             raise InputError(f"{path}: cannot be written ({' '.join(str(error).split())[:160]})") from error
     finally:
@@ -146,7 +160,8 @@ def _build(architecture: Architecture, statistics: DatasetStatistics) -> Any:
 
 def _import(module: str) -> Any:
     try:
-        return importlib.import_module(module)
+        with warnings.catch_warnings(action="ignore"):
+            return importlib.import_module(module)
     except ImportError as error:
         raise InputError(f"models of mace-torch need torch and mace-torch: pip install torch mace-torch ({error})") from error
 
@@ -173,6 +188,7 @@ def _require_known_parts(model: Any, name: str) -> None:
     plain = ["LinearReadoutBlock"] * (len(readouts) - 1) + ["NonLinearReadoutBlock" if len(blocks) > 1 else "LinearReadoutBlock"]
     radial = model.radial_embedding
     found = {
+        "layers with LoRA, whose weights are not merged": any(type(part).__name__.startswith("LoRA") for part in model.modules()),
         f"interactions {' and '.join(sorted(set(blocks)))}": any(block not in _BLOCKS for block in blocks),
         "interactions of several kinds after the first": len(set(blocks[1:])) > 1,
         "density normalization in some interactions only": len({_BLOCKS[block][1] for block in blocks if block in _BLOCKS}) > 1,
@@ -204,7 +220,7 @@ def _are_plain(hidden: list[str]) -> bool:
 
 def _is_silu(readout: Any) -> bool:
     [activation] = readout.non_linearity.acts
-    return abs(activation.cst - SILU_NORMALIZATION) < 1e-6
+    return activation is not None and abs(activation.cst - SILU_NORMALIZATION) < 1e-6
 
 
 def _architecture(model: Any, num_heads: int) -> Architecture:
@@ -236,13 +252,17 @@ def _require_same_constants(
 ) -> None:
     """Raise an InputError where numbers that are constants here have been trained, or are others."""
     frequencies = np.pi / architecture.cutoff * np.arange(1, architecture.num_bessel + 1)
-    expected: dict[str, Any] = {"radial_embedding.bessel_fn.bessel_weights": frequencies}
+    expected: dict[str, Any] = {
+        "radial_embedding.bessel_fn.bessel_weights": frequencies,
+        "radial_embedding.cutoff_fn.r_max": architecture.cutoff,
+    }
     transform = "radial_embedding.distance_transform"
     if architecture.distance_transform == "agnesi":
         expected |= {f"{transform}.{letter}": constant for letter, constant in zip("aqp", (AGNESI_A, AGNESI_Q, AGNESI_P), strict=True)}
     if architecture.distance_transform == "soft":
         expected[f"{transform}.alpha"] = SOFT_STEEPNESS
     if architecture.pair_repulsion == "zbl":
+        expected["pair_repulsion_fn.p"] = architecture.cutoff_power
         screening = {"a_exp": SCREENING_POWER, "a_prefactor": SCREENING_PREFACTOR, "c": SCREENING_AMPLITUDES}
         expected |= {f"pair_repulsion_fn.{key}": constant for key, constant in screening.items()}
     for key, constant in expected.items():

@@ -2,7 +2,8 @@
 
 e3nn keeps the weights of all irreps of a layer in one flat array; ours have an array for each. The product basis of mace-torch has a
 weight for every column of its U matrices, of which only the symmetric part counts: with sym(U) = Q R, where Q is our orthonormal basis,
-our weights are R times those, and those the pseudo-inverse of R times ours.
+our weights are R times those, and those the pseudo-inverse of R times ours. Where a coupling of e3nn is the negative of ours, the linear
+map after the interaction makes up for it.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import e3nn_jax as e3nn
 import numpy as np
 
 from mace_tp.model import Architecture
-from mace_tp.tensor_products.symmetric_basis import SymmetricBasis, multiplicity, symmetric_basis
+from mace_tp.tensor_products.symmetric_basis import SymmetricBasis, clebsch_gordan, multiplicity, symmetric_basis
 
 Arrays = Mapping[str, np.ndarray]
 # Entries of a U matrix are of order one, and rounded to 1e-7 where the model was saved in float32.
@@ -26,12 +27,16 @@ class _Piece:
     name: str  # ours
     shape: tuple[int, ...]  # there
     axes: tuple[int, ...] = ()  # of theirs, in our order; empty: the same
+    signs: tuple[int, ...] = (1,)  # along our first axis
 
     def to_ours(self, part: np.ndarray) -> np.ndarray:
-        return part.reshape(self.shape).transpose(self.axes or range(len(self.shape)))
+        return self._signed(part.reshape(self.shape).transpose(self.axes or range(len(self.shape))))
 
     def to_theirs(self, ours: np.ndarray) -> np.ndarray:
-        return np.asarray(ours, np.float64).transpose(np.argsort(self.axes or range(len(self.shape)))).ravel()
+        return self._signed(np.asarray(ours, np.float64)).transpose(np.argsort(self.axes or range(len(self.shape)))).ravel()
+
+    def _signed(self, ours: np.ndarray) -> np.ndarray:
+        return ours * np.reshape(self.signs, (-1, *[1] * (ours.ndim - 1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +124,21 @@ def coordinates(polynomials: np.ndarray, basis: SymmetricBasis) -> np.ndarray:
     return np.einsum("emp,kmp,p->ek", basis.table, polynomials, 1 / orderings) / basis.table.shape[1]
 
 
+def coupling_sign(l1: int, l2: int, l3: int) -> int:
+    """One where e3nn's coupling (torch) of three degrees is ours (e3nn_jax), minus one where it is its negative.
+
+    Where the sum of the degrees is even, both have the same sign. Where it is odd, which only irreps of unnatural parity such as 1e meet,
+    the first component of e3nn's that is not zero is positive for ascending degrees, and other orders are permutations with their sign.
+
+    Source: `o3.wigner_3j` of e3nn 0.4, compared for all degrees up to 8.
+    """
+    if (l1 + l2 + l3) % 2 == 0:
+        return 1
+    ascending = np.argsort([l1, l2, l3], kind="stable")
+    ours = clebsch_gordan(l1, l2, l3).transpose(ascending)
+    return int(np.sign(ours[ours != 0][0] * np.linalg.det(np.eye(3)[ascending])))
+
+
 def _basis_change(arrays: Arrays, part: _Contraction, l_max: int) -> np.ndarray:
     u_matrix = np.asarray(_array(arrays, part.u_matrix), np.float64)
     order, (num_components, columns) = part.basis.monomials.shape[1], (part.basis.table.shape[1], u_matrix.shape[-1])
@@ -148,7 +168,7 @@ def _layout(architecture: Architecture, num_species: int) -> dict[str, list[_Pie
         layout |= _interaction(architecture, layer)
         layout |= _self_connection(architecture, layer, num_species)
         linear = f"layers.{layer}.product_basis.linear"
-        layout[f"products.{layer}.linear.weight"] = _linear(linear, {str(out.ir): 1 for out in _irreps_out(architecture, layer)}, channels)
+        layout[f"products.{layer}.linear.weight"] = _linear(linear, _one_copy(_irreps_out(architecture, layer)), channels)
         readout = f"readouts.{layer}"
         if layer == num_layers - 1 and num_layers > 1:
             width = architecture.readout_mlp
@@ -159,30 +179,33 @@ def _layout(architecture: Architecture, num_species: int) -> dict[str, list[_Pie
     return layout
 
 
-def _linear(name: str, copies: Mapping[str, int], channels: int) -> list[_Piece]:
-    """e3nn's `o3.Linear`: for each irrep [copies, channels, channels]."""
-    return [_Piece(f"{name}.weights.{irrep}", (count, channels, channels)) for irrep, count in copies.items()]
+def _linear(name: str, signs: Mapping[str, tuple[int, ...]], channels: int) -> list[_Piece]:
+    """e3nn's `o3.Linear`: for each irrep, of which there are `len(signs)` copies, [copies, channels, channels]."""
+    return [_Piece(f"{name}.weights.{irrep}", (len(each), channels, channels), signs=each) for irrep, each in signs.items()]
 
 
-def _num_paths(irreps_in: e3nn.Irreps, l_max: int) -> dict[str, int]:
-    """Paths of the interaction to each irrep of natural parity."""
+def _one_copy(irreps: e3nn.Irreps) -> dict[str, tuple[int, ...]]:
+    return {str(mul_ir.ir): (1,) for mul_ir in irreps}
+
+
+def _path_signs(irreps_in: e3nn.Irreps, l_max: int) -> dict[str, tuple[int, ...]]:
+    """For each irrep of natural parity the paths of the interaction to it, as signs of their couplings."""
     natural = e3nn.s2_irreps(l_max)
-    products = [out for node in irreps_in for edge in natural for out in node.ir * edge.ir]
-    return {str(mul_ir.ir): products.count(mul_ir.ir) for mul_ir in natural}
+    pairs = [(node.ir, edge.ir) for node in irreps_in for edge in natural]
+    return {str(out.ir): tuple(coupling_sign(node.l, edge.l, out.ir.l) for node, edge in pairs if out.ir in node * edge) for out in natural}
 
 
 def _interaction(architecture: Architecture, layer: int) -> dict[str, list[_Piece]]:
     channels, irreps_in = architecture.num_channels, _irreps_in(architecture, layer)
     theirs, ours = f"interactions.{layer}", f"layers.{layer}.interaction"
-    paths = _num_paths(irreps_in, architecture.l_max)
+    paths = _path_signs(irreps_in, architecture.l_max)
+    num_paths = sum(len(signs) for signs in paths.values())
     sizes = [architecture.num_bessel, *architecture.radial_mlp]
     last = len(sizes) - 1
     layout = {
-        f"{theirs}.linear_up.weight": _linear(f"{ours}.linear_up", {str(mul_ir.ir): 1 for mul_ir in irreps_in}, channels),
+        f"{theirs}.linear_up.weight": _linear(f"{ours}.linear_up", _one_copy(irreps_in), channels),
         f"{theirs}.linear.weight": _linear(f"{ours}.linear", paths, channels),
-        f"{theirs}.conv_tp_weights.layer{last}.weight": [
-            _Piece(f"{ours}.radial_mlp.output", (sizes[-1], sum(paths.values()), channels), (1, 0, 2))
-        ],
+        f"{theirs}.conv_tp_weights.layer{last}.weight": [_Piece(f"{ours}.radial_mlp.output", (sizes[-1], num_paths, channels), (1, 0, 2))],
     }
     for i in range(last):
         layout[f"{theirs}.conv_tp_weights.layer{i}.weight"] = [_Piece(f"{ours}.radial_mlp.hidden.{i}", (sizes[i], sizes[i + 1]))]

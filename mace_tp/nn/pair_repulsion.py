@@ -24,7 +24,10 @@ class NoRepulsion:
 
 @dataclasses.dataclass(frozen=True)
 class ZBLRepulsion:
-    """Repulsion of the nuclei (`repulsion.zbl`), half of it at each of two atoms. The model's scale multiplies it, as in ACEsuit's MACE."""
+    """Repulsion of the nuclei (`repulsion.zbl`), half of it at each of two atoms. The model's scale multiplies it, as in ACEsuit's MACE.
+
+    Where covalent spheres are larger than the cutoff (Cs-Cs: 4.88 Å), it counts for all edges that it is given, also beyond the cutoff.
+    """
 
     atomic_numbers: tuple[int, ...]  # of the model's elements
     power: int  # of the envelope

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -29,28 +29,40 @@ def make_optimizer(
         frozen: names of parameters that stay as they are (`state.parameter_name`).
     """
     adam = _scale_by_torch_amsgrad(beta1, beta2) if amsgrad else optax.scale_by_adam(beta1, beta2)
-    return optax.chain(
-        *([optax.masked(optax.set_to_zero(), _mask(lambda name: name in frozen))] if frozen else []),
+    chain = optax.chain(
         optax.flatten(optax.clip_by_global_norm(max_grad_norm)),
-        optax.add_decayed_weights(weight_decay, mask=_mask(lambda name: _is_decayed(name) and name not in frozen)),
+        optax.add_decayed_weights(weight_decay, mask=decay_mask),
         optax.flatten(adam),
         optax.scale(-1.0),
     )
+    return _holding(chain, frozen)
+
+
+def _holding(optimizer: optax.GradientTransformation, frozen: frozenset[str]) -> optax.GradientTransformation:
+    """The optimizer without the gradients of frozen parameters, which would count in the norm, and without their updates.
+
+    These may come from momentum of a time before. The structure of the state does not depend on what is frozen, so that a training can be
+    continued with another choice.
+    """
+
+    def without(tree: optax.Updates) -> optax.Updates:
+        return jax.tree_util.tree_map_with_path(lambda path, leaf: jnp.zeros_like(leaf) if parameter_name(path) in frozen else leaf, tree)
+
+    def update(gradient: optax.Updates, state: optax.OptState, params: optax.Params | None = None) -> tuple[optax.Updates, optax.OptState]:
+        updates, state = optimizer.update(without(gradient), state, params)
+        return without(updates), state
+
+    return optax.GradientTransformation(optimizer.init, update)
 
 
 def decay_mask(params: optax.Params) -> optax.Params:
     """True for the parameters that are decayed."""
-    return _mask(_is_decayed)(params)
+    return jax.tree_util.tree_map_with_path(lambda path, _: _is_decayed(parameter_name(path)), params)
 
 
 def _is_decayed(name: str) -> bool:
     parts = name.split(".")
     return "product_basis" in parts or ("interaction" in parts and "linear" in parts)
-
-
-def _mask(is_chosen: Callable[[str], bool]) -> Callable[[optax.Params], optax.Params]:
-    """Parameters → a tree of whether each is chosen, by its name."""
-    return lambda params: jax.tree_util.tree_map_with_path(lambda path, _: is_chosen(parameter_name(path)), params)
 
 
 def _scale_by_torch_amsgrad(beta1: float, beta2: float) -> optax.GradientTransformation:

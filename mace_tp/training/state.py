@@ -42,6 +42,14 @@ def initial_state(params: Params, optimizer: optax.GradientTransformation) -> Tr
     return jax.jit(initialize)(params)
 
 
+def hold_frozen(state: TrainState, frozen: frozenset[str]) -> TrainState:
+    """The state, on the host, with frozen parameters at their averages: those were evaluated and saved, and shall stay."""
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, now, average: np.copy(average) if parameter_name(path) in frozen else now, state.params, state.ema_params
+    )
+    return state.replace(params=params)
+
+
 def name_moments(state: TrainState) -> TrainState:
     """The same state with the optimizer's vectors of all parameters as trees of them, copied to the host.
 

@@ -48,7 +48,8 @@ def test_mapping_gives_energies_by_symbol(mixture):
     "choice, message",
     [
         ("isolated", "no isolated atom of O; .*data.atomic_energies=least_squares"),
-        ("average", "data.atomic_energies=average: must be isolated, least_squares, or a mapping"),
+        ("model", "data.atomic_energies=model: there is no model.init_from"),
+        ("average", "data.atomic_energies=average: must be isolated, least_squares, model, or a mapping"),
         ({"H": -13.5}, "no energy for O; the training set has H O"),
         ({"H": -13.5, "Oxygen": 1.0}, "unknown chemical symbol 'Oxygen'"),
         ({"H": -13.5, 8: 1.0}, "unknown chemical symbol 8"),
@@ -87,3 +88,10 @@ def test_statistics_are_neutral_where_nothing_is_known(make_configuration):
         bare = [make_configuration([8], [[0, 0, 0]], energy=None, forces=forces)]
         statistics = compute_statistics(bare, build_graphs(bare, (8,), (0.0,), 5.0), {8: 0.0})
         assert (statistics.avg_num_neighbors, statistics.scale, statistics.shift) == (1.0, 1.0, 0.0)
+
+
+def test_energies_of_the_model_that_a_training_starts_from(mixture):
+    energies, origin = atomic_energies("model", mixture, {}, {1: -1.0, 6: -2.0, 8: -3.0})
+    assert energies == {1: -1.0, 8: -3.0} and origin.startswith("atomic energies E0 (those of model.init_from): H -1.0000, O -3.0000")
+    with pytest.raises(InputError, match="model.init_from does not know O; its elements are H"):
+        atomic_energies("model", mixture, {}, {1: -1.0})

@@ -6,7 +6,7 @@ import e3nn_jax as e3nn
 import numpy as np
 import pytest
 
-from mace_tp.integrations.mace_torch_layout import coordinates, symmetric_part
+from mace_tp.integrations.mace_torch_layout import coordinates, coupling_sign, symmetric_part
 from mace_tp.tensor_products.symmetric_basis import SymmetricBasis, clebsch_gordan, multiplicity, symmetric_basis
 
 FOLDER = pathlib.Path(__file__).parents[1] / "fixtures" / "mace_torch"
@@ -110,7 +110,18 @@ def test_irreps_with_multiplicity_are_an_error():
         symmetric_basis(e3nn.Irreps("2x0e+1o"), e3nn.Irrep("0e"), 2)
 
 
-@pytest.mark.parametrize("degrees", [(0, 0, 0), (1, 1, 0), (1, 1, 1), (2, 1, 3), (2, 2, 2), (3, 2, 1), (3, 3, 2)], ids=str)
-def test_coupling_tensor_is_that_of_e3nn(degrees):
-    reference = np.load(FOLDER / "e3nn_conventions.npz")["wigner_3j/{}_{}_{}".format(*degrees)]
-    np.testing.assert_allclose(clebsch_gordan(*degrees), reference, atol=1e-12)
+def _e3nn_couplings() -> dict[tuple[int, ...], np.ndarray]:
+    """Coupling tensors of e3nn by their three degrees, all up to 4."""
+    arrays = np.load(FOLDER / "e3nn_conventions.npz")
+    return {tuple(map(int, name.split("/")[1].split("_"))): arrays[name] for name in arrays if name.startswith("wigner_3j/")}
+
+
+def test_coupling_tensors_are_those_of_e3nn_but_for_the_sign_of_some_whose_degrees_have_an_odd_sum():
+    negative = set()
+    for degrees, reference in _e3nn_couplings().items():
+        sign = coupling_sign(*degrees)
+        np.testing.assert_allclose(sign * clebsch_gordan(*degrees), reference, atol=1e-12, err_msg=str(degrees))
+        if sign < 0:
+            negative.add(degrees)
+    vectors = {order for l in (2, 3, 4) for order in ((1, l, l), (l, 1, l), (l, l, 1))}
+    assert len(_e3nn_couplings()) == 65 and negative == vectors

@@ -66,6 +66,19 @@ def test_frozen_parameters_stay_as_they_are_and_do_not_decay(model):
     assert frozen and moved == named_parameters(params).keys() - frozen
 
 
+def test_parameters_that_are_frozen_on_the_way_stay_whatever_momentum_they_had():
+    params = {"embedding": jnp.ones(2), "readout": jnp.ones(2)}
+    before = _plain()
+    _, state = before.update(params, before.init(params), params)
+    now = make_optimizer(amsgrad=True, beta1=BETA1, beta2=BETA2, weight_decay=0.0, max_grad_norm=1.0, frozen=frozenset({"embedding"}))
+
+    updates, _ = now.update(jax.tree.map(lambda p: 0.1 * p, params), state, params)
+
+    np.testing.assert_array_equal(updates["embedding"], 0)
+    assert np.all(np.asarray(updates["readout"]) != 0)
+    assert jax.tree.structure(now.init(params)) == jax.tree.structure(state), "its checkpoints fit"
+
+
 def test_only_the_linear_after_the_interaction_and_the_product_basis_decay(model):
     names = _names(decay_mask(model[1]))
     decayed = {name.removesuffix(".value") for name, is_decayed in names.items() if is_decayed}
