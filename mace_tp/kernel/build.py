@@ -53,7 +53,7 @@ def _library(file: str) -> ctypes.CDLL:
     text = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("parallel.h", file))
     # One text, so that its digest is of all that it is made of.
     text = text.replace('#include "parallel.h"\n', "")
-    return _loaded(_built(text, ("-isystem", jax.ffi.include_dir()), importlib.metadata.version("jaxlib")))
+    return _loaded(_built(text, ("-O3", "-isystem", jax.ffi.include_dir()), importlib.metadata.version("jaxlib")))
 
 
 @functools.cache

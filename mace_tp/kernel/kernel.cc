@@ -41,7 +41,7 @@ struct Operand {
   T* data;
   int64_t size, rows, stride, row_stride, count;
   const int32_t* index;
-  bool is_scalar, values_lead;
+  bool is_scalar, values_lead, ascends;  // the last: its index does
   int64_t row(int64_t item) const { return index ? index[item] : item; }
 };
 
@@ -53,16 +53,16 @@ struct Call {
   int64_t items = 0, channels = 0;
 };
 
-// What a function is given of some operands: the rows of an item at some channels, or copies of them, one value after the other. Copies are made
-// where the values of a row lie far apart, for then they would push each other out of the cache, and where channels do not fill the
-// last register. They are kept as long as the row stays the same, which it does for the edges of one receiver.
+// What a function is given of some operands: the rows of an item at some channels, or copies of them, one value after the other. Copies are
+// made of rows that several items in turn have, such as the edges of one receiver, where their values lie far apart, for then they would
+// push each other out of the cache; and where the channels do not fill the last register.
 template <typename T>
 class Rows {
  public:
   Rows(const std::vector<Operand<T>>& operands, int64_t from, int64_t width)
       : operands_(operands), from_(from), width_(width), padded_((width + lanes<T> - 1) / lanes<T> * lanes<T>), pointers_(operands.size()) {
     for (const auto& operand : operands) {
-      const bool is_copied = !operand.is_scalar && ((operand.values_lead && operand.index) || width_ != padded_);
+      const bool is_copied = !operand.is_scalar && ((operand.values_lead && operand.ascends) || width_ != padded_);
       strides_.push_back(is_copied ? padded_ : operand.stride);
       copies_.emplace_back(is_copied ? operand.size * padded_ : 0);
       rows_.push_back(-1);
@@ -156,7 +156,7 @@ void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
   const int64_t groups = std::min(blocks, threads);  // of channels
   const int32_t* ascending = nullptr;
   for (const auto& operand : call.out)
-    if (operand.index && !ascending && std::is_sorted(operand.index, operand.index + call.items)) ascending = operand.index;
+    if (operand.ascends && !ascending) ascending = operand.index;
   const auto ranges = borders(call.items, std::min((threads + groups - 1) / groups, call.items / 16 + 1), ascending);
   const int64_t parts = ranges.size() - 1;
   // A scalar is summed over channels, so every group of them has its own; a sum by an index that does not ascend has one for every part.
@@ -196,10 +196,12 @@ ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Remai
   call.function = reinterpret_cast<Function<T>>(find(function));
   if (!call.function) return wrong("no function " + std::string(function));
   std::vector<ffi::Buffer<ffi::DataType::S32>> indices;
+  std::vector<bool> ascends;
   for (int32_t i = 0; i < num_indices; ++i) {
     auto index = arguments.get<ffi::Buffer<ffi::DataType::S32>>(num_inputs + i);
     if (!index) return index.error();
     indices.push_back(*index);
+    ascends.push_back(std::is_sorted(index->typed_data(), index->typed_data() + index->element_count()));
     call.items = index->element_count();
   }
   if (arguments.size() > static_cast<size_t>(num_inputs + num_indices)) {
@@ -214,11 +216,12 @@ ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Remai
     const bool is_scalar = row[2], values_lead = row[3];
     const int64_t size = row[0], rows = shape[values_lead], channels = is_scalar ? 1 : shape[2];
     if (!is_scalar) call.channels = channels;
-    const int32_t* index = row[1] < 0 ? nullptr : indices[row[1]].typed_data();
+    const int32_t row_index = row[1];
+    const int32_t* index = row_index < 0 ? nullptr : indices[row_index].typed_data();
     if (!index) call.items = rows;
     row += 4;
     return Operand<T>{buffer.typed_data(), size, rows, values_lead ? rows * channels : channels, values_lead ? channels : size * channels,
-                      static_cast<int64_t>(buffer.element_count()), index, is_scalar, values_lead};
+                      static_cast<int64_t>(buffer.element_count()), index, is_scalar, values_lead, index && ascends[row_index]};
   };
   for (int32_t i = 0; i < num_inputs; ++i) {
     auto buffer = arguments.get<ffi::Buffer<D>>(i);
