@@ -13,8 +13,8 @@ import numpy as np
 from mace_tp.graph import GraphBatch
 from mace_tp.kernel.build import NoKernel, compiler_version, function_name, target_name
 from mace_tp.kernel.evaluate import Problem, evaluate
+from mace_tp.kernel.linear import ChannelMap, linear, linear_plainly
 from mace_tp.kernel.polynomial import Polynomial
-from mace_tp.kernel.species_linear import species_linear, species_linear_plainly
 from mace_tp.tensor_products.base import BinaryPlan, InteractionPlan, Path, ProductBasisPlan, TensorProduct
 from mace_tp.tensor_products.parts import SumOfPlans
 
@@ -167,11 +167,11 @@ class CompiledProductBasis(ProductBasisPlan):
         return itemsize * num_nodes * channels * (self.irreps_in.dim + self.num_weights + self.irreps_out.dim)
 
 
-def mix(features: jax.Array, matrices: jax.Array, species: jax.Array) -> jax.Array:
-    """`species_linear` by the kernel where that can be, by jax elsewhere."""
-    if not _is_possible(lambda: target_name("apply", features.dtype.name)):
-        return species_linear_plainly(features, matrices, species)
-    return species_linear(features, matrices, species)
+def mix(channel_map: ChannelMap, features: jax.Array, matrices: tuple[jax.Array, ...], species: jax.Array) -> jax.Array:
+    """`linear` by the kernel where that can be, by jax elsewhere."""
+    if not _is_possible(lambda: target_name("linear", features.dtype.name)):
+        return linear_plainly(channel_map, features, matrices, species)
+    return linear(channel_map, features, matrices, jnp.asarray(species, jnp.int32))
 
 
 def kernel_runs(polynomial: Polynomial, dtype: jnp.dtype) -> bool:

@@ -58,7 +58,7 @@ class DirectForces(nnx.Module):
         num_layers: layers of the model.
         width: hidden channels of the last readout.
         scale: of the forces, eV/Å.
-        mix: of channels, by element.
+        mix: what evaluates linear maps.
         channels: of the features.
         num_species: elements.
     """
@@ -70,7 +70,7 @@ class DirectForces(nnx.Module):
     ) -> None:  # fmt: skip
         self.hidden = hidden
         self.scale = scale
-        self.product_basis = ProductBasis(plan, channels, num_species, dtype=dtype, rng=rng)
+        self.product_basis = ProductBasis(plan, channels, num_species, mix, dtype=dtype, rng=rng)
         self.skip = SpeciesLinear(irreps_last, VECTOR, channels, num_species, mix, dtype=dtype, rng=rng)
         self.readouts = nnx.List([LinearVectorReadout(channels, dtype=dtype, rng=rng) for _ in range(num_layers - 1)])
         self.last_readout = GatedVectorReadout(channels, width, dtype=dtype, rng=rng)

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.forces import VECTOR, DirectForces, GradientForces, NodeOutputs
 from mace_tp.graph import GraphBatch
-from mace_tp.kernel.species_linear import species_linear_plainly
+from mace_tp.kernel.linear import linear_plainly
 from mace_tp.nn.embedding import ElementEmbedding, edge_harmonics, find_pairs, radial_embedding
 from mace_tp.nn.interaction import Interaction, MessageSelfConnection, ResidualSelfConnection
 from mace_tp.nn.layer import Layer
@@ -48,11 +48,11 @@ class Architecture:
 
 @dataclasses.dataclass(frozen=True)
 class TensorProducts:
-    """The tensor product of each site of the model, and with the elements."""
+    """The tensor product of each site of the model, and what evaluates the linear maps between them."""
 
     interaction: TensorProduct
     product_basis: TensorProduct
-    mix: Mix = species_linear_plainly
+    mix: Mix = linear_plainly
 
 
 class MACE(nnx.Module):
@@ -129,13 +129,13 @@ def _layer(
     plan = tensor_products.interaction.interaction(irreps_in, harmonics, harmonics)
     radial_mlp = RadialMLP(architecture.num_bessel, architecture.radial_mlp, plan.num_weights, channels, dtype=dtype, rng=rng)
     normalization = _NORMALIZATIONS[architecture.message_normalization](architecture, statistics, dtype, rng)
-    interaction = Interaction(plan, irreps_in, harmonics, radial_mlp, normalization, channels, dtype=dtype, rng=rng)
+    interaction = Interaction(plan, irreps_in, harmonics, radial_mlp, normalization, channels, tensor_products.mix, dtype=dtype, rng=rng)
     if residual:
         self_connection = ResidualSelfConnection(irreps_in, irreps_out, channels, num_species, tensor_products.mix, dtype=dtype, rng=rng)
     else:
         self_connection = MessageSelfConnection(harmonics, channels, num_species, tensor_products.mix, dtype=dtype, rng=rng)
     basis_plan = tensor_products.product_basis.product_basis(harmonics, irreps_out, architecture.correlation)
-    return Layer(interaction, self_connection, ProductBasis(basis_plan, channels, num_species, dtype=dtype, rng=rng))
+    return Layer(interaction, self_connection, ProductBasis(basis_plan, channels, num_species, tensor_products.mix, dtype=dtype, rng=rng))
 
 
 def _average_neighbors(architecture: Architecture, statistics: DatasetStatistics, dtype: jnp.dtype, rng: Generator) -> AverageNeighbors:

@@ -19,9 +19,9 @@ from mace_tp.kernel.polynomial import Polynomial
 from mace_tp.kernel.source import source, symbol
 
 _LOG = logging.getLogger("mace_tp")
-_FILES = {"evaluate": "kernel.cc", "apply": "species_linear.cc", "outer": "species_linear.cc"}
+_FILES = {"evaluate": "kernel.cc", "linear": "linear.cc"}
 # Contraction makes one instruction of a product and a sum; it does not depend on the order in which anything runs.
-_FLAGS = ("-std=c++17", "-O2", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
+_FLAGS = ("-std=c++17", "-O1", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
 _MORE_FLAGS = "MACE_TP_CXXFLAGS"  # of the environment: further ones, such as those of a sanitizer
 _MAX_SECONDS = 600
 
@@ -35,7 +35,7 @@ def target_name(handler: str, dtype: str) -> str:
     """The name by which jax knows a handler, which is built if that has not been done before.
 
     Args:
-        handler: `evaluate` of kernel.cc, `apply` and `outer` of species_linear.cc.
+        handler: `evaluate` of kernel.cc or `linear` of linear.cc.
         dtype: float32 or float64.
 
     Raises:

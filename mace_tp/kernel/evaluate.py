@@ -9,7 +9,7 @@ import jax
 import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from mace_tp.graph import gather, segment_sum
 from mace_tp.kernel.build import function_name, target_name
@@ -60,7 +60,7 @@ class _Wanted:
 
 def _forward(problem: Problem, operands: Any, indices: Any, mask: Any) -> tuple[Arrays, tuple]:
     wanted = _Wanted(tuple(i for i, operand in enumerate(operands) if operand.perturbed))
-    values = jax.tree.map(lambda leaf: leaf.value, (operands, indices, mask), is_leaf=lambda leaf: hasattr(leaf, "perturbed"))
+    values = jax.tree.map(lambda leaf: leaf.value, (operands, indices, mask), is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
     return evaluate(problem, *values), (*values, wanted)
 
 

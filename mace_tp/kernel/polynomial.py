@@ -72,8 +72,13 @@ class Polynomial:
         return _ranges(self.inputs)
 
     @property
+    def num_inputs(self) -> int:
+        """Values of all inputs."""
+        return sum(operand.size for operand in self.inputs)
+
+    @property
     def numbered_sums(self) -> list[tuple[int, Sum]]:
-        return list(enumerate(self.sums, sum(operand.size for operand in self.inputs)))
+        return list(enumerate(self.sums, self.num_inputs))
 
     @functools.cached_property
     def scalars(self) -> frozenset[int]:

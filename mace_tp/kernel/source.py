@@ -1,6 +1,6 @@
 """A polynomial as C++ source: a function of one item that goes through its channels, as many at a time as a register holds."""
 
-from mace_tp.kernel.polynomial import Operand, Polynomial, Sum
+from mace_tp.kernel.polynomial import Operand, Polynomial, Term
 
 _TYPES = {"float32": "float", "float64": "double"}
 
@@ -39,18 +39,72 @@ def source(polynomial: Polynomial, dtype: str) -> str:
         scalars.append(f"  T* __restrict__ const o{i} = out[{i}];")
     for number, terms in polynomial.numbered_sums:
         names[number] = f"v{number}"
-        is_scalar = number in polynomial.scalars
-        statement = f"const {'T' if is_scalar else 'V'} v{number} = {_sum(terms, names, polynomial.scalars)};"
-        (scalars if is_scalar else vectors).append(f"  {statement}" if is_scalar else f"    {statement}")
-    for i, (operand, values) in enumerate(zip(polynomial.outputs, polynomial.results, strict=True)):
-        for position, value in enumerate(values):
-            vector = f"V{{}} + {names[value]}" if value in polynomial.scalars else names[value]
-            assign = "+=" if operand.is_scalar or operand.index is not None else "="
-            vectors.append(f"    {_place('o', i, position, operand)} {assign} {f'total({vector})' if operand.is_scalar else vector};")
+        if number in polynomial.scalars:
+            scalars.append(f"  const T v{number} = {' + '.join(_product(term, names, polynomial.scalars) for term in terms) or 'T(0)'};")
+    stores = _stores(polynomial, names)
+    missing = {number: len(terms) for number, terms in polynomial.numbered_sums}
+    for number, term in in_turn(polynomial):
+        is_first = missing[number] == len(polynomial.sums[number - polynomial.num_inputs])
+        vectors.append(f"    {f'V v{number} =' if is_first else f'v{number} +='} {_product(term, names, polynomial.scalars)};")
+        missing[number] -= 1
+        if missing[number] == 0:
+            vectors += stores.pop(number, [])
+    vectors += [line for lines in stores.values() for line in lines]  # of inputs and scalars
     total = "q[0] + q[1]" if dtype == "float64" else "(q[0] + q[2]) + (q[1] + q[3])"
     return _FRAME.format(
         type=_TYPES[dtype], name=symbol(polynomial, dtype), total=total, scalars="\n".join(scalars), vectors="\n".join(vectors)
     )
+
+
+def _stores(polynomial: Polynomial, names: dict[int, str]) -> dict[int, list[str]]:
+    """For every value that is a result the statements that write it."""
+    stores: dict[int, list[str]] = {}
+    for i, (operand, values) in enumerate(zip(polynomial.outputs, polynomial.results, strict=True)):
+        assign = "+=" if operand.is_scalar or operand.index is not None else "="
+        for position, value in enumerate(values):
+            vector = f"(V{{}} + {names[value]})" if value in polynomial.scalars else names[value]
+            line = f"    {_place('o', i, position, operand)} {assign} {f'total({vector})' if operand.is_scalar else vector};"
+            stores.setdefault(value, []).append(line)
+    return stores
+
+
+def in_turn(polynomial: Polynomial) -> list[tuple[int, Term]]:
+    """The terms of all vectors, in an order in which few values are needed at a time, each with the number of the sum that it is added to.
+
+    What a result is made of comes just before it; a value is added at once wherever else it is a factor and the other one is there.
+    """
+    sums = {number: terms for number, terms in polynomial.numbered_sums if number not in polynomial.scalars}
+    users: dict[int, list[tuple[int, int]]] = {}  # of a value: sums and positions in them
+    for number, terms in sums.items():
+        for position, term in enumerate(terms):
+            for factor in set(term.factors):
+                users.setdefault(factor, []).append((number, position))
+    waiting = {number: dict(enumerate(terms)) for number, terms in sums.items()}
+    order: list[tuple[int, Term]] = []
+
+    def is_there(value: int) -> bool:
+        return not waiting.get(value)
+
+    def add(number: int, position: int) -> None:
+        order.append((number, waiting[number].pop(position)))
+        if not waiting[number]:
+            for user, place in users.get(number, ()):
+                if place in waiting[user] and all(map(is_there, waiting[user][place].factors)):
+                    add(user, place)
+
+    # A stack instead of recursion: chains are deeper than Python's.
+    stack = [value for values in reversed(polynomial.results) for value in reversed(values)]
+    while stack:
+        number = stack[-1]
+        missing = next((f for t in waiting.get(number, {}).values() for f in t.factors if not is_there(f)), None)
+        if missing is not None:
+            stack.append(missing)
+            continue
+        stack.pop()
+        for position in list(waiting.get(number, ())):
+            if position in waiting[number]:
+                add(number, position)
+    return order
 
 
 def symbol(polynomial: Polynomial, dtype: str) -> str:
@@ -65,11 +119,8 @@ def _place(kind: str, operand_number: int, position: int, operand: Operand) -> s
     return f"(*({const}V*)({kind}{operand_number} + {position} * {strides}[{operand_number}] + c))"
 
 
-def _sum(terms: Sum, names: dict[int, str], scalars: frozenset[int]) -> str:
-    """Constants and scalars come first in a product, so that they are multiplied once for all channels."""
-    products = []
-    for term in terms:
-        constant = [] if term.constant == 1 else [f"T({term.constant!r})"]
-        factors = sorted(term.factors, key=lambda factor: factor not in scalars)
-        products.append(" * ".join([*constant, *(names[factor] for factor in factors)]))
-    return " + ".join(products) or "T(0)"
+def _product(term: Term, names: dict[int, str], scalars: frozenset[int]) -> str:
+    """Constants and scalars come first, so that they are multiplied once for all channels."""
+    constant = [] if term.constant == 1 else [f"T({term.constant!r})"]
+    factors = sorted(term.factors, key=lambda factor: factor not in scalars)
+    return " * ".join([*constant, *(names[factor] for factor in factors)])

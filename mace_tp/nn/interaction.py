@@ -21,18 +21,18 @@ class Interaction(nnx.Module):
 
     def __init__(
         self, plan: InteractionPlan, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, radial_mlp: RadialMLP,
-        normalization: AverageNeighbors | Density, channels: int, *, dtype: jnp.dtype, rng: Generator,
+        normalization: AverageNeighbors | Density, channels: int, mix: Mix, *, dtype: jnp.dtype, rng: Generator,
     ) -> None:  # fmt: skip
         self.plan = plan
-        self.linear_up = Linear(irreps_in, irreps_in, channels, dtype=dtype, rng=rng)
+        self.linear_up = Linear(irreps_in, irreps_in, channels, mix, dtype=dtype, rng=rng)
         self.radial_mlp = radial_mlp
-        self.linear = Linear(plan.irreps_out, irreps_out, channels, dtype=dtype, rng=rng)
+        self.linear = Linear(plan.irreps_out, irreps_out, channels, mix, dtype=dtype, rng=rng)
         self.normalization = normalization
 
     def __call__(self, node_feats: jax.Array, edge_attrs: jax.Array, radial_embedding: jax.Array, batch: GraphBatch) -> jax.Array:
         """Messages [components, nodes, channels] at the receivers, from harmonics of edges and the radial embedding of pairs."""
-        summed = self.plan.of_pairs(self.radial_mlp(radial_embedding), self.linear_up(node_feats), edge_attrs, batch)
-        return self.linear(summed) / self.normalization(radial_embedding, batch)
+        summed = self.plan.of_pairs(self.radial_mlp(radial_embedding), self.linear_up(node_feats, batch.species), edge_attrs, batch)
+        return self.linear(summed, batch.species) / self.normalization(radial_embedding, batch)
 
 
 class MessageSelfConnection(nnx.Module):

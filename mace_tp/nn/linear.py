@@ -9,7 +9,8 @@ import numpy as np
 from flax import nnx
 from numpy.random import Generator
 
-from mace_tp.tensor_products.irreps import split_irreps
+from mace_tp.kernel.linear import ChannelMap, IrrepMap
+from mace_tp.tensor_products.irreps import rows_of
 
 
 def normal(rng: Generator, shape: tuple[int, ...], dtype: jnp.dtype, scale: np.ndarray | float = 1.0) -> nnx.Param:
@@ -20,6 +21,10 @@ def normal(rng: Generator, shape: tuple[int, ...], dtype: jnp.dtype, scale: np.n
     return nnx.Param(jnp.asarray(scale * rng.standard_normal(shape), dtype))
 
 
+Mix = Callable[[ChannelMap, jax.Array, tuple[jax.Array, ...], jax.Array], jax.Array]
+"""`linear` of the kernel or what computes the same."""
+
+
 class Linear(nnx.Module):
     """Mixes the copies and channels of each irrep, e3nn's `Linear` without bias.
 
@@ -27,31 +32,27 @@ class Linear(nnx.Module):
         irreps_in: irreps of the input; several copies of one irrep are mixed.
         irreps_out: irreps of the output, one copy each.
         channels: channels of input and output.
+        mix: what evaluates it.
     """
 
-    def __init__(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, *, dtype: jnp.dtype, rng: Generator) -> None:
+    def __init__(
+        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, mix: Mix, *, dtype: jnp.dtype, rng: Generator
+    ) -> None:
         missing = [str(irrep.ir) for irrep in irreps_out if irrep.ir not in irreps_in]
         if missing:
             raise ValueError(f"no path reaches {', '.join(missing)} from {irreps_in}")
-        self.irreps_in = irreps_in.simplify()
-        self.irreps_out = irreps_out
+        irreps_in = irreps_in.simplify()
+        self.mix = mix
+        self.channel_map = _channel_map(irreps_in, irreps_out, channels)
         self.weights = nnx.Dict(
-            {str(irrep.ir): normal(rng, (self.irreps_in.count(irrep.ir), channels, channels), dtype) for irrep in irreps_out}
+            {str(irrep.ir): normal(rng, (irreps_in.count(irrep.ir), channels, channels), dtype) for irrep in irreps_out}
         )
+        self.irreps_out = irreps_out
 
-    def __call__(self, features: jax.Array) -> jax.Array:
-        outputs, blocks = [], split_irreps(features, self.irreps_in)
-        for out in self.irreps_out:
-            copies = self.irreps_in.count(out.ir)
-            block = blocks[out.ir].reshape(copies, out.ir.dim, *features.shape[1:])
-            weight = self.weights[str(out.ir)][...]
-            weight = weight / jnp.sqrt(copies * weight.shape[1]).astype(weight.dtype)
-            outputs.append(jnp.einsum("pmnc,pcd->mnd", block, weight))
-        return jnp.concatenate(outputs)
-
-
-Mix = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-"""(features [components, nodes, in], matrices [elements, in, out], species [nodes]) → [components, nodes, out]."""
+    def __call__(self, features: jax.Array, species: jax.Array) -> jax.Array:
+        """Features [components, nodes, channels] → [components, nodes, channels]; the elements [nodes] do not matter."""
+        matrices = tuple(self.weights[str(irrep.ir)][...][None] for irrep in self.irreps_out)
+        return self.mix(self.channel_map, features, matrices, species)
 
 
 class SpeciesLinear(nnx.Module):
@@ -61,29 +62,28 @@ class SpeciesLinear(nnx.Module):
     """
 
     def __init__(
-        self,
-        irreps_in: e3nn.Irreps,
-        irreps_out: e3nn.Irreps,
-        channels: int,
-        num_species: int,
-        mix: Mix,
-        *,
-        dtype: jnp.dtype,
-        rng: Generator,
-    ) -> None:
-        self.irreps_in = irreps_in
-        self.irreps_out = irreps_out
+        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, num_species: int, mix: Mix,
+        *, dtype: jnp.dtype, rng: Generator,
+    ) -> None:  # fmt: skip
         self.mix = mix
-        shared = [irrep.ir for irrep in irreps_out if irrep.ir in irreps_in]
-        self.weights = nnx.Dict({str(ir): normal(rng, (num_species, channels, channels), dtype) for ir in shared})
+        self.channel_map = _channel_map(irreps_in, irreps_out, channels * num_species)
+        self.shared = tuple(str(irrep.ir) for irrep in irreps_out if irrep.ir in irreps_in)
+        self.weights = nnx.Dict({ir: normal(rng, (num_species, channels, channels), dtype) for ir in self.shared})
 
     def __call__(self, features: jax.Array, species: jax.Array) -> jax.Array:
         """Features [components, nodes, channels] and elements [nodes] → [components, nodes, channels]."""
-        outputs, blocks = [], split_irreps(features, self.irreps_in)
-        for out in self.irreps_out:
-            if str(out.ir) in self.weights:
-                weight = self.weights[str(out.ir)][...]
-                outputs.append(self.mix(blocks[out.ir], weight / jnp.sqrt(weight.shape[0] * weight.shape[1]).astype(weight.dtype), species))
-            else:
-                outputs.append(jnp.zeros((out.ir.dim, *features.shape[1:]), features.dtype))
-        return jnp.concatenate(outputs)
+        if not self.shared:
+            return jnp.zeros((self.channel_map.rows_out, *features.shape[1:]), features.dtype)
+        matrices = tuple(self.weights[ir][...][:, None] for ir in self.shared)
+        return self.mix(self.channel_map, features, matrices, species)
+
+
+def _channel_map(irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, fan_in: int) -> ChannelMap:
+    """Every irrep of the output from its copies in the input; `fan_in` channels and elements for each of them."""
+    rows = rows_of(irreps_in)
+    maps = [
+        IrrepMap(rows[out.ir].start, irreps_in.count(out.ir), out.ir.dim, place.start, (irreps_in.count(out.ir) * fan_in) ** -0.5)
+        for out, place in zip(irreps_out, irreps_out.slices(), strict=True)
+        if out.ir in rows
+    ]
+    return ChannelMap(tuple(maps), irreps_in.dim, irreps_out.dim)

@@ -6,19 +6,19 @@ import numpy as np
 from flax import nnx
 from numpy.random import Generator
 
-from mace_tp.nn.linear import Linear, normal
+from mace_tp.nn.linear import Linear, Mix, normal
 from mace_tp.tensor_products.base import ProductBasisPlan
 
 
 class ProductBasis(nnx.Module):
     """B-basis of a layer (Batatia et al. 2022, MACE, eqs. 10 and 11)."""
 
-    def __init__(self, plan: ProductBasisPlan, channels: int, num_species: int, *, dtype: jnp.dtype, rng: Generator) -> None:
+    def __init__(self, plan: ProductBasisPlan, channels: int, num_species: int, mix: Mix, *, dtype: jnp.dtype, rng: Generator) -> None:
         self.plan = plan
         scales = np.array(plan.weight_scales)[:, None, None]
         self.weights = normal(rng, (plan.num_weights, num_species, channels), dtype, scales)
-        self.linear = Linear(plan.irreps_out, plan.irreps_out, channels, dtype=dtype, rng=rng)
+        self.linear = Linear(plan.irreps_out, plan.irreps_out, channels, mix, dtype=dtype, rng=rng)
 
     def __call__(self, node_feats: jax.Array, species: jax.Array, residual: jax.Array) -> jax.Array:
         """A-basis [components, nodes, channels] → features [irreps_out.dim, nodes, channels]."""
-        return self.linear(self.plan(self.weights[...], node_feats, species)) + residual
+        return self.linear(self.plan(self.weights[...], node_feats, species), species) + residual
