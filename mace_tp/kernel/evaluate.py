@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
@@ -16,7 +15,6 @@ from mace_tp.kernel.build import function_name, target_name
 from mace_tp.kernel.polynomial import Operand, Polynomial
 
 Arrays = tuple[jax.Array, ...]
-_flops: dict[str, int] = {}  # of each function, for one item and channel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +41,21 @@ def evaluate(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Arra
     polynomial, dtype = problem.polynomial, operands[0].dtype
     shapes = _output_shapes(problem, operands)
     name = function_name(polynomial, dtype.name)
-    _flops[name] = polynomial.flops()
     call = jax.ffi.ffi_call(target_name("evaluate", dtype.name), shapes, vmap_method="sequential")
     masks = () if mask is None else (mask,)
-    attributes = {"num_inputs": np.int32(len(operands)), "num_indices": np.int32(len(indices)), "operands": _operand_table(polynomial)}
-    return tuple(call(*operands, *indices, *masks, function=name, **attributes))
+    items = len(mask) if mask is not None else len(indices[0]) if indices else problem.rows[0]
+    return tuple(
+        call(
+            *operands,
+            *indices,
+            *masks,
+            function=name,
+            operands=_operand_table(polynomial),
+            num_inputs=np.int32(len(operands)),
+            num_indices=np.int32(len(indices)),
+            flops=np.int64(polynomial.flops() * items * _channels(polynomial, operands)),
+        )
+    )
 
 
 @jax.tree_util.register_static
@@ -95,19 +103,6 @@ def _operand_table(polynomial: Polynomial) -> np.ndarray:
     operands = (*polynomial.inputs, *polynomial.outputs)
     rows = [(o.size, -1 if o.index is None else o.index, o.is_scalar, o.values_lead) for o in operands]
     return np.array(rows, np.int32).ravel()
-
-
-def kernel_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
-    """Operations of all calls of the kernel in a program, which XLA does not count."""
-    total = 0
-    for equation in jaxpr.eqns:
-        attributes = dict(equation.params.get("attributes") or ())
-        if equation.primitive.name == "ffi_call" and attributes.get("function") in _flops:
-            shapes = [variable.aval.shape for variable in equation.invars]
-            channels = next(shape[2] for shape in shapes if len(shape) == 3)
-            total += _flops[attributes["function"]] * shapes[attributes["num_inputs"]][0] * channels
-        total += sum(map(kernel_flops, jax.extend.core.jaxprs_in_params(equation.params)))
-    return total
 
 
 def evaluate_plainly(problem: Problem, operands: Sequence[jax.Array], indices: Sequence[jax.Array], mask: jax.Array | None) -> Arrays:

@@ -190,7 +190,7 @@ ffi::Error wrong(const std::string& what) { return ffi::Error(ffi::ErrorCode::kI
 // `operands` has a row for every input, then every output: size, number of its index or -1, is_scalar, values_lead.
 template <ffi::DataType D>
 ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::RemainingRets results, std::string_view function,
-                  ffi::Span<const int32_t> operands, int32_t num_inputs, int32_t num_indices) {
+                  ffi::Span<const int32_t> operands, int32_t num_inputs, int32_t num_indices, int64_t /*flops*/) {
   using T = ffi::NativeType<D>;
   Call<T> call;
   call.function = reinterpret_cast<Function<T>>(find(function));
@@ -254,7 +254,8 @@ auto binding() {
       .template Attr<std::string_view>("function")
       .template Attr<ffi::Span<const int32_t>>("operands")
       .template Attr<int32_t>("num_inputs")
-      .template Attr<int32_t>("num_indices");
+      .template Attr<int32_t>("num_indices")
+      .template Attr<int64_t>("flops");
 }
 
 }  // namespace

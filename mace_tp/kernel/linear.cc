@@ -191,7 +191,7 @@ ffi::Error wrong(const char* what) { return ffi::Error(ffi::ErrorCode::kInvalidA
 // first row of y. `wanted`: 0 for x, 1 for the matrices, 2 for y.
 template <ffi::DataType D>
 ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::RemainingRets results, ffi::Span<const int32_t> irreps,
-                  ffi::Span<const double> scales, int32_t wanted) {
+                  ffi::Span<const double> scales, int32_t wanted, int64_t /*flops*/) {
   using T = ffi::NativeType<D>;
   using Numbers = ffi::Buffer<D>;
   const size_t num_irreps = irreps.size() / 4;
@@ -236,7 +236,8 @@ auto binding() {
       .RemainingRets()
       .template Attr<ffi::Span<const int32_t>>("irreps")
       .template Attr<ffi::Span<const double>>("scales")
-      .template Attr<int32_t>("wanted");
+      .template Attr<int32_t>("wanted")
+      .template Attr<int64_t>("flops");
 }
 
 }  // namespace

@@ -82,8 +82,15 @@ def _call(missing: str, shapes: _Shapes, others: Sequence[Any], species: jax.Arr
     dtype, irreps = arguments[0].dtype, shapes.channel_map.irreps
     table = np.array([(irrep.first_in, irrep.copies, irrep.dim, irrep.first_out) for irrep in irreps], np.int32)
     call = jax.ffi.ffi_call(target_name("linear", dtype.name), shapes.of(missing, dtype), vmap_method="sequential")
-    scales = np.array([irrep.scale for irrep in irreps])
-    return call(*arguments, species, irreps=table.ravel(), scales=scales, wanted=np.int32(_NAMES.index(missing)))
+    rows = sum(irrep.copies * irrep.dim for irrep in irreps)
+    return call(
+        *arguments,
+        species,
+        irreps=table.ravel(),
+        scales=np.array([irrep.scale for irrep in irreps]),
+        wanted=np.int32(_NAMES.index(missing)),
+        flops=np.int64(2 * rows * shapes.nodes * shapes.channels_in * shapes.channels_out),
+    )
 
 
 def _contraction(missing: str) -> jax.custom_vjp:

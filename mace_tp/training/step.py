@@ -14,7 +14,7 @@ import optax
 from flax import nnx, struct
 
 from mace_tp.graph import GraphBatch
-from mace_tp.kernel.evaluate import kernel_flops
+from mace_tp.kernel.flops import kernel_flops
 from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.metrics import ErrorSums, error_sums
 from mace_tp.potential import Prediction

@@ -7,7 +7,8 @@ import pytest
 from compiler import needs_compiler
 from jax.test_util import check_grads
 
-from mace_tp.kernel.evaluate import Problem, evaluate, evaluate_plainly, kernel_flops
+from mace_tp.kernel.evaluate import Problem, evaluate, evaluate_plainly
+from mace_tp.kernel.flops import kernel_flops
 from mace_tp.kernel.polynomial import Builder, Operand, Term
 
 pytestmark = needs_compiler
