@@ -100,7 +100,8 @@ def test_two_devices_compute_the_same(tmp_path):
 @pytest.mark.slow
 def test_sanitizers_find_nothing(tmp_path):
     """Tests of the kernel's values once more, with a build that checks every address and every operation."""
-    tests, path = "equals or count or no_items or several or derivatives", Path(__file__).with_name("test_kernel_values.py")
+    tests = "equals or count or no_items or several or derivatives"
+    files = [str(Path(__file__).with_name(name)) for name in ("test_kernel_values.py", "test_linear.py")]
     libraries = [
         subprocess.run(["c++", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
         for name in ("libasan.so", "libubsan.so")
