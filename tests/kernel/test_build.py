@@ -118,7 +118,7 @@ def test_sanitizers_find_nothing(tmp_path):
             "no:cacheprovider",
             "-k",
             tests,
-            str(path),
+            *files,
         ],
         cwd=ROOT,
         env=os.environ
