@@ -33,7 +33,9 @@ def _blocks(page: str, language: str) -> list[str]:
 
 
 def _lines(page: str) -> list[str]:
-    return [line for block in _blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    """Without those that only set a variable."""
+    lines = [line for block in _blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if not line.startswith("export ")]
 
 
 def _commands(page: str, program: str = "mace-tp") -> list[list[str]]:
