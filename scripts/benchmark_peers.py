@@ -136,10 +136,13 @@ class Bench:
         """Results of a worker: step times, set-up, memory, versions."""
         name, interaction, product_basis = _parts(program)
         task = {"data": self._options.data, "steps": self._options.steps, "interaction": interaction, "product_basis": product_basis}
-        environment = self._environment | ({"JAX_COMPILATION_CACHE_DIR": cache} if cache else {})
-        argument = json.dumps(task | settings | {"started": time.time()})
-        command = [self._pythons[name], str(_WORKERS[name]), argument]
-        return json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        with tempfile.TemporaryDirectory(dir=self._folder) as none:
+            # Kernels that mace-tp compiles are kept where programs of XLA are, or are made anew like these.
+            caches = {"XDG_CACHE_HOME": cache or none} | ({"JAX_COMPILATION_CACHE_DIR": cache} if cache else {})
+            argument = json.dumps(task | settings | {"started": time.time()})
+            command = [self._pythons[name], str(_WORKERS[name]), argument]
+            done = subprocess.run(command, env=self._environment | caches, check=True, capture_output=True, text=True)
+        return json.loads(done.stdout.splitlines()[-1])
 
     def cached_step(self, program: str, settings: dict) -> dict:
         """As `step`, but only the first round compiles."""
@@ -158,7 +161,7 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             common = (self._options.data, self._options.epochs, Path(folder) / "epochs")
             if name == "mace-tp":
-                cache = {"JAX_COMPILATION_CACHE_DIR": folder}
+                cache = {"JAX_COMPILATION_CACHE_DIR": folder, "XDG_CACHE_HOME": folder}
                 result = mace_tp_epochs(*common, self._environment | cache, (interaction, product_basis))
             else:
                 result = mace_torch_epochs(*common, self._environment, self._pythons[name])
