@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import logging
 from collections.abc import Callable, Sequence
 
 import e3nn_jax as e3nn
@@ -11,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.graph import GraphBatch
-from mace_tp.kernel.build import NoKernel, compiler_version, function_name, target_name
+from mace_tp.kernel.build import DTYPES, NoKernel, compiler_version, function_name, target_name, tell_once
 from mace_tp.kernel.evaluate import Problem, evaluate
 from mace_tp.kernel.linear import ChannelMap, linear, linear_plainly
 from mace_tp.kernel.polynomial import Polynomial
 from mace_tp.tensor_products.base import BinaryPlan, InteractionPlan, Path, ProductBasisPlan, TensorProduct
 from mace_tp.tensor_products.parts import SumOfPlans
 
-_LOG = logging.getLogger("mace_tp")
 KERNELS = ("auto", "xla")
 
 
@@ -92,7 +90,7 @@ class CompiledInteraction(InteractionPlan):
     def _evaluate(
         self, weights: jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, indices: tuple[jax.Array, ...], mask: jax.Array | None
     ) -> jax.Array:
-        operands = tuple(map(jnp.asarray, (weights, node_feats, edge_attrs)))
+        operands = _of_one_dtype(weights, node_feats, edge_attrs)
         indices = tuple(jnp.asarray(index, jnp.int32) for index in indices)
         return evaluate(Problem(self._polynomial, (node_feats.shape[1],)), operands, indices, mask)[0]
 
@@ -150,7 +148,7 @@ class CompiledProductBasis(ProductBasisPlan):
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
         if not kernel_runs(self._polynomial, node_feats.dtype):
             return self.plan(weights, node_feats, species)
-        operands = self.plan.polynomial_weights(jnp.asarray(weights)), jnp.asarray(node_feats)
+        operands = _of_one_dtype(self.plan.polynomial_weights(jnp.asarray(weights)), node_feats)
         problem = Problem(self._polynomial, (node_feats.shape[1],))
         return evaluate(problem, operands, (jnp.asarray(species, jnp.int32),), None)[0]
 
@@ -167,25 +165,32 @@ class CompiledProductBasis(ProductBasisPlan):
         return itemsize * num_nodes * channels * (self.irreps_in.dim + self.num_weights + self.irreps_out.dim)
 
 
+def _of_one_dtype(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    dtype = jnp.result_type(*arrays)
+    return tuple(jnp.asarray(array, dtype) for array in arrays)
+
+
 def mix(channel_map: ChannelMap, features: jax.Array, matrices: tuple[jax.Array, ...], species: jax.Array) -> jax.Array:
     """`linear` by the kernel where that can be, by jax elsewhere."""
-    if not _is_possible(lambda: target_name("linear", features.dtype.name)):
+    dtype = jnp.result_type(features, *matrices)
+    features, matrices = features.astype(dtype), tuple(matrix.astype(dtype) for matrix in matrices)
+    if not _is_possible(dtype, lambda name: target_name("linear", name)):
         return linear_plainly(channel_map, features, matrices, species)
     return linear(channel_map, features, matrices, jnp.asarray(species, jnp.int32))
 
 
 def kernel_runs(polynomial: Polynomial, dtype: jnp.dtype) -> bool:
     """Whether the kernel can evaluate this here, on what jax computes with by default; the first reason why it cannot is logged."""
-    return _is_possible(lambda: function_name(polynomial, jnp.dtype(dtype).name))
+    return _is_possible(jnp.dtype(dtype), lambda name: function_name(polynomial, name))
 
 
-def _is_possible(build: Callable[[], object]) -> bool:
-    if not _is_cpu():
+def _is_possible(dtype: jnp.dtype, build: Callable[[str], object]) -> bool:
+    if not _is_cpu() or dtype.name not in DTYPES:
         return False
     try:
-        build()
+        build(dtype.name)
     except NoKernel as error:
-        _tell_once(str(error))
+        tell_once(str(error))
         return False
     return True
 
@@ -203,8 +208,3 @@ def describe_kernel(kernel: str) -> str:
 def _is_cpu() -> bool:
     device = jax.config.jax_default_device
     return (device.platform if isinstance(device, jax.Device) else jax.default_backend()) == "cpu"
-
-
-@functools.cache
-def _tell_once(reason: str) -> None:
-    _LOG.warning("kernel: xla, which is slower: %s", reason)

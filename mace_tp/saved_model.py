@@ -15,7 +15,7 @@ import safetensors.numpy
 from flax import nnx
 
 from mace_tp import compiled
-from mace_tp.compiled import Compiled
+from mace_tp.compiled import KERNELS, Compiled
 from mace_tp.config import Config, TensorProductConfig, build_dtype, build_tensor_products, tensor_product_names
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
@@ -98,6 +98,8 @@ def with_kernel(model: Model, kernel: str) -> Model:
 
 
 def _products(tensor_product: TensorProductConfig, kernel: str) -> TensorProducts:
+    if kernel not in KERNELS:
+        raise InputError(f"kernel={kernel}: must be one of {', '.join(KERNELS)}")
     products = build_tensor_products(tensor_product)
     if kernel == "xla":
         return products

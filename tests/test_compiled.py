@@ -137,7 +137,7 @@ def test_without_a_compiler_xla_computes_and_one_line_says_so(batch, architectur
 
     for builder in ("function_name", "target_name", "compiler_version"):
         monkeypatch.setattr(module, builder, fail)
-    module._tell_once.cache_clear()
+    module.tell_once.cache_clear()
     model = create_model(architecture, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
     text = jax.jit(make_predict(model.graphdef, architecture.cutoff)).lower(model.params, batch).as_text()
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from mace_tp.graph import gather, segment_sum
-from mace_tp.kernel.build import function_name, target_name
+from mace_tp.kernel.build import NoKernel, function_name, target_name, tell_once
 from mace_tp.kernel.polynomial import Operand, Polynomial
 
 Arrays = tuple[jax.Array, ...]
@@ -29,6 +29,8 @@ class Problem:
 def evaluate(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Array | None) -> Arrays:
     """The outputs of a polynomial, by the kernel; so are reverse derivatives of any order. Forward mode is not defined.
 
+    Where a polynomial cannot be compiled, as may be with a derivative that is too large for the compiler, jax evaluates it plainly.
+
     Args:
         problem: what to evaluate.
         operands: an array for each input, of the shape that `Operand.shape` tells, all of one dtype, float32 or float64.
@@ -36,14 +38,18 @@ def evaluate(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Arra
         mask: [items], bool: the items that count; None: all do. The outputs of others are zero.
 
     Raises:
-        NoKernel: it cannot be built here.
+        ValueError: arrays do not fit the polynomial or each other.
     """
     polynomial, dtype = problem.polynomial, operands[0].dtype
+    items = _require_fitting(problem, operands, indices, mask)
+    try:
+        name = function_name(polynomial, dtype.name)
+    except NoKernel as error:
+        tell_once(str(error))
+        return evaluate_plainly(problem, operands, indices, mask)
     shapes = _output_shapes(problem, operands)
-    name = function_name(polynomial, dtype.name)
     call = jax.ffi.ffi_call(target_name("evaluate", dtype.name), shapes, vmap_method="sequential")
     masks = () if mask is None else (mask,)
-    items = len(mask) if mask is not None else len(indices[0]) if indices else problem.rows[0]
     return tuple(
         call(
             *operands,
@@ -86,6 +92,21 @@ def _backward(problem: Problem, residuals: tuple, cotangents: Sequence[jax.Array
 
 
 evaluate.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _require_fitting(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Array | None) -> int:
+    """Check the shapes of all arrays; returns the number of items."""
+    polynomial, channels = problem.polynomial, _channels(problem.polynomial, operands)
+    own = [o.num_rows(a.shape) for o, a in zip(polynomial.inputs, operands, strict=True) if o.index is None]
+    own += [rows for o, rows in zip(polynomial.outputs, problem.rows, strict=True) if o.index is None]
+    counts = {*own, *(len(index) for index in indices), *([] if mask is None else [len(mask)])}
+    if len(counts) != 1:
+        raise ValueError(f"operands, indices and mask have different numbers of items, {sorted(counts)}")
+    for operand, array in zip(polynomial.inputs, operands, strict=True):
+        expected = operand.shape(operand.num_rows(array.shape), channels)
+        if array.shape != expected or array.dtype != operands[0].dtype:
+            raise ValueError(f"an operand is {array.dtype}{list(array.shape)}, but must be {operands[0].dtype}{list(expected)}")
+    return counts.pop()
 
 
 def _output_shapes(problem: Problem, operands: Arrays) -> list[jax.ShapeDtypeStruct]:

@@ -9,5 +9,6 @@ def kernel_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
     for equation in jaxpr.eqns:
         if equation.primitive.name == "ffi_call":
             total += int(dict(equation.params["attributes"]).get("flops", 0))
-        total += sum(map(kernel_flops, jax.extend.core.jaxprs_in_params(equation.params)))
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        total += times * sum(map(kernel_flops, jax.extend.core.jaxprs_in_params(equation.params)))
     return total

@@ -20,6 +20,8 @@ namespace ffi = xla::ffi;
 
 namespace {
 
+constexpr int64_t kMaxCopies = 64 << 20;  // bytes
+
 template <typename T>
 constexpr int64_t lanes = 64 / sizeof(T);
 
@@ -153,11 +155,16 @@ std::vector<int64_t> borders(int64_t items, int64_t parts, const int32_t* index)
 template <typename T>
 void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
   const int64_t threads = std::max<int64_t>(pool.num_threads(), 1), blocks = (call.channels + lanes<T> - 1) / lanes<T>;
-  const int64_t groups = std::min(blocks, threads);  // of channels
+  const int64_t groups = std::max<int64_t>(std::min(blocks, threads), 1);  // of channels
   const int32_t* ascending = nullptr;
   for (const auto& operand : call.out)
     if (operand.ascends && !ascending) ascending = operand.index;
-  const auto ranges = borders(call.items, std::min((threads + groups - 1) / groups, call.items / 16 + 1), ascending);
+  // Each further part has sums of its own; these are to stay a small part of the memory.
+  int64_t copied = 1;
+  for (const auto& operand : call.out)
+    if (operand.index && operand.index != ascending) copied += operand.count * sizeof(T);
+  const int64_t most = std::min({(threads + groups - 1) / groups, call.items / 16 + 1, kMaxCopies / copied + 1});
+  const auto ranges = borders(call.items, most, ascending);
   const int64_t parts = ranges.size() - 1;
   // A scalar is summed over channels, so every group of them has its own; a sum by an index that does not ascend has one for every part.
   std::vector<std::vector<Operand<T>>> out_of(groups * parts, call.out);
@@ -180,10 +187,17 @@ void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
   size_t next = 0;
   for (const auto& operand : call.out) {
     const bool per_part = operand.index && operand.index != ascending;
-    for (int64_t copy = 1; copy < (operand.is_scalar ? groups : per_part ? parts : 1); ++copy, ++next)
-      for (int64_t j = 0; j < operand.count; ++j) operand.data[j] += memory[next][j];
+    const int64_t copies = operand.is_scalar ? groups : per_part ? parts : 1;
+    constexpr int64_t chunk = 1 << 14;
+    run_tasks(pool, copies > 1 ? (operand.count + chunk - 1) / chunk : 0, [&](int64_t task) {
+      for (int64_t copy = 0; copy < copies - 1; ++copy)
+        for (int64_t j = task * chunk; j < std::min(operand.count, (task + 1) * chunk); ++j) operand.data[j] += memory[next + copy][j];
+    });
+    next += copies - 1;
   }
 }
+
+
 
 ffi::Error wrong(const std::string& what) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, "mace_tp kernel: " + what); }
 
@@ -207,6 +221,7 @@ ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Remai
   if (arguments.size() > static_cast<size_t>(num_inputs + num_indices)) {
     auto mask = arguments.get<ffi::Buffer<ffi::DataType::PRED>>(num_inputs + num_indices);
     if (!mask) return mask.error();
+    if (call.items && static_cast<int64_t>(mask->element_count()) != call.items) return wrong("the mask has not one entry for each item");
     call.mask = mask->typed_data();
     call.items = mask->element_count();
   }
@@ -238,6 +253,7 @@ ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Remai
   for (const auto* group : {&call.in, &call.out})
     for (const auto& operand : *group) {
       if (!operand.index && operand.rows != call.items) return wrong("an operand has not one row for each item");
+      if (operand.count != operand.size * operand.rows * (operand.is_scalar ? 1 : call.channels)) return wrong("an operand has another size");
       if (operand.index && std::any_of(operand.index, operand.index + call.items, [&](int32_t i) { return i < 0 || i >= operand.rows; }))
         return wrong("an index is out of bounds");
     }

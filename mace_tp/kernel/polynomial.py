@@ -27,6 +27,10 @@ class Operand:
     is_scalar: bool = False  # [rows, size], without channels; an output is summed over channels
     values_lead: bool = False  # [size, rows, channels], otherwise [rows, size, channels]
 
+    def __post_init__(self) -> None:
+        if self.is_scalar and (self.index is not None or self.values_lead):
+            raise ValueError("a scalar operand has a row for each item, [items, size]; it is neither gathered nor summed by an index")
+
     def shape(self, num_rows: int, channels: int) -> tuple[int, ...]:
         """Shape of the array."""
         if self.is_scalar:
@@ -154,7 +158,18 @@ class Builder:
         return self._known[key]
 
     def build(self, outputs: Sequence[Operand], results: Sequence[Sequence[int]]) -> Polynomial:
-        """The polynomial with these values as its outputs."""
+        """The polynomial with these values as its outputs.
+
+        Raises:
+            ValueError: what is summed over channels is not zero where all vectors are, as it must be in channels that only fill up.
+        """
+        vanishing = {v for operand, values in zip(self._operands, self.inputs, strict=True) if not operand.is_scalar for v in values}
+        for number, terms in enumerate(self._sums, self._num_inputs):
+            if all(vanishing.intersection(term.factors) for term in terms):
+                vanishing.add(number)
+        summed = {value for operand, values in zip(outputs, results, strict=True) if operand.is_scalar for value in values}
+        if not summed <= vanishing:
+            raise ValueError("a scalar output is a sum over channels of terms that each have a vector among their factors")
         needed = {value for values in results for value in values}
         for number, terms in reversed(list(enumerate(self._sums, self._num_inputs))):
             if number in needed:

@@ -44,8 +44,10 @@ def source(polynomial: Polynomial, dtype: str) -> str:
     stores = _stores(polynomial, names)
     missing = {number: len(terms) for number, terms in polynomial.numbered_sums}
     for number, term in in_turn(polynomial):
+        # The product of scalars alone is no vector.
+        zero = "V{} + " if all(factor in polynomial.scalars for factor in term.factors) else ""
         is_first = missing[number] == len(polynomial.sums[number - polynomial.num_inputs])
-        vectors.append(f"    {f'V v{number} =' if is_first else f'v{number} +='} {_product(term, names, polynomial.scalars)};")
+        vectors.append(f"    {f'V v{number} = {zero}' if is_first else f'v{number} +='} {_product(term, names, polynomial.scalars)};")
         missing[number] -= 1
         if missing[number] == 0:
             vectors += stores.pop(number, [])

@@ -47,7 +47,7 @@ def _lines(process: subprocess.Popen) -> list[str]:
 def _compiler(folder: Path, script: str) -> str:
     """A compiler that is a shell script."""
     path = folder / "compiler"
-    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.write_text(f"#!/bin/sh\n{textwrap.dedent(script)}\n", encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return str(path)
 
@@ -65,7 +65,7 @@ def test_processes_that_start_at_once_build_it_and_later_ones_use_it(tmp_path):
 # Each answers to --version; what it does otherwise is wrong.
 _BROKEN = {
     "fails: error: no such flag": '[ "$1" = --version ] && echo "c 1.0" && exit 0; echo "error: no such flag" >&2; exit 1',
-    "cannot be loaded": '[ "$1" = --version ] && echo "c 1.0" && exit 0; for last; do :; done; echo "no library" > "$last"',
+    "cannot be made or loaded": '[ "$1" = --version ] && echo "c 1.0" && exit 0; for last; do :; done; echo "no library" > "$last"',
 }
 
 
@@ -80,7 +80,59 @@ def test_no_compiler_and_no_place_for_the_cache_are_told(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
 
     assert _lines(_start(tmp_path, DESCRIBE, CXX="nowhere")) == ["xla, which is slower: no C++ compiler is found (nowhere)"]
-    assert "cannot be written (Not a directory)" in _lines(_start(tmp_path / "file", DESCRIBE))[0]
+    assert "the folder for compiled kernels cannot be used" in _lines(_start(tmp_path / "file", DESCRIBE))[0]
+
+
+def test_a_derivative_that_cannot_be_compiled_is_evaluated_by_jax(tmp_path):
+    """The compiler fails from its third source on: the kernel and the value are made, the derivative is not."""
+    script = f'''
+        [ "$1" = --version ] && exec c++ --version
+        echo >> {tmp_path}/calls
+        [ $(wc -l < {tmp_path}/calls) -le 2 ] || {{ echo "fatal error: no space left" >&2; exit 1; }}
+        exec c++ "$@"'''
+    program = PROGRAM + textwrap.dedent("""
+        import jax
+        product = lambda x: evaluate(problem, (x,), (), None)[0].sum()
+        print(jax.grad(product)(jnp.asarray([[[3.0], [5.0]]])).ravel().tolist())
+    """)
+    process = _start(tmp_path / "cache", program, CXX=_compiler(tmp_path, script))
+    out, err = process.communicate(timeout=300)
+
+    assert out.splitlines()[1:] == ["15.0", "[5.0, 3.0]"], err
+    assert err.count("fatal error: no space left") == 1
+
+
+def test_a_damaged_library_is_made_anew(tmp_path):
+    assert _lines(_start(tmp_path))[1] == "15.0"
+    for path in (tmp_path / "mace-tp" / "kernel").iterdir():
+        path.write_bytes(b"damaged")
+
+    assert _lines(_start(tmp_path))[1] == "15.0"
+
+
+def test_many_threads_give_the_same_numbers(tmp_path):
+    """More of them than blocks of channels, so that they divide the items, too."""
+    program = textwrap.dedent("""
+        import jax, numpy as np, jax.numpy as jnp
+        jax.config.update("jax_enable_x64", True)
+        from mace_tp.kernel.evaluate import Problem, evaluate, evaluate_plainly
+        from mace_tp.kernel.polynomial import Builder, Operand, Term
+
+        builder = Builder([Operand(2, index=0), Operand(1, index=1, values_lead=True)])
+        (a, b), (c,) = builder.inputs
+        sums = builder.add([Term(1.0, (a, c)), Term(2.0, (b,))])
+        problem = Problem(builder.build([Operand(1, index=1), Operand(1, index=0)], [[sums], [sums]]), (9, 5))
+        rng = np.random.default_rng(0)
+        x, y = jnp.asarray(rng.normal(size=(5, 2, 40))), jnp.asarray(rng.normal(size=(1, 9, 40)))
+        indices = jnp.asarray(rng.integers(0, 5, 1000), jnp.int32), jnp.asarray(np.sort(rng.integers(0, 9, 1000)), jnp.int32)
+        form = lambda f: jax.jit(jax.grad(lambda *v: sum(jnp.sum(jnp.sin(o)) for o in f(problem, v, indices, None)), (0, 1)))(x, y)
+        first, plain = form(evaluate), form(evaluate_plainly)
+        for _ in range(20):
+            jax.tree.map(np.testing.assert_array_equal, form(evaluate), first)
+        jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, atol=1e-9), first, plain)
+        print("same")
+    """)
+    assert _lines(_start(tmp_path, program, NPROC="8"))[-1] == "same"
 
 
 @pytest.mark.slow

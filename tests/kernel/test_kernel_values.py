@@ -27,7 +27,7 @@ def _problem() -> Problem:
     sums = [
         [[Term(1.0, (inner, y)), Term(3.0, (z,))], [Term(1.0, (coupling, u))]],
         [[Term(1.0, (inner, inner))]],
-        [[Term(1.0, (z, z)), Term(1.0, (a,))], []],
+        [[Term(1.0, (s, t)), Term(1.0, (z, z)), Term(1.0, (a,))], []],
         [[Term(1.0, (inner, z))], [Term(1.0, (coupling, y))]],
     ]
     polynomial = builder.build(outputs, [[builder.add(terms) for terms in values] for values in sums])
@@ -134,6 +134,24 @@ def test_no_items_give_zeros(problem):
 
     assert [output.shape for output in outputs] == [(2, 9, 4), (5, 1, 4), (0, 2, 4), (0, 2)]
     assert not any(np.any(output) for output in outputs)
+
+
+def test_no_channels_give_nothing(problem, indices):
+    operands = _operands(problem, 0, "float64")
+
+    assert [output.size for output in evaluate(problem, operands, indices, None)] == [0, 0, 0, 2 * ITEMS]
+
+
+def test_arrays_that_do_not_fit_are_an_error(problem, indices, mask):
+    operands = _operands(problem, 4, "float64")
+    for i, array in enumerate(operands):
+        wrong = (*operands[:i], array[..., :1], *operands[i + 1 :])
+        with pytest.raises(ValueError, match="an operand is float64"):
+            evaluate(problem, wrong, indices, None)
+    with pytest.raises(ValueError, match="different numbers of items"):
+        evaluate(problem, operands, indices, mask[:5])
+    with pytest.raises(ValueError, match="different numbers of items"):
+        evaluate(problem, operands, (indices[0][:5], indices[1]), None)
 
 
 @pytest.mark.parametrize("wrong", [-1, 5])

@@ -82,3 +82,17 @@ def test_key_tells_polynomials_apart():
 
     keys = {made(1.0).key, made(2.0).key, made(1.0, index=0).key, made(1.0, is_scalar=True).key, made(1.0, values_lead=True).key}
     assert len(keys) == 5 and made(1.0).key in keys
+
+
+def test_what_does_not_vanish_in_empty_channels_is_not_summed_over_them():
+    builder = Builder([Operand(1), Operand(1, is_scalar=True)])
+    vector, scalar = (values[0] for values in builder.inputs)
+    mixed = builder.add([Term(1.0, (vector, scalar)), Term(1.0, (scalar,))])
+
+    with pytest.raises(ValueError, match="sum over channels of terms that each have a vector"):
+        builder.build([Operand(1, is_scalar=True)], [[mixed]])
+
+
+def test_scalars_are_not_gathered():
+    with pytest.raises(ValueError, match="neither gathered nor summed"):
+        Operand(1, index=0, is_scalar=True)
