@@ -168,6 +168,8 @@ def test_sanitizers_find_nothing(tmp_path):
             "-x",
             "-p",
             "no:cacheprovider",
+            "-n",
+            "0",
             "-k",
             tests,
             *files,
