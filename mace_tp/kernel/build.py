@@ -57,8 +57,27 @@ def target_name(handler: str, dtype: str) -> str:
     return name
 
 
-@functools.cache
+class _NotLoaded(NoKernel):
+    """A library was made and cannot be loaded."""
+
+
 def _library(file: str) -> ctypes.CDLL:
+    """The program of a source file, which is built if that has not been done before; what fails is not tried again."""
+    library = _library_or_reason(file)
+    if isinstance(library, str):
+        raise NoKernel(library)
+    return library
+
+
+@functools.cache
+def _library_or_reason(file: str) -> ctypes.CDLL | str:
+    try:
+        return _built(file)
+    except NoKernel as error:
+        return str(error)
+
+
+def _built(file: str) -> ctypes.CDLL:
     folder = Path(__file__).parent
     text = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("parallel.h", file))
     # One text, so that its digest is of all that it is made of.
@@ -66,7 +85,7 @@ def _library(file: str) -> ctypes.CDLL:
     flags = "-O3", "-isystem", jax.ffi.include_dir()
     try:
         return _made(text, flags, importlib.metadata.version("jaxlib"))
-    except NoKernel:
+    except _NotLoaded:
         # A Python that brings an older C++ library than the compiler's, as conda's may, loads what brings its own.
         return _made(text, (*flags, "-static-libstdc++", "-static-libgcc"), importlib.metadata.version("jaxlib"))
 
@@ -123,12 +142,15 @@ def _made(text: str, flags: tuple[str, ...], version: str) -> ctypes.CDLL:
     try:
         _compile(text, compiler, flags, part)
         os.replace(part, path)  # complete or not at all, whoever else builds it
-        return ctypes.CDLL(str(path))
     except OSError as error:
-        raise NoKernel(f"{path}: cannot be made or loaded ({error})") from error
+        raise NoKernel(f"{path}: cannot be made ({error})") from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(part)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise _NotLoaded(f"{path}: cannot be loaded ({error})") from error
 
 
 def _compile(text: str, compiler: Sequence[str], flags: Sequence[str], path: str) -> None:

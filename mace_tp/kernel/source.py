@@ -43,7 +43,7 @@ def source(polynomial: Polynomial, dtype: str) -> str:
             scalars.append(f"  const T v{number} = {' + '.join(_product(term, names, polynomial.scalars) for term in terms) or 'T(0)'};")
     stores = _stores(polynomial, names)
     missing = {number: len(terms) for number, terms in polynomial.numbered_sums}
-    for number, term in in_turn(polynomial):
+    for number, term in _in_turn(polynomial):
         # The product of scalars alone is no vector.
         zero = "V{} + " if all(factor in polynomial.scalars for factor in term.factors) else ""
         is_first = missing[number] == len(polynomial.sums[number - polynomial.num_inputs])
@@ -70,7 +70,7 @@ def _stores(polynomial: Polynomial, names: dict[int, str]) -> dict[int, list[str
     return stores
 
 
-def in_turn(polynomial: Polynomial) -> list[tuple[int, Term]]:
+def _in_turn(polynomial: Polynomial) -> list[tuple[int, Term]]:
     """The terms of all vectors, in an order in which few values are needed at a time, each with the number of the sum that it is added to.
 
     What a result is made of comes just before it; a value is added at once wherever else it is a factor and the other one is there.

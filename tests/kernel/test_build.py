@@ -65,7 +65,7 @@ def test_processes_that_start_at_once_build_it_and_later_ones_use_it(tmp_path):
 # Each answers to --version; what it does otherwise is wrong.
 _BROKEN = {
     "fails: error: no such flag": '[ "$1" = --version ] && echo "c 1.0" && exit 0; echo "error: no such flag" >&2; exit 1',
-    "cannot be made or loaded": '[ "$1" = --version ] && echo "c 1.0" && exit 0; for last; do :; done; echo "no library" > "$last"',
+    "cannot be loaded": '[ "$1" = --version ] && echo "c 1.0" && exit 0; for last; do :; done; echo "no library" > "$last"',
 }
 
 
@@ -81,6 +81,20 @@ def test_no_compiler_and_no_place_for_the_cache_are_told(tmp_path):
 
     assert _lines(_start(tmp_path, DESCRIBE, CXX="nowhere")) == ["xla, which is slower: no C++ compiler is found (nowhere)"]
     assert "the folder for compiled kernels cannot be used" in _lines(_start(tmp_path / "file", DESCRIBE))[0]
+
+
+def test_what_cannot_be_built_is_tried_once(tmp_path):
+    script = f'[ "$1" = --version ] && echo "c 1.0" && exit 0; echo >> {tmp_path}/calls; exit 1'
+    program = DESCRIBE + "; import jax.numpy as jnp; from mace_tp.compiled import kernel_runs, mix; from mace_tp.kernel.linear import *\n"
+    program += textwrap.dedent("""
+        channel_map = ChannelMap((IrrepMap(0, 1, 1, 0, 1.0),), 1, 1)
+        for _ in range(3):
+            print(describe_kernel("auto"))
+            mix(channel_map, jnp.ones((1, 2, 3)), (jnp.ones((1, 1, 3, 3)),), jnp.zeros(2, jnp.int32))
+    """)
+    _lines(_start(tmp_path / "cache", program, CXX=_compiler(tmp_path, script)))
+
+    assert len((tmp_path / "calls").read_text(encoding="utf-8").splitlines()) == 2, "one for each of two source files"
 
 
 def test_a_derivative_that_cannot_be_compiled_is_evaluated_by_jax(tmp_path):
