@@ -14,7 +14,7 @@ import numpy as np
 
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.data.graphs import Graph
-from mace_tp.graph import GraphBatch
+from mace_tp.graph import GraphBatch, displaced
 from mace_tp.saved_model import Model
 from mace_tp.training.step import make_predict
 
@@ -128,10 +128,10 @@ def measure_conservativity(model: Model, graphs: Sequence[Graph]) -> Iterator[Co
     dtype = jax.tree.leaves(model.params)[0].dtype
 
     def field_of(batch: GraphBatch) -> Field:
-        return lambda positions: predict(model.params, batch.replace(positions=positions)).forces
+        return lambda displacements: predict(model.params, displaced(batch, displacements)).forces
 
-    parts_of = jax.jit(lambda batch, vector: squared_parts(field_of(batch), batch.positions, vector))
-    work_of = jax.jit(lambda batch, plane: circle_work(field_of(batch), batch.positions, plane))
+    parts_of = jax.jit(lambda batch, vector: squared_parts(field_of(batch), jnp.zeros_like(vector), vector))
+    work_of = jax.jit(lambda batch, plane: circle_work(field_of(batch), jnp.zeros_like(plane[0]), plane))
     loader = BatchLoader(graphs, 1, choose_buckets(graphs, 1, shuffle=False), dtype, shuffle=False)
     for graph, batch in zip(graphs, loader.epoch(0), strict=True):
         probes = _probes(graph.num_nodes, batch.num_nodes)

@@ -8,28 +8,28 @@ EDGE_BLOCK = 8
 
 
 def fill_edge_blocks(
-    senders: np.ndarray, receivers: np.ndarray, shifts: np.ndarray, num_nodes: int
+    senders: np.ndarray, receivers: np.ndarray, vectors: np.ndarray, num_nodes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Fill up the edges of each receiver to a multiple of EDGE_BLOCK; an atom without neighbors gets no block.
 
     Args:
         senders: [edges].
         receivers: [edges], ascending.
-        shifts: [edges, 3], Å.
+        vectors: of the edges [edges, 3], Å.
         num_nodes: nodes of the graph.
 
     Returns:
-        senders, receivers, shifts and edge mask of all slots; a padded slot joins its receiver to itself.
+        senders, receivers, vectors and edge mask of all slots; a padded slot joins its receiver to itself, by a vector of zero.
     """
     counts = np.bincount(receivers, minlength=num_nodes)
     slots = -(-counts // EDGE_BLOCK) * EDGE_BLOCK
     first_edge, first_slot = np.cumsum(counts) - counts, np.cumsum(slots) - slots
     position = np.arange(len(receivers)) - np.repeat(first_edge, counts) + np.repeat(first_slot, counts)
     slot_receivers = np.repeat(np.arange(num_nodes), slots).astype(receivers.dtype)
-    slot_senders, slot_shifts = slot_receivers.copy(), np.zeros((len(slot_receivers), 3), shifts.dtype)
+    slot_senders, slot_vectors = slot_receivers.copy(), np.zeros((len(slot_receivers), 3), vectors.dtype)
     mask = np.zeros(len(slot_receivers), bool)
-    slot_senders[position], slot_shifts[position], mask[position] = senders, shifts, True
-    return slot_senders, slot_receivers, slot_shifts, mask
+    slot_senders[position], slot_vectors[position], mask[position] = senders, vectors, True
+    return slot_senders, slot_receivers, slot_vectors, mask
 
 
 def pair_slots(reverse: np.ndarray, edge_mask: np.ndarray) -> np.ndarray:

@@ -20,12 +20,11 @@ from mace_tp.training.step import make_predict
 
 PLATFORMS = ("cpu", "cuda")
 _INPUTS = {
-    "positions": "[nodes, 3], Å; nodes behind the atoms are padding, at least one",
-    "species": "[nodes] int32: index into atomic_numbers",
+    "species": "[nodes] int32: index into atomic_numbers; nodes behind the atoms are padding, at least one",
     "node_mask": "[nodes] bool: true = an atom",
     "senders": "[edges] int32",
     "receivers": f"[edges] int32, ascending, in blocks of {EDGE_BLOCK} that share one",
-    "shifts": "[edges, 3], Å: edge vector = positions[receivers] - positions[senders] + shifts",
+    "edge_vectors": "[edges, 3], Å: position of the receiver - position of the sender; subtract in float64",
     "edge_mask": "[edges] bool: true = an edge; others join their receiver to itself",
     "cell": "[3, 3], Å, rows are lattice vectors; zero where nothing is periodic",
 }
@@ -78,7 +77,7 @@ def _shapes(dtype: jnp.dtype) -> list[jax.ShapeDtypeStruct]:
     """Of the arguments, with numbers of nodes and blocks that are left open."""
     nodes, blocks = jax.export.symbolic_shape("nodes, blocks", constraints=["nodes >= 2", "blocks >= 1"])
     edges = EDGE_BLOCK * blocks
-    shapes = [((nodes, 3), dtype), ((nodes,), jnp.int32), ((nodes,), bool), ((edges,), jnp.int32), ((edges,), jnp.int32)]
+    shapes = [((nodes,), jnp.int32), ((nodes,), bool), ((edges,), jnp.int32), ((edges,), jnp.int32)]
     shapes += [((edges, 3), dtype), ((edges,), bool), ((3, 3), dtype)]
     return [jax.ShapeDtypeStruct(shape, kind) for shape, kind in shapes]
 
@@ -88,19 +87,19 @@ def _function(model: Model):
     predict = make_predict(model.graphdef, model.architecture.cutoff)
 
     def function(
-        positions: jax.Array, species: jax.Array, node_mask: jax.Array, senders: jax.Array, receivers: jax.Array, shifts: jax.Array,
+        species: jax.Array, node_mask: jax.Array, senders: jax.Array, receivers: jax.Array, edge_vectors: jax.Array,
         edge_mask: jax.Array, cell: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-        batch = _batch(positions, species, node_mask, senders, receivers, shifts, edge_mask, cell)
+        batch = _batch(species, node_mask, senders, receivers, edge_vectors, edge_mask, cell)
         prediction = predict(model.params, batch)
-        stress = jnp.zeros((3, 3), positions.dtype) if prediction.stress is None else prediction.stress[0]
+        stress = jnp.zeros((3, 3), edge_vectors.dtype) if prediction.stress is None else prediction.stress[0]
         return prediction.node_energy, prediction.forces, stress
 
     return function
 
 
 def _batch(
-    positions: jax.Array, species: jax.Array, node_mask: jax.Array, senders: jax.Array, receivers: jax.Array, shifts: jax.Array,
+    species: jax.Array, node_mask: jax.Array, senders: jax.Array, receivers: jax.Array, edge_vectors: jax.Array,
     edge_mask: jax.Array, cell: jax.Array,
 ) -> GraphBatch:  # fmt: skip
     """One structure. Every edge is a pair of its own, so that nobody has to find its reverse."""
@@ -108,10 +107,10 @@ def _batch(
     edges = jnp.arange(num_edges, dtype=jnp.int32)
     # The second entry only says whether a pair is real, which it is where it differs from the first.
     pairs = jnp.stack([edges, jnp.where(edge_mask, (edges + 1) % num_edges, edges)], axis=1)
-    zero, one, none = jnp.zeros(1, positions.dtype), jnp.ones(1, bool), jnp.zeros(1, bool)
+    zero, one, none = jnp.zeros(1, edge_vectors.dtype), jnp.ones(1, bool), jnp.zeros(1, bool)
     return GraphBatch(
-        positions=positions, species=species, node_graph=jnp.zeros_like(species), node_mask=node_mask, senders=senders,
-        receivers=receivers, shifts=shifts, edge_mask=edge_mask, edge_pair=edges, pair_edges=pairs, cell=cell[None], graph_mask=one,
-        energy=zero, forces=jnp.zeros_like(positions), stress=jnp.zeros_like(cell)[None], energy_mask=none, forces_mask=none,
-        stress_mask=none,
+        species=species, node_graph=jnp.zeros_like(species), node_mask=node_mask, senders=senders, receivers=receivers,
+        edge_vectors=edge_vectors, edge_mask=edge_mask, edge_pair=edges, pair_edges=pairs, cell=cell[None], graph_mask=one,
+        energy=zero, forces=jnp.zeros((species.shape[0], 3), zero.dtype), stress=jnp.zeros_like(cell)[None], energy_mask=none,
+        forces_mask=none, stress_mask=none,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from mace_tp.edge_blocks import EDGE_BLOCK, fill_edge_blocks
 from mace_tp.errors import InputError
 from mace_tp.exported_inputs import Structure, checked
 
-FORMAT = 1
+FORMAT = 2  # 1 took positions and shifts and subtracted them in the model's dtype
 FUNCTION, DESCRIPTION = "function.bin", "description.json"
 # Numbers of atoms and of blocks are rounded up to few sizes, for every size is a compilation.
 _GROWTH = 1.2
@@ -89,14 +89,12 @@ class ExportedModel:
     def _padded(self, structure: Structure, species: np.ndarray) -> tuple[np.ndarray, ...]:
         """Arguments of the function: edges sorted by receiver, in blocks that share one, and everything filled up to a common size."""
         order = np.argsort(structure.receivers, kind="stable")
-        blocks = fill_edge_blocks(structure.senders[order], structure.receivers[order], structure.shifts[order], len(species))
-        # Around the origin float32 has the most digits.
-        positions = structure.positions - structure.positions.mean(axis=0)
+        blocks = fill_edge_blocks(structure.senders[order], structure.receivers[order], structure.vectors[order], len(species))
         num_nodes = _common_size(len(species) + 1)
         num_edges = EDGE_BLOCK * _common_size(max(len(blocks[0]) // EDGE_BLOCK, 2))
         last = num_nodes - 1  # never an atom
         return (
-            _filled(positions.astype(self.dtype), num_nodes), _filled(species, num_nodes), np.arange(num_nodes) < len(species),
+            _filled(species, num_nodes), np.arange(num_nodes) < len(species),
             _filled(blocks[0], num_edges, last), _filled(blocks[1], num_edges, last), _filled(blocks[2].astype(self.dtype), num_edges),
             _filled(blocks[3], num_edges),
         )  # fmt: skip
@@ -113,8 +111,9 @@ def load_exported(path: str | Path) -> ExportedModel:
     path = Path(path)
     with _explained(path), zipfile.ZipFile(path) as archive:
         description = json.loads(archive.read(DESCRIPTION))
-        if description.get("format") != FORMAT:
-            raise InputError(f"{path}: format {description.get('format')}, this version reads {FORMAT}")
+        if (found := description.get("format")) != FORMAT:
+            remedy = "export the model again" if found == 1 else "a newer version of mace-tp wrote it"
+            raise InputError(f"{path}: format {found}, this version reads {FORMAT}; {remedy}")
         if description["dtype"] == "float64":
             jax.config.update("jax_enable_x64", True)
         _check_convention(path, description)

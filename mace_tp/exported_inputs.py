@@ -20,6 +20,11 @@ class Structure(NamedTuple):
     shifts: np.ndarray  # [edges, 3], Å, float64
     cell: np.ndarray  # [3, 3], Å, float64; zero where nothing is periodic
 
+    @property
+    def vectors(self) -> np.ndarray:
+        """Edge vectors [edges, 3], Å, float64."""
+        return self.positions[self.receivers] - self.positions[self.senders] + self.shifts
+
 
 def checked(
     positions: np.ndarray, atomic_numbers: np.ndarray, senders: np.ndarray, receivers: np.ndarray, shifts: np.ndarray,
@@ -49,7 +54,7 @@ def checked(
 
 def _check_edges(structure: Structure) -> None:
     """Edges have a length and are there once, and what leaves an atom arrives along the reverses: as many, and opposite in sum."""
-    vectors = structure.positions[structure.receivers] - structure.positions[structure.senders] + structure.shifts
+    vectors = structure.vectors
     zero = ~vectors.any(axis=1)
     if zero.any():
         edge = int(np.argmax(zero))

@@ -15,16 +15,16 @@ class GraphBatch:
     what depends on the length alone is computed once for both. The last pair is never real; padded edges belong to it, and a padded
     pair holds one edge twice.
 
-    The displacement along an edge is `positions[receivers] - positions[senders] + shifts`.
+    Positions are not among the arrays. The host subtracts them in float64 and rounds the edge vectors afterwards, so that the digits of
+    energies and forces do not depend on the extent of a structure.
     """
 
-    positions: jax.Array  # [nodes, 3], Å
     species: jax.Array  # [nodes], int32: index into the model's elements
     node_graph: jax.Array  # [nodes], int32: the graph that a node belongs to
     node_mask: jax.Array  # [nodes], bool: true = real
     senders: jax.Array  # [edges], int32
     receivers: jax.Array  # [edges], int32, ascending
-    shifts: jax.Array  # [edges, 3], Å: the periodic image's translation
+    edge_vectors: jax.Array  # [edges, 3], Å: receiver - sender, through the periodic image; zero where padded
     edge_mask: jax.Array  # [edges], bool
     edge_pair: jax.Array  # [edges], int32: the pair that an edge belongs to
     pair_edges: jax.Array  # [pairs, 2], int32: the edges of each pair
@@ -39,7 +39,7 @@ class GraphBatch:
 
     @property
     def num_nodes(self) -> int:
-        return self.positions.shape[0]
+        return self.species.shape[0]
 
     @property
     def num_edges(self) -> int:
@@ -55,9 +55,14 @@ class GraphBatch:
 
 
 def edge_vectors(batch: GraphBatch, cutoff: float) -> jax.Array:
-    """Displacements receiver - sender [edges, 3], Å. Padded edges get the length `cutoff`, where every radial function is zero."""
-    vectors = gather(batch.positions, batch.receivers) - gather(batch.positions, batch.senders) + batch.shifts
-    return jnp.where(batch.edge_mask[:, None], vectors, outside(cutoff, vectors.dtype))
+    """Edge vectors receiver - sender [edges, 3], Å. Padded edges get the length `cutoff`, where every radial function is zero."""
+    return jnp.where(batch.edge_mask[:, None], batch.edge_vectors, outside(cutoff, batch.edge_vectors.dtype))
+
+
+def displaced(batch: GraphBatch, displacements: jax.Array) -> GraphBatch:
+    """The batch after every node has moved by its displacement [nodes, 3], Å."""
+    moved = gather(displacements, batch.receivers) - gather(displacements, batch.senders)
+    return batch.replace(edge_vectors=batch.edge_vectors + moved)
 
 
 def pair_vectors(edge_vectors: jax.Array, batch: GraphBatch, cutoff: float) -> jax.Array:
@@ -88,6 +93,6 @@ def sum_over_graphs(node_values: jax.Array, batch: GraphBatch) -> jax.Array:
 
 
 def nodes_per_graph(batch: GraphBatch) -> jax.Array:
-    """Number of real atoms in each graph [graphs], in the dtype of the positions; one for a padded graph."""
-    count = sum_over_graphs(jnp.ones(batch.num_nodes, batch.positions.dtype), batch)
+    """Number of real atoms in each graph [graphs], in the dtype of the edge vectors; one for a padded graph."""
+    count = sum_over_graphs(jnp.ones(batch.num_nodes, batch.edge_vectors.dtype), batch)
     return jnp.maximum(count, 1)

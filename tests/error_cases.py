@@ -19,8 +19,8 @@ def make_case() -> tuple[Prediction, GraphBatch]:
     energy, forces, stress = np.array([-3.0, 1.5, 0.0]), rng.normal(size=(5, 3)) * real[:, None], np.zeros((3, 3, 3))
     stress[0] = rng.normal(size=(3, 3))
     batch = GraphBatch(
-        positions=np.zeros((5, 3)), species=np.zeros(5, np.int32), node_graph=node_graph, node_mask=real,
-        senders=np.full(EDGE_BLOCK, 4, np.int32), receivers=np.full(EDGE_BLOCK, 4, np.int32), shifts=np.zeros((EDGE_BLOCK, 3)),
+        species=np.zeros(5, np.int32), node_graph=node_graph, node_mask=real,
+        senders=np.full(EDGE_BLOCK, 4, np.int32), receivers=np.full(EDGE_BLOCK, 4, np.int32), edge_vectors=np.zeros((EDGE_BLOCK, 3)),
         edge_mask=np.zeros(EDGE_BLOCK, bool), edge_pair=np.zeros(EDGE_BLOCK, np.int32), pair_edges=np.zeros((1, 2), np.int32),
         cell=np.zeros((3, 3, 3)), graph_mask=np.array([True, True, False]),
         energy=energy, forces=forces, stress=stress, energy_mask=np.array([True, True, False]),

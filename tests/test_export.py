@@ -93,12 +93,27 @@ def test_a_cell_without_volume_has_no_stress(exported, molecule):
     assert load_exported(exported[0])(molecule.positions, molecule.atomic_numbers, senders, receivers, shifts, flat).stress is None
 
 
-def test_float32_loses_no_digits_far_from_the_origin(make, tmp_path, molecule):
+def test_digits_of_float32_do_not_depend_on_place_or_extent(make, tmp_path, molecule):
     export_model(tmp_path / "m", make("cg", "gradient", np.float32))
     function = load_exported(tmp_path / "m")
     far = dataclasses.replace(molecule, positions=molecule.positions + 1e4)
-    # At 10,000 Å numbers of float32 are 1e-3 Å apart.
-    np.testing.assert_allclose(_evaluate(function, far).forces, _evaluate(function, molecule).forces, atol=1e-6)
+    # A second molecule 20,000 Å away moves the middle; at 10,000 Å numbers of float32 are 1e-3 Å apart.
+    numbers, positions = np.tile(molecule.atomic_numbers, 2), np.concatenate([molecule.positions, molecule.positions + 2e4])
+    two = dataclasses.replace(molecule, atomic_numbers=numbers, positions=positions)
+
+    alone = _evaluate(function, molecule).forces
+
+    np.testing.assert_allclose(_evaluate(function, far).forces, alone, atol=1e-6)
+    np.testing.assert_allclose(_evaluate(function, two).forces, np.tile(alone, (2, 1)), atol=1e-6)
+
+
+def test_a_file_of_an_older_format_is_refused_with_the_remedy(exported, tmp_path):
+    with zipfile.ZipFile(exported[0]) as old, zipfile.ZipFile(tmp_path / "old", "w") as new:
+        new.writestr("function.bin", old.read("function.bin"))
+        new.writestr("description.json", old.read("description.json").replace(b'"format": 2', b'"format": 1'))
+
+    with pytest.raises(InputError, match=r"old: format 1, this version reads 2; export the model again$"):
+        load_exported(tmp_path / "old")
 
 
 def test_on_a_machine_with_a_gpu_the_file_holds_what_every_machine_can_run(make, tmp_path, molecule, monkeypatch):
@@ -138,7 +153,7 @@ def test_the_file_says_what_its_function_takes_and_holds_no_pickle(exported):
         assert sorted(archive.namelist()) == ["description.json", "function.bin"]
         description = json.loads(archive.read("description.json"))
     assert description["cutoff"] == 4.0 and description["atomic_numbers"] == [1, 6, 8] and description["platforms"] == ["cpu", "cuda"]
-    assert list(description["inputs"])[:2] == ["positions", "species"] and "eV/Å" in description["outputs"]["forces"]
+    assert list(description["inputs"])[:2] == ["species", "node_mask"] and "eV/Å" in description["outputs"]["forces"]
 
 
 def test_files_that_are_none_and_elements_that_it_does_not_know_are_said_in_one_line(exported, molecule, tmp_path):
@@ -154,12 +169,12 @@ def test_files_that_are_none_and_elements_that_it_does_not_know_are_said_in_one_
         other.writestr("description.json", json.dumps(description | future))
     with zipfile.ZipFile(tmp_path / "garbage", "w") as other:
         other.writestr("function.bin", b"\x00" * 1000)
-        other.writestr("description.json", json.dumps({"format": 1, "dtype": "float32"}))
+        other.writestr("description.json", json.dumps({"format": 2, "dtype": "float32"}))
     messages = {
         "none": "no such file",
         "text": "or damaged",
         "cut": "or damaged",
-        "new": "format 99, this version reads 1",
+        "new": "format 99, this version reads 2; a newer version of mace-tp wrote it",
         "future": f"written with jax 9.9, which jax {jax.__version__} here cannot run",
         "garbage": "damaged",
     }

@@ -84,14 +84,13 @@ def _assert_same_graph(graph, configuration, statistics) -> None:
     assert _edges(graph) == _edges(expected)
     first, second = (graph.pairs[:, i] for i in range(2))
     assert len(graph.pairs) == len(expected.pairs)
-    vectors = graph.positions[graph.receivers] - graph.positions[graph.senders] + graph.shifts
-    np.testing.assert_array_equal(vectors[first], -vectors[second])
+    np.testing.assert_array_equal(graph.edge_vectors[first], -graph.edge_vectors[second])
     np.testing.assert_array_equal(graph.receivers, np.sort(graph.receivers))
 
 
 def _edges(graph) -> list[tuple]:
     """Senders, receivers and displacements, rounded, in an order of their own."""
-    vectors = (graph.positions[graph.receivers] - graph.positions[graph.senders] + graph.shifts)[graph.edge_mask]
+    vectors = graph.edge_vectors[graph.edge_mask]
     ends = zip(graph.senders[graph.edge_mask].tolist(), graph.receivers[graph.edge_mask].tolist())
     return sorted((*end, *np.round(vector, 8).tolist()) for end, vector in zip(ends, vectors + 0.0))
 
@@ -138,3 +137,33 @@ def test_arrays_that_are_changed_in_place_are_seen(molecule, model):
     before = field(changed).energy
     numbers[0] = 8
     assert abs(field(changed).energy - before) > 1e-3
+
+
+def _fragments(molecule, distance: float):
+    """The molecule twice in one structure, so far apart, Å."""
+    positions = np.concatenate([molecule.positions, molecule.positions + distance * np.array([0.6, 0.0, 0.8])])
+    return dataclasses.replace(molecule, atomic_numbers=np.tile(molecule.atomic_numbers, 2), positions=positions, energy=None, forces=None)
+
+
+def _forces_in_training(model, structure):
+    """As the training and `mace-tp evaluate` compute them."""
+    [prediction] = Evaluator(model, 1).evaluate([structure]).predictions
+    return prediction.forces
+
+
+def _forces_in_dynamics(model, structure):
+    """As the calculator and `mace-tp md` compute them after a step within the skin."""
+    field = StructureField(model)
+    field(dataclasses.replace(structure, positions=structure.positions + 0.1))
+    return field(structure).forces
+
+
+@pytest.mark.parametrize("forces", [_forces_in_training, _forces_in_dynamics])
+def test_digits_of_float32_forces_do_not_depend_on_the_extent_of_a_structure(architecture, statistics, molecule, forces):
+    shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[8])
+    model = create_model(shape, TensorProductConfig(), statistics, np.dtype(np.float32), seed=0)
+
+    near, far = (forces(model, _fragments(molecule, distance)) for distance in (20.0, 2e4))
+
+    assert np.abs(near).max() > 0.1
+    np.testing.assert_allclose(far, near, atol=1e-6 * np.abs(near).max(), rtol=0)

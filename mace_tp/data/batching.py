@@ -23,7 +23,7 @@ _AHEAD = 4
 def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> GraphBatch:
     """Several graphs as one batch of the bucket's shape, in numpy arrays.
 
-    Padded nodes lie at the origin, have species 0 and belong to the last graph. Padded edges behind the graphs' own join the last
+    Padded nodes have species 0 and belong to the last graph. Padded edges behind the graphs' own join the last
     node to itself.
 
     Args:
@@ -46,13 +46,12 @@ def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> Grap
     edge_pair = np.full(bucket.edges, bucket.pairs - 1, np.int32)
     edge_pair[pair_edges[:num_pairs]] = np.arange(num_pairs)[:, None]
     return GraphBatch(
-        positions=_fill((bucket.nodes, 3), [graph.positions for graph in graphs], dtype),
         species=_fill((bucket.nodes,), [graph.species for graph in graphs], np.int32),
         node_graph=_fill((bucket.nodes,), [np.repeat(np.arange(len(graphs)), sizes)], np.int32, padding_graph),
         node_mask=np.arange(bucket.nodes) < num_nodes,
         senders=_fill((bucket.edges,), [np.concatenate([graph.senders for graph in graphs]) + starts], np.int32, padding_node),
         receivers=_fill((bucket.edges,), [np.concatenate([graph.receivers for graph in graphs]) + starts], np.int32, padding_node),
-        shifts=_fill((bucket.edges, 3), [graph.shifts for graph in graphs], dtype),
+        edge_vectors=_fill((bucket.edges, 3), [graph.edge_vectors for graph in graphs], dtype),
         edge_mask=_fill((bucket.edges,), [graph.edge_mask for graph in graphs], bool),
         edge_pair=edge_pair,
         pair_edges=pair_edges,

@@ -19,17 +19,17 @@ NO_VOLUME = 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """Positions are centered at the origin, and in the cell around it, so that float32 keeps them to a few 1e-6 Å.
+    """Atoms, edges and labels of one configuration; real numbers are float64.
 
-    That moves every atom by the same vector and by lattice vectors, which the shifts take back: displacements, hence energy, forces
-    and stress, are those of the file.
+    Positions are centered at the origin and wrapped into the cell around it. Edge vectors, hence energy, forces and stress, are
+    those of the file.
     """
 
     positions: np.ndarray  # [atoms, 3], Å
     species: np.ndarray  # [atoms], int32: index into the model's elements
     senders: np.ndarray  # [slots], int32
     receivers: np.ndarray  # [slots], int32, ascending, in blocks of EDGE_BLOCK that share one
-    shifts: np.ndarray  # [slots, 3], Å
+    edge_vectors: np.ndarray  # [slots, 3], Å: receiver - sender, through the periodic image; zero in a slot that fills up a block
     edge_mask: np.ndarray  # [slots], bool: true = an edge, false = a slot that fills up a block
     pairs: np.ndarray  # [pairs, 2], int32: slots of the two edges that are each other's reverse
     cell: np.ndarray  # [3, 3], Å; zero where nothing is periodic
@@ -52,8 +52,7 @@ class Graph:
 
     def lengths(self) -> np.ndarray:
         """Length of every edge [edges], Å."""
-        vectors = self.positions[self.receivers] - self.positions[self.senders] + self.shifts
-        return np.linalg.norm(vectors[self.edge_mask], axis=1)
+        return np.linalg.norm(self.edge_vectors[self.edge_mask], axis=1)
 
 
 def build_graphs(
@@ -82,8 +81,9 @@ def _build_graph(configuration: Configuration, elements: np.ndarray, atomic_ener
     species = species_of(configuration, elements)
     # First to the middle, so that a molecule in a periodic box is not cut by its walls.
     positions = wrap(configuration.positions - configuration.positions.mean(axis=0), configuration.cell, configuration.pbc)
-    *edges, reverse = neighbor_list(positions, configuration.cell, configuration.pbc, cutoff)
-    senders, receivers, shifts, edge_mask = fill_edge_blocks(*edges, configuration.num_atoms)
+    senders, receivers, shifts, reverse = neighbor_list(positions, configuration.cell, configuration.pbc, cutoff)
+    vectors = positions[receivers] - positions[senders] + shifts
+    senders, receivers, vectors, edge_mask = fill_edge_blocks(senders, receivers, vectors, configuration.num_atoms)
     cell = configuration.cell if any(configuration.pbc) else np.zeros((3, 3))
     energy = configuration.energy
     return Graph(
@@ -91,7 +91,7 @@ def _build_graph(configuration: Configuration, elements: np.ndarray, atomic_ener
         species=species,
         senders=senders,
         receivers=receivers,
-        shifts=shifts,
+        edge_vectors=vectors,
         edge_mask=edge_mask,
         pairs=pair_slots(reverse, edge_mask),
         cell=cell,

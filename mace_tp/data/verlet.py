@@ -81,11 +81,11 @@ class VerletList:
         kept = np.flatnonzero(np.einsum("ei,ei->e", vectors, vectors) < self._cutoff**2)
         place = np.empty(len(found.senders), np.int32)
         place[kept] = np.arange(len(kept), dtype=np.int32)
-        edges = fill_edge_blocks(found.senders[kept], found.receivers[kept], shifts[kept], len(positions))
-        senders, receivers, shifts, edge_mask = edges
+        edges = fill_edge_blocks(found.senders[kept], found.receivers[kept], vectors[kept], len(positions))
+        senders, receivers, vectors, edge_mask = edges
         cell = configuration.cell if any(configuration.pbc) else np.zeros((3, 3))
         return Graph(
-            positions=positions, species=found.species, senders=senders, receivers=receivers, shifts=shifts, edge_mask=edge_mask,
+            positions=positions, species=found.species, senders=senders, receivers=receivers, edge_vectors=vectors, edge_mask=edge_mask,
             pairs=pair_slots(place[found.reverse[kept]], edge_mask), cell=cell, interaction_energy=None, forces=None, stress=None,
             source=configuration.source,
         )  # fmt: skip

@@ -120,8 +120,8 @@ def _batch(species: np.ndarray, neighbors: jax.Array, mask: jax.Array, dtype: jn
     pairs = jnp.stack([edges, jnp.where(mask, (edges + 1) % max(num_edges, 2), edges)], axis=1)
     zeros, one, none = jnp.zeros((num_atoms, 3), dtype), jnp.ones(1, bool), jnp.zeros(1, bool)
     return GraphBatch(
-        positions=zeros, species=jnp.asarray(species), node_graph=jnp.zeros(num_atoms, jnp.int32), node_mask=jnp.ones(num_atoms, bool),
-        senders=jnp.where(mask, neighbors.ravel(), receivers), receivers=receivers, shifts=jnp.zeros((num_edges, 3), dtype),
+        species=jnp.asarray(species), node_graph=jnp.zeros(num_atoms, jnp.int32), node_mask=jnp.ones(num_atoms, bool),
+        senders=jnp.where(mask, neighbors.ravel(), receivers), receivers=receivers, edge_vectors=jnp.zeros((num_edges, 3), dtype),
         edge_mask=mask, edge_pair=edges, pair_edges=pairs, cell=jnp.zeros((1, 3, 3), dtype), graph_mask=one,
         energy=jnp.zeros(1, dtype), forces=zeros, stress=jnp.zeros((1, 3, 3), dtype), energy_mask=none, forces_mask=none, stress_mask=none,
     )  # fmt: skip

@@ -30,14 +30,12 @@ def batch(graphs):
 
 
 def test_real_entries_come_first_and_keep_their_values(graphs, batch):
-    vectors = batch.positions[batch.receivers] - batch.positions[batch.senders] + batch.shifts
     node = edge = 0
     for index, graph in enumerate(graphs[:4]):
         nodes, edges = slice(node, node + graph.num_nodes), slice(edge, edge + graph.num_edge_slots)
-        np.testing.assert_array_equal(batch.positions[nodes], graph.positions)
         np.testing.assert_array_equal(batch.forces[nodes], graph.forces)
         np.testing.assert_array_equal(batch.node_graph[nodes], index)
-        np.testing.assert_allclose(np.linalg.norm(vectors[edges], axis=1)[graph.edge_mask], graph.lengths(), rtol=1e-12)
+        np.testing.assert_array_equal(batch.edge_vectors[edges], graph.edge_vectors)
         np.testing.assert_array_equal(batch.edge_mask[edges], graph.edge_mask)
         np.testing.assert_array_equal(batch.senders[edges] - node, graph.senders)
         np.testing.assert_array_equal(batch.cell[index], graph.cell)
@@ -51,8 +49,8 @@ def test_padding_belongs_to_the_last_node_and_the_last_graph(batch):
     assert (batch.senders[last:] == 79).all() and (batch.receivers[last:] == 79).all() and len(batch.receivers) > last
     assert (batch.senders == batch.receivers)[~batch.edge_mask].all()
     assert (batch.node_graph[~batch.node_mask] == 5).all()
-    assert not batch.positions[~batch.node_mask].any() and not batch.species[~batch.node_mask].any()
-    assert not batch.shifts[~batch.edge_mask].any() and not batch.forces[~batch.node_mask].any()
+    assert not batch.species[~batch.node_mask].any() and not batch.edge_vectors[~batch.edge_mask].any()
+    assert not batch.forces[~batch.node_mask].any()
     assert batch.graph_mask.tolist() == [True] * 4 + [False] * 2
     assert (np.diff(batch.receivers) >= 0).all() and (np.diff(batch.node_graph) >= 0).all()
     assert not batch.node_mask[-1]
@@ -68,8 +66,7 @@ def test_pairs_hold_an_edge_and_its_reverse(graphs, batch):
     first, second = batch.pair_edges[:num_pairs].T
     np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), np.flatnonzero(batch.edge_mask))
     np.testing.assert_array_equal(batch.senders[first], batch.receivers[second])
-    vectors = batch.positions[batch.receivers] - batch.positions[batch.senders] + batch.shifts
-    np.testing.assert_array_equal(vectors[first], -vectors[second])
+    np.testing.assert_array_equal(batch.edge_vectors[first], -batch.edge_vectors[second])
     np.testing.assert_array_equal(batch.edge_pair[first], np.arange(num_pairs))
     np.testing.assert_array_equal(batch.edge_pair[second], np.arange(num_pairs))
 
@@ -98,7 +95,7 @@ def test_sums_over_graphs_see_real_nodes_only(graphs):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_types_of_the_arrays_do_not_depend_on_the_content(graphs, dtype):
     batch = pad_batch(graphs[:1], Bucket(64, 2048, 2, 1025), dtype)
-    for name in ("positions", "shifts", "cell", "energy", "forces", "stress"):
+    for name in ("edge_vectors", "cell", "energy", "forces", "stress"):
         assert getattr(batch, name).dtype == dtype, name
     for name in ("species", "node_graph", "senders", "receivers", "edge_pair", "pair_edges"):
         assert getattr(batch, name).dtype == np.int32, name
