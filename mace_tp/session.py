@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mace_tp.compilation import CompileClock
 from mace_tp.config import Config, build_dtype, build_schedule, build_stages
 from mace_tp.data.batching import Bucket
 from mace_tp.data.writers import write_graphs
@@ -40,8 +41,11 @@ _MINUTES_WITHIN_EPOCH = 1.0
 class Session:
     """What changes in the course of a training, and what it writes on the way."""
 
-    def __init__(self, config: Config, run_dir: Path, started: float, setup: Setup, origin: dict[str, Any]) -> None:
+    def __init__(
+        self, config: Config, run_dir: Path, started: float, setup: Setup, origin: dict[str, Any], compilations: CompileClock
+    ) -> None:
         self.config, self.run_dir, self.started, self.setup, self.origin = config, run_dir, started, setup, origin
+        self._compilations = compilations
         self.checkpoints = Checkpoints(run_dir / "checkpoints", origin)
         self.state: TrainState = initial_state(setup.model.params, setup.optimizer)
         self.best_params: Params = jax.tree.map(jnp.copy, setup.model.params)
@@ -51,7 +55,7 @@ class Session:
         self._start()
         write_config(run_dir / "config.yaml", config)
         self.skips = Skips(self.progress.num_skipped, map(tuple, self.progress.skipped_in_a_row))
-        self._elapsed_before = self.progress.elapsed_seconds
+        self._elapsed_before, self._compiled_before = self.progress.elapsed_seconds, self.progress.compile_seconds
         self.plan = self._plan(build_dtype(config))
         self._compile()
         self.loggers = self._loggers()
@@ -83,6 +87,10 @@ class Session:
         """Wall-clock since the command began, with that of the sessions before a resumption."""
         return self._elapsed_before + time.monotonic() - self.started
 
+    def compile_seconds(self) -> float:
+        """Time of all compilations since the command began, with those of the sessions before a resumption."""
+        return self._compiled_before + self._compilations.seconds
+
     def totals(self) -> dict[str, Any]:
         """What `results.json` holds of the whole training, as far as the session knows it."""
         return {
@@ -91,6 +99,7 @@ class Session:
             "best_epoch": self.progress.best_epoch,
             "steps": int(self.state.step),
             "first_step_seconds": self.first_step_seconds,
+            "compile_seconds": self.compile_seconds(),
             "total_seconds": self.total_seconds(),
         }
 
@@ -273,8 +282,7 @@ class Session:
         def first(progress: float, loss: float, num_steps: int) -> None:
             if self.first_step_seconds is None:
                 self.first_step_seconds = time.monotonic() - self.started
-                compiling = self.setup.train_step.compile_seconds
-                _LOG.info("first step after %.1f s, of which %.1f s compiled it", self.first_step_seconds, compiling)
+                _LOG.info("first step after %.1f s, %.1f s of them compilation", self.first_step_seconds, self._compilations.seconds)
             progress_bar.update(progress, loss, num_steps)
 
         return first
@@ -295,7 +303,7 @@ class Session:
 
     def _save(self) -> None:
         progress = self.progress
-        progress.elapsed_seconds = self.total_seconds()
+        progress.elapsed_seconds, progress.compile_seconds = self.total_seconds(), self.compile_seconds()
         progress.by_clock = min(self.plan.by_clock(), 1.0)
         progress.schedule = dataclasses.asdict(self.schedule)
         progress.buckets = [list(dataclasses.astuple(bucket)) for bucket in self.setup.train_loader.buckets]

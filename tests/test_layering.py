@@ -15,6 +15,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "mace_tp"
 ROWS = [
     {
         "cache",
+        "compilation",
         "covalent_radii",
         "edge_blocks",
         "errors",

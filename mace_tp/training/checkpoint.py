@@ -34,6 +34,7 @@ class Progress:
     num_batches: int = 0  # seen in all; the number of the checkpoint
     kept: list[int] = dataclasses.field(default_factory=list)  # numbers of checkpoints that shall never be deleted
     elapsed_seconds: float = 0.0  # of all sessions so far
+    compile_seconds: float = 0.0  # of all sessions so far
     by_clock: float = 0.0  # fraction of trainer.max_minutes that the updates have used
     stage: int = 0
     best_loss: float | None = None  # of the current stage
