@@ -27,7 +27,7 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
     Args:
         config: the whole configuration.
         run_dir: exists; receives everything.
-        started: time.monotonic() when the command began, from which `trainer.max_minutes` counts; now, if None.
+        started: time.monotonic() when the command began, from which `total_seconds` counts; now, if None.
 
     Raises:
         InputError: something that the user gave cannot be used; raised before the training starts.

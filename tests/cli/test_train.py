@@ -334,6 +334,30 @@ def test_the_clock_of_a_training_starts_with_the_command_and_once_only(monkeypat
     assert second - first > 999, "the second job of a sweep has its own minutes"
 
 
+def seconds_of_epochs(run_dir: Path) -> float:
+    return sum(line["epoch_seconds"] + line["valid_seconds"] for line in metrics(run_dir))
+
+
+def test_minutes_are_those_of_updates_and_validation_also_in_a_run_that_goes_on(slow_compiler, run, on_molecules, tmp_path):
+    """Each session compiles for longer than the whole training may last."""
+    arguments = (*on_molecules, f"run_dir={tmp_path}/run", "trainer.max_epochs=100000")
+
+    outcome = run(*arguments, "trainer.max_minutes=0.01")
+
+    assert outcome.code == 0, outcome.err
+    found, first = results(tmp_path / "run"), seconds_of_epochs(tmp_path / "run")
+    assert found["compile_seconds"] > 1 and 0.3 < first < 0.6 + metrics(tmp_path / "run")[-1]["valid_seconds"] + 0.4
+    assert "after 100000 epochs (trainer.max_epochs) or after 0.01 minutes without compilation (trainer.max_minutes)" in outcome.out
+    end = f"the training ends after epoch {found['epochs']} of 100000: the 0.01 minutes of trainer.max_minutes are over"
+    assert outcome.out.count(end) == 1
+
+    outcome = run(*arguments, "trainer.max_minutes=0.02", "trainer.resume=auto")
+
+    assert outcome.code == 0, outcome.err
+    assert f"; done are {found['epochs']} epochs and 0.0 minutes" in outcome.out
+    assert first + 0.3 < seconds_of_epochs(tmp_path / "run") < 1.2 + metrics(tmp_path / "run")[-1]["valid_seconds"] + 0.4
+
+
 def test_a_sweep_makes_a_run_directory_for_each_job(run, on_molecules, tmp_path):
     outcome = run(*on_molecules, "-m", "seed=0,1", "trainer.max_minutes=1e-9", f"run_dir={tmp_path}/sweep")
 
