@@ -114,7 +114,7 @@ class LoggerConfig:
 
     wandb: str = "disabled"  # `disabled`, `offline` or `online`
     wandb_project: str = "mace-tp"
-    progress: bool = True  # progress bar in a terminal
+    progress: bool = True  # progress bar, and elapsed time of compilations, in a terminal
 
 
 @dataclasses.dataclass

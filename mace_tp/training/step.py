@@ -62,10 +62,10 @@ class CompiledStep:
         costs = {shape: compiled.cost_analysis() for shape, compiled in self._compiled.items()}
         return max((float(cost.get("flops", 0.0)) + self._kernel_flops[shape] for shape, cost in costs.items()), default=0.0)
 
-    def __call__(self, state: TrainState | Params, batch: GraphBatch, *rest: Control) -> Any:
+    def __call__(self, state: TrainState | Params, batch: GraphBatch, *rest: Control | jax.Array) -> Any:
         return self.compile(state, batch, *rest)(state, batch, *rest)
 
-    def compile(self, state: TrainState | Params, batch: GraphBatch, *rest: Control) -> jax.stages.Compiled:
+    def compile(self, state: TrainState | Params, batch: GraphBatch, *rest: Control | jax.Array) -> jax.stages.Compiled:
         """The program for the shape of this batch; nothing is run."""
         shape = (batch.num_nodes, batch.num_edges, batch.num_pairs, batch.num_graphs)
         if shape not in self._compiled:
