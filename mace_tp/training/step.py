@@ -70,7 +70,7 @@ class CompiledStep:
         shape = (batch.num_nodes, batch.num_edges, batch.num_pairs, batch.num_graphs)
         if shape not in self._compiled:
             start = time.monotonic()
-            with compiling(f"{self._what} for up to {batch.num_nodes} atoms and {batch.num_edges} edges"):
+            with compiling(f"{self._what} for up to {batch.num_nodes - 1} atoms and {batch.num_edges} edges"):
                 with _no_garbage_collection():
                     traced = self._jitted.trace(state, batch, *rest)
                     lowered = traced.lower()

@@ -9,6 +9,7 @@ import mace_tp.cli.train as train_module
 from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.config import Config
+from mace_tp.metrics import UNITS
 from mace_tp.results import write_config
 
 PRODUCTS = sorted(path.stem for path in (config_directory() / "tensor_product").glob("*.yaml"))
@@ -184,3 +185,13 @@ def test_a_table_leaves_room_for_labels_that_are_missing():
     assert len(heading) == len(units) == len(first) == len(second)
     assert first.split() == ["a", "3", "1.00", "2.00", "3.00"]
     assert second.split() == ["longer", "name", "20", "-", "-", "4.00"]
+
+
+def test_no_two_columns_of_the_error_table_have_one_heading():
+    errors = {name: 1.0 for name in UNITS} | {"num_configs": 3}
+
+    heading, units, line = error_table({"valid": errors})
+
+    titles = re.split(r"  +", heading.strip())
+    assert len(titles) == len(set(titles)) == len(UNITS) + 2 and "total E RMSE" in titles
+    assert len(heading) == len(units) == len(line)
