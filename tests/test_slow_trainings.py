@@ -29,7 +29,7 @@ def train(folder: Path, *arguments: str) -> tuple[Path, float]:
     """Run `mace-tp train` in a process of its own: (run directory, seconds from command to end)."""
     start = time.monotonic()
     command = [sys.executable, "-P", "-m", "mace_tp", "train", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     [results] = folder.rglob("results.json")
     return results.parent, time.monotonic() - start
