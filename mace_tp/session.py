@@ -188,7 +188,7 @@ class Session:
             done.append(f"{self.training_seconds() / 60:.1f} minutes")
         if trainer.patience is not None:
             ends.append(f"after {trainer.patience} epochs without a better validation loss (trainer.patience)")
-        is_resumed = f"; done are {' and '.join(done)}" if progress.num_batches else ""
+        so_far = f"; done are {' and '.join(done)}" if progress.num_batches else ""
         return f"the training ends {' or '.join(ends)}{', whichever comes first' if len(ends) > 1 else ''}{is_resumed}"
 
     def _is_over(self) -> bool:
