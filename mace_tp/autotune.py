@@ -22,6 +22,7 @@ import numpy as np
 from mace_tp.benchmark.cases import Sizes, make_case
 from mace_tp.benchmark.derivatives import training
 from mace_tp.benchmark.timing import compile_program, time_in_turn
+from mace_tp.compilation import compiling
 from mace_tp.compiled import Compiled, describe_kernel
 from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.environment import describe
@@ -124,7 +125,9 @@ def _measure(
         calls = {}
         for name, product in forms.items():
             try:
-                calls[name] = compile_program(*training(make_case(site, product, architecture.l_max, sizes).operation)).call
+                program = training(make_case(site, product, architecture.l_max, sizes).operation)
+                with compiling(f"tensor_product.{site}={name}, to be timed"):
+                    calls[name] = compile_program(*program).call
             except InputError as error:
                 reasons[name] = str(error)
         for name, values in time_in_turn(calls, _REPEATS).items():

@@ -101,7 +101,7 @@ class TrainerConfig:
     """`trainer`: how long, and what to keep."""
 
     max_epochs: int = 100
-    max_minutes: float | None = None  # wall-clock from the start of the command to the end of the updates
+    max_minutes: float | None = None  # of updates and validation; reading of the data and compilation come on top
     patience: int | None = None  # epochs without a better validation loss of the same stage before the training ends
     checkpoint_minutes: float = 1.0  # least time between checkpoints; one is always written at the end
     keep_every: int | None = None  # keep the checkpoint of every so many epochs, beside the last two
@@ -114,7 +114,7 @@ class LoggerConfig:
 
     wandb: str = "disabled"  # `disabled`, `offline` or `online`
     wandb_project: str = "mace-tp"
-    progress: bool = True  # progress bar in a terminal
+    progress: bool = True  # progress bar, and elapsed time of compilations, in a terminal
 
 
 @dataclasses.dataclass

@@ -16,7 +16,8 @@ from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.data.graphs import Graph
 from mace_tp.graph import GraphBatch, displaced
 from mace_tp.saved_model import Model
-from mace_tp.training.step import make_predict
+from mace_tp.training.state import Params
+from mace_tp.training.step import CompiledStep, make_predict
 
 # Up to so many atoms every basis vector is taken, 192 of them; beyond, random vectors.
 _MAX_EXACT_ATOMS = 64
@@ -127,17 +128,22 @@ def measure_conservativity(model: Model, graphs: Sequence[Graph]) -> Iterator[Co
     predict = make_predict(model.graphdef, model.architecture.cutoff)
     dtype = jax.tree.leaves(model.params)[0].dtype
 
-    def field_of(batch: GraphBatch) -> Field:
-        return lambda displacements: predict(model.params, displaced(batch, displacements)).forces
+    def field_of(params: Params, batch: GraphBatch) -> Field:
+        return lambda displacements: predict(params, displaced(batch, displacements)).forces
 
-    parts_of = jax.jit(lambda batch, vector: squared_parts(field_of(batch), jnp.zeros_like(vector), vector))
-    work_of = jax.jit(lambda batch, plane: circle_work(field_of(batch), jnp.zeros_like(plane[0]), plane))
+    def parts_of(params: Params, batch: GraphBatch, vector: jax.Array) -> jax.Array:
+        return squared_parts(field_of(params, batch), jnp.zeros_like(vector), vector)
+
+    def work_of(params: Params, batch: GraphBatch, plane: jax.Array) -> jax.Array:
+        return circle_work(field_of(params, batch), jnp.zeros_like(plane[0]), plane)
+
+    parts_step, work_step = CompiledStep(parts_of, "products with the Jacobian"), CompiledStep(work_of, "the work around a loop")
     loader = BatchLoader(graphs, 1, choose_buckets(graphs, 1, shuffle=False), dtype, shuffle=False)
     for graph, batch in zip(graphs, loader.epoch(0), strict=True):
         probes = _probes(graph.num_nodes, batch.num_nodes)
-        parts = np.array([parts_of(batch, vector) for vector in probes.vectors.astype(dtype)], np.float64)
+        parts = np.array([parts_step(model.params, batch, vector) for vector in probes.vectors.astype(dtype)], np.float64)
         planes = random_planes(_NUM_LOOPS, graph.num_nodes, batch.num_nodes, seed=0).astype(dtype)
-        yield summarize_parts(parts, np.array([work_of(batch, plane) for plane in planes], np.float64), probes)
+        yield summarize_parts(parts, np.array([work_step(model.params, batch, plane) for plane in planes], np.float64), probes)
 
 
 def _probes(num_atoms: int, num_nodes: int) -> Probes:

@@ -8,7 +8,7 @@ import math
 import numbers
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from mace_tp.compilation import shown_compilations
 from mace_tp.wandb_logger import WandbLogger
 
 __all__ = ["JsonlLogger", "Logger", "Loggers", "TrainingProgress", "WandbLogger", "setup_logging"]
@@ -150,16 +151,29 @@ class TrainingProgress:
         self._began = time.monotonic()
         self._reference: tuple[float, float] | None = None  # time and fraction of the first update; before it lies compilation
         self._num_lines = 0
+        self._compiling_since: float | None = None
+        self._exit = contextlib.ExitStack()
         is_live = enabled and console.is_terminal and not console.is_dumb_terminal
         bar = Live(console=console, get_renderable=self._bar, refresh_per_second=_REFRESH, transient=True)
         self._live = bar if is_live else contextlib.nullcontext()
 
     def __enter__(self) -> Self:
-        self._live.__enter__()
+        self._exit.enter_context(self._live)
+        if isinstance(self._live, Live):
+            self._exit.enter_context(shown_compilations(self._compiling))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._live.__exit__(kind, error, trace)
+        self._exit.__exit__(kind, error, trace)
+
+    @contextlib.contextmanager
+    def _compiling(self) -> Iterator[None]:
+        """The display of compilations: the bar says how long they take already."""
+        self._compiling_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._compiling_since = None
 
     def start_epoch(self, epoch: int, num_batches: int) -> None:
         """Say which epoch, counted from 1, the next updates belong to."""
@@ -204,7 +218,9 @@ class TrainingProgress:
         left = [(0, f"epoch {min(self._epoch, self._total_epochs)}/{self._total_epochs}")]
         if self._batch:
             left.append((5, f"batch {self._batch}/{self._num_batches}"))
-        right = [(1, f"{self._fraction:.0%}"), (2, f"{self._time_left()} left")]
+        since = self._compiling_since
+        time_left = f"{self._time_left()} left" if since is None else f"compiling {_clock(time.monotonic() - since)}"
+        right = [(1, f"{self._fraction:.0%}"), (2, time_left)]
         if self._loss is not None:
             right.append((3, f"loss {self._loss:.3g}"))
         errors = [("E", "energy_rmse", "meV/atom"), ("F", "force_rmse", "meV/Å")]

@@ -16,7 +16,7 @@ _UNITS = {
     "force_rmse": ("force RMSE", "meV/Å"),
     "force_mae": ("force MAE", "meV/Å"),
     "energy_rmse": ("energy RMSE", "meV/atom"),
-    "energy_rmse_per_config": ("energy RMSE", "meV"),
+    "energy_rmse_per_config": ("total energy RMSE", "meV"),
     "stress_rmse": ("stress RMSE", "meV/Å³"),
 }
 

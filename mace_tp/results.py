@@ -86,7 +86,6 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         "num_compilations": setup.train_step.num_compilations,
         "epoch_seconds": _median(record["epoch_seconds"] for record in steady),
         "step_seconds": _median(record.get("step_seconds") for record in steady),
-        "compile_seconds": sum(record["compile_seconds"] for record in records),
         **totals,
         "valid": errors["valid"],
         "test": {name: values for name, values in errors.items() if name != "valid"},

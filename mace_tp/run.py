@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from mace_tp.compilation import counted_compilations
 from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.config_ranges import check_config
 from mace_tp.environment import describe, peak_memory_mb
@@ -26,7 +27,7 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
     Args:
         config: the whole configuration.
         run_dir: exists; receives everything.
-        started: time.monotonic() when the command began, from which `trainer.max_minutes` counts; now, if None.
+        started: time.monotonic() when the command began, from which `total_seconds` counts; now, if None.
 
     Raises:
         InputError: something that the user gave cannot be used; raised before the training starts.
@@ -38,13 +39,13 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
     device = build_device(config)
     environment = describe(device, config.dtype)
     _LOG.info(" · ".join(f"{name} {value}" for name, value in environment.items()))
-    with jax.default_device(device):
+    with jax.default_device(device), counted_compilations() as compilations:
         before = None if config.trainer.resume is None else read_origin(run_dir / "checkpoints")
         config = as_begun(config, before)
         setup = prepare(config, dtype, before)
         origin = origin_of(config, setup.datasets, setup.model.statistics, environment)
         try:
-            session = Session(config, run_dir, time.monotonic() if started is None else started, setup, origin)
+            session = Session(config, run_dir, time.monotonic() if started is None else started, setup, origin, compilations)
             try:
                 session.run_epochs()
                 return _finish(session, environment, peak_memory_mb(device))

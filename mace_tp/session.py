@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mace_tp.compilation import CompileClock, Stopwatch
 from mace_tp.config import Config, build_dtype, build_schedule, build_stages
 from mace_tp.data.batching import Bucket
 from mace_tp.data.writers import write_graphs
@@ -40,8 +41,11 @@ _MINUTES_WITHIN_EPOCH = 1.0
 class Session:
     """What changes in the course of a training, and what it writes on the way."""
 
-    def __init__(self, config: Config, run_dir: Path, started: float, setup: Setup, origin: dict[str, Any]) -> None:
+    def __init__(
+        self, config: Config, run_dir: Path, started: float, setup: Setup, origin: dict[str, Any], compilations: CompileClock
+    ) -> None:
         self.config, self.run_dir, self.started, self.setup, self.origin = config, run_dir, started, setup, origin
+        self._compilations = compilations
         self.checkpoints = Checkpoints(run_dir / "checkpoints", origin)
         self.state: TrainState = initial_state(setup.model.params, setup.optimizer)
         self.best_params: Params = jax.tree.map(jnp.copy, setup.model.params)
@@ -51,20 +55,21 @@ class Session:
         self._start()
         write_config(run_dir / "config.yaml", config)
         self.skips = Skips(self.progress.num_skipped, map(tuple, self.progress.skipped_in_a_row))
-        self._elapsed_before = self.progress.elapsed_seconds
+        self._elapsed_before, self._compiled_before = self.progress.elapsed_seconds, self.progress.compile_seconds
         self.plan = self._plan(build_dtype(config))
         self._compile()
         self.loggers = self._loggers()
+        self._stopwatch = Stopwatch(compilations, self.progress.training_seconds or 0.0)
         self._last_save = time.monotonic()
         self.first_step_seconds: float | None = None
 
     def run_epochs(self) -> None:
         """Train until the configured end or a signal; the last state is saved."""
         trainer = self.config.trainer
-        if self._is_over():
-            _LOG.info("nothing is left to train after epoch %d; trainer.max_epochs and max_minutes say how long", self.progress.epoch)
+        is_over = self._is_over()
+        _LOG.info(f"nothing is left to train after epoch {self.progress.epoch}" if is_over else self._until())
         with stop_on_signals() as stop, TrainingProgress(self.config.logger.progress, trainer.max_epochs) as progress_bar:
-            while not stop and not self._is_over():
+            while not stop and not is_over:
                 record = self._epoch(progress_bar, stop)
                 if record is None:
                     break
@@ -75,6 +80,7 @@ class Session:
                     self.progress.kept.append(self.progress.num_batches)
                 if is_kept or self._save_is_due(trainer.checkpoint_minutes):
                     self._save()
+                is_over = self._is_over()
             self._save()
             self.checkpoints.wait()
             stop.raise_if_set()
@@ -82,6 +88,14 @@ class Session:
     def total_seconds(self) -> float:
         """Wall-clock since the command began, with that of the sessions before a resumption."""
         return self._elapsed_before + time.monotonic() - self.started
+
+    def training_seconds(self) -> float:
+        """Time of updates, validations and checkpoints of all sessions; reading of the data and compilation are not in it."""
+        return self._stopwatch.seconds()
+
+    def compile_seconds(self) -> float:
+        """Time of all compilations since the command began, with those of the sessions before a resumption."""
+        return self._compiled_before + self._compilations.seconds
 
     def totals(self) -> dict[str, Any]:
         """What `results.json` holds of the whole training, as far as the session knows it."""
@@ -91,6 +105,7 @@ class Session:
             "best_epoch": self.progress.best_epoch,
             "steps": int(self.state.step),
             "first_step_seconds": self.first_step_seconds,
+            "compile_seconds": self.compile_seconds(),
             "total_seconds": self.total_seconds(),
         }
 
@@ -124,17 +139,12 @@ class Session:
         state, best_params = jax.device_get((restored.state, restored.best_params))
         self.state, self.best_params = jax.tree.map(jnp.asarray, (hold_frozen(state, self.setup.frozen), best_params))
         self.schedule = with_memory(self.schedule, self.progress.schedule)
-        self._rewind_clock(before)
+        if self.progress.training_seconds is None:  # a checkpoint of a version that counted from the start of the command
+            self.progress.training_seconds = self.progress.elapsed_seconds
         if self.progress.buckets:
             self.setup.train_loader.buckets = [Bucket(*shape) for shape in self.progress.buckets]
         within = f" and {self.progress.batch} batches of the next" if self.progress.batch else ""
         _LOG.info("resume: continuing after epoch %d%s", self.progress.epoch, within)
-
-    def _rewind_clock(self, before: dict[str, Any] | None) -> None:
-        """With another `trainer.max_minutes` than before, what is done is another part of the whole."""
-        minutes = self.config.trainer.max_minutes
-        if minutes is not None and before is not None and before["config"]["trainer"]["max_minutes"] != minutes:
-            self.progress.by_clock = min(1.0, self.progress.elapsed_seconds / (60 * minutes))
 
     def _start(self) -> None:
         """Take the weights of another model, if there is one to start from; a training that goes on has its own."""
@@ -144,13 +154,11 @@ class Session:
             self.state, self.best_params = initial_state(params, self.setup.optimizer), jax.tree.map(jnp.copy, params)
 
     def _plan(self, dtype: jnp.dtype) -> Plan:
-        config, elapsed = self.config, self.progress.elapsed_seconds
-        minutes = config.trainer.max_minutes
+        config, minutes = self.config, self.config.trainer.max_minutes
         return Plan(
             max_epochs=config.trainer.max_epochs,
-            begun=time.monotonic(),
-            deadline=None if minutes is None else self.started - elapsed + 60 * minutes,
-            start=self.progress.by_clock,
+            max_seconds=None if minutes is None else 60 * minutes,
+            seconds=self.training_seconds,
             learning_rate=config.optimizer.learning_rate,
             schedule=self.schedule,
             stages=build_stages(config.loss),
@@ -159,10 +167,9 @@ class Session:
         )
 
     def _compile(self) -> None:
-        """Compile the step for the first batch; the learning rate's clock begins after it."""
+        """Compile the step for the first batch, before the time of the training begins."""
         batches = self.setup.train_loader.epoch(self.progress.epoch)
         self.setup.train_step.compile(self.state, next(batches), self.plan.control(0.0))
-        self.plan = dataclasses.replace(self.plan, begun=time.monotonic())
 
     def _loggers(self) -> Loggers:
         loggers: list[Logger] = [JsonlLogger(self.run_dir / "metrics.jsonl", self.progress.epoch)]
@@ -171,9 +178,29 @@ class Session:
             loggers.append(WandbLogger(logger.wandb, logger.wandb_project, self.run_dir, dataclasses.asdict(self.config)))
         return Loggers(loggers)
 
+    def _until(self) -> str:
+        """A line that says when the training will end, and what is done of it."""
+        trainer, progress = self.config.trainer, self.progress
+        ends = [f"after {trainer.max_epochs} epochs (trainer.max_epochs)"]
+        done = [f"{progress.epoch} epochs"]
+        if trainer.max_minutes is not None:
+            ends.append(f"after {trainer.max_minutes:g} minutes without compilation (trainer.max_minutes)")
+            done.append(f"{self.training_seconds() / 60:.1f} minutes")
+        if trainer.patience is not None:
+            ends.append(f"after {trainer.patience} epochs without a better validation loss (trainer.patience)")
+        so_far = f"; done are {' and '.join(done)}" if progress.num_batches else ""
+        return f"the training ends {' or '.join(ends)}{', whichever comes first' if len(ends) > 1 else ''}{is_resumed}"
+
     def _is_over(self) -> bool:
+        """Whether the training is at its end; the reason is logged."""
+        epoch, trainer = self.progress.epoch, self.config.trainer
         # One epoch there is always, if only of one step: without it there would be no model.
-        if self.progress.epoch and self.plan.progress(self.progress.epoch) >= 1:
+        if epoch >= trainer.max_epochs:
+            _LOG.info("the training ends after epoch %d: trainer.max_epochs is reached", epoch)
+            return True
+        if epoch and self.plan.by_clock() >= 1:
+            counts = epoch, trainer.max_epochs, trainer.max_minutes
+            _LOG.info("the training ends after epoch %d of %d: the %g minutes of trainer.max_minutes are over", *counts)
             return True
         patience = self.config.trainer.patience
         if patience is not None and self.progress.epoch - self.progress.best_epoch > patience:
@@ -273,8 +300,7 @@ class Session:
         def first(progress: float, loss: float, num_steps: int) -> None:
             if self.first_step_seconds is None:
                 self.first_step_seconds = time.monotonic() - self.started
-                compiling = self.setup.train_step.compile_seconds
-                _LOG.info("first step after %.1f s, of which %.1f s compiled it", self.first_step_seconds, compiling)
+                _LOG.info("first step after %.1f s, %.1f s of them compilation", self.first_step_seconds, self._compilations.seconds)
             progress_bar.update(progress, loss, num_steps)
 
         return first
@@ -295,8 +321,8 @@ class Session:
 
     def _save(self) -> None:
         progress = self.progress
-        progress.elapsed_seconds = self.total_seconds()
-        progress.by_clock = min(self.plan.by_clock(), 1.0)
+        progress.elapsed_seconds, progress.compile_seconds = self.total_seconds(), self.compile_seconds()
+        progress.training_seconds = self.training_seconds()
         progress.schedule = dataclasses.asdict(self.schedule)
         progress.buckets = [list(dataclasses.astuple(bucket)) for bucket in self.setup.train_loader.buckets]
         progress.num_skipped, progress.skipped_in_a_row = self.skips.count, [list(batch) for batch in self.skips.in_a_row]

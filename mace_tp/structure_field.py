@@ -42,7 +42,7 @@ class StructureField:
 
     def __init__(self, model: Model, step: CompiledStep | None = None, verlet: VerletList | None = None) -> None:
         self._model = model
-        self.step = step or CompiledStep(make_predict(model.graphdef, model.architecture.cutoff))
+        self.step = step or CompiledStep(make_predict(model.graphdef, model.architecture.cutoff), "energy and forces")
         self.verlet = verlet or VerletList(model.statistics.atomic_numbers, model.architecture.cutoff, _SKIN)
         self._energies = np.asarray(model.statistics.atomic_energies, np.float64)
         self._dtype = model.dtype

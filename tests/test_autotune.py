@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 import types
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 from mace_tp import autotune as module
 from mace_tp.autotune import autotune
+from mace_tp.compilation import counted_compilations
 from mace_tp.config import TensorProductConfig
 from mace_tp.tensor_products import cuequivariance
 
@@ -46,6 +48,18 @@ def test_the_fastest_form_is_taken_at_each_site(fastest, seconds, batch, archite
     seconds[fastest] = 0.5
 
     assert _tuned(batch, architecture, cache) == TensorProductConfig({"name": fastest}, {"name": fastest})
+
+
+def test_compilations_of_the_forms_are_counted(seconds, batch, architecture, cache, monkeypatch):
+    monkeypatch.setattr(module, "compile_program", lambda *_: time.sleep(0.05) or types.SimpleNamespace(call=None))
+
+    with counted_compilations() as clock:
+        _tuned(batch, architecture, cache)
+    assert clock.seconds >= 8 * 0.05, "two forms for two layers at two sites"
+
+    with counted_compilations() as clock:
+        _tuned(batch, architecture, cache)
+    assert clock.seconds < 0.05, "the choice is kept"
 
 
 @pytest.mark.slow

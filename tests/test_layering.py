@@ -15,6 +15,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "mace_tp"
 ROWS = [
     {
         "cache",
+        "compilation",
         "covalent_radii",
         "edge_blocks",
         "errors",
@@ -32,7 +33,7 @@ ROWS = [
     {"compiled", "model", "forces", "potential"},
     {"data"},
     {"loss", "metrics"},
-    {"training", "loggers", "wandb_logger", "breakdown", "plots", "error_plots", "parity"},
+    {"training", "compilation_display", "loggers", "wandb_logger", "breakdown", "plots", "error_plots", "parity"},
     {"config"},
     {
         "autotune",
@@ -89,7 +90,7 @@ THIRD_PARTY = {
     "scipy": {"data.neighbors", "data.validation", "tensor_products.sphere"},
     "safetensors": {"saved_model"},
     "matplotlib": {"plots", "error_plots", "benchmark.plots", "comparison_plots", "coupling_plots", "simulation_plots"},
-    "rich": {"cli.md", "loggers"},
+    "rich": {"cli.md", "compilation_display", "loggers"},
     "wandb": {"wandb_logger"},
     "cuequivariance": {"tensor_products.cuequivariance"},
     "cuequivariance_jax": {"tensor_products.cuequivariance"},

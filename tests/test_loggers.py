@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mace_tp.compilation import compiling
 from mace_tp.loggers import JsonlLogger, Loggers, TrainingProgress, WandbLogger, setup_logging
 
 RECORD = {
@@ -88,6 +89,7 @@ def test_jsonl_survives_a_kill(tmp_path):
     path = tmp_path / "metrics.jsonl"
     program = """
 import pathlib, sys
+from mace_tp.compilation import compiling
 from mace_tp.loggers import JsonlLogger
 logger = JsonlLogger(pathlib.Path(sys.argv[1]))
 for step in range(10**9):
@@ -262,6 +264,7 @@ def test_program_ends_while_wandb_hangs(tmp_path, monkeypatch):
     fake_wandb(tmp_path, monkeypatch, RECORDING + "def init(**_): import time; time.sleep(20)")
     program = """
 import pathlib, sys
+from mace_tp.compilation import compiling
 from mace_tp.loggers import WandbLogger
 logger = WandbLogger("online", "project", pathlib.Path(sys.argv[1]), {})
 logger.log(1, {"loss": 1.0})
@@ -276,6 +279,7 @@ def test_wandb_process_ends_when_the_training_is_killed(tmp_path, monkeypatch):
     fake_wandb(tmp_path, monkeypatch, RECORDING)
     program = """
 import os, pathlib, sys, time
+from mace_tp.compilation import compiling
 from mace_tp.loggers import WandbLogger
 logger = WandbLogger("online", "project", pathlib.Path(sys.argv[1]), {"seed": 1})
 logger.log(1, {"loss": 1.0})
@@ -416,6 +420,19 @@ def test_terminal_shows_bar_and_lines():
 
     assert "epoch 3/10" in shown and "batch 45/90" in shown and "25%" in shown and "loss 0.5" in shown
     assert "67.89" in shown
+
+
+def test_the_bar_shows_how_long_a_compilation_takes_already():
+    console = terminal(160)
+    with TrainingProgress(True, 10, console) as progress:
+        progress.start_epoch(3, 90)
+        progress.update(0.25, 0.5, 45)
+        with compiling("the evaluation"):
+            time.sleep(1)
+            assert "25%  compiling 00:0" in progress._bar().plain
+        assert "compiling" not in progress._bar().plain
+
+    assert "compiling 00:00" in console.file.getvalue()
 
 
 def test_terminal_shows_no_bar_where_it_is_not_wanted():

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared_data = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data, which is no part of the repository")
-# Two minutes from command to end; small enough that they are enough.
+# Two minutes of training; small enough that they are enough.
 SHORT = ("trainer.max_minutes=2", "model.num_channels=8", "model.l_max=2", "data.batch_size=4", "data.max_configurations=200")
 TRAININGS = {
     "aspirin": ("rmd17/aspirin_train_01.extxyz", "rmd17/aspirin_test_01.extxyz", f"data.isolated_atoms={SHARED}/rmd17/isolated_atoms.xyz"),
@@ -29,7 +29,7 @@ def train(folder: Path, *arguments: str) -> tuple[Path, float]:
     """Run `mace-tp train` in a process of its own: (run directory, seconds from command to end)."""
     start = time.monotonic()
     command = [sys.executable, "-P", "-m", "mace_tp", "train", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     [results] = folder.rglob("results.json")
     return results.parent, time.monotonic() - start
@@ -62,8 +62,9 @@ def test_the_command_without_arguments_keeps_its_promise(tmp_path):
 
     results = json.loads((run_dir / "results.json").read_text())
     [force_rmse] = [errors["force_rmse"] for path, errors in results["test"].items() if "test_300K" in path]
-    assert force_rmse < 60, "meV/Å"
-    assert seconds < 300, "from command to end, compilation and plots included"
+    assert results["epochs"] == 100, "a machine a third as fast as that of README.md gets to the end"
+    assert force_rmse < 10, "meV/Å; 6.9 in README.md"
+    assert seconds - results["compile_seconds"] < 660, "from command to end, data and plots included"
     assert run_dir.relative_to(tmp_path).parts[0] == "runs"
     assert {"config.yaml", "metrics.jsonl", "results.json", "checkpoints", "model", "plots", "train.log"} <= {
         p.name for p in run_dir.iterdir()

@@ -12,6 +12,7 @@ import jax
 from mace_tp.breakdown import Breakdown
 from mace_tp.cli.outputs import require_new_file, require_new_folder
 from mace_tp.cli.report import breakdown_lines, conservativity_lines, error_table
+from mace_tp.compilation_display import told_compilations
 from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.conservativity import measure_conservativity
 from mace_tp.data.configuration import LabelKeys
@@ -29,6 +30,7 @@ _NUM_WORST = 10  # listed in the JSON at least
 _UNITS = UNITS | {"energy_error": UNITS["energy_rmse"]}
 
 
+@told_compilations()
 def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     _require_positive(options)

@@ -6,6 +6,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from mace_tp.compilation import compiling
+from mace_tp.compilation_display import told_compilations
 from mace_tp.config import Config, build_dtype
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.neighbors import neighbor_list
@@ -20,6 +22,7 @@ _TOLERANCES = {"float32": 1e-4, "float64": 1e-10}
 _SPACING = 1.6  # Å, between the atoms of the structures that are checked
 
 
+@told_compilations()
 def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     _check_place(options.out, options.force)
@@ -28,7 +31,8 @@ def main(arguments: list[str]) -> None:
     model = load_model(options.model, None if options.dtype is None else build_dtype(Config(dtype=options.dtype)))
     part = options.out.with_name(options.out.name + ".part")
     try:
-        export_model(part, model, options.platforms)
+        with compiling(f"the model for {' and '.join(options.platforms)}", is_kept=False):
+            export_model(part, model, options.platforms)
         print(_check(part, model) if runs_here(options.platforms) else "not checked: jax runs on none of these platforms here")
         part.replace(options.out)
     finally:
@@ -67,7 +71,9 @@ def _check(path: Path, model: Model) -> str:
     free_atoms = dict(zip(model.statistics.atomic_numbers, model.statistics.atomic_energies, strict=True))
     rows = []
     for configuration in _structures(model.statistics.atomic_numbers):
-        ours, theirs = field(configuration), _evaluate(exported, configuration, model.architecture.cutoff)
+        ours = field(configuration)
+        with compiling("the function of the file, to check it"):
+            theirs = _evaluate(exported, configuration, model.architecture.cutoff)
         interaction = ours.energies - [free_atoms[number] for number in configuration.atomic_numbers]
         rows.append(_differences(ours, theirs, interaction, _TOLERANCES[exported.dtype]))
     energy, force, stress = (1000 * max(column) for column in zip(*rows, strict=True))

@@ -1,6 +1,7 @@
 """`mace-tp md`: molecular dynamics of a structure with a trained model."""
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import itertools
@@ -13,6 +14,8 @@ import ase.io
 from rich.progress import track
 
 from mace_tp.calculator import Calculator
+from mace_tp.compilation import shown_compilations
+from mace_tp.compilation_display import told_compilations
 from mace_tp.data.readers import UNREADABLE
 from mace_tp.dynamics import fit_line
 from mace_tp.environment import describe
@@ -23,6 +26,7 @@ from mace_tp.simulation_plots import draw_run
 _TRAJECTORY, _LOG, _PICTURE = "trajectory.extxyz", "log.csv", "energies.png"
 
 
+@told_compilations()
 def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     simulation = Simulation(
@@ -117,7 +121,8 @@ def _record(atoms: ase.Atoms, simulation: Simulation, folder: Path) -> Iterator[
     first = next(stream)  # what cannot be run ends here, and leaves no folder
     _make(folder)
     total = -(-simulation.num_steps // simulation.interval) + 1
-    with open(folder / _LOG, "w", newline="", encoding="utf-8") as file:
+    # The bar of the run is in the place of other displays.
+    with open(folder / _LOG, "w", newline="", encoding="utf-8") as file, shown_compilations(contextlib.nullcontext):
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Sample)])
         writer.writeheader()
         for sample in track(itertools.chain([first], stream), simulation.ensemble.name.upper(), total):

@@ -9,7 +9,7 @@ from mace_tp.metrics import UNITS
 _HEADINGS = {
     "energy_mae": "E MAE",
     "energy_rmse": "E RMSE",
-    "energy_rmse_per_config": "E RMSE",
+    "energy_rmse_per_config": "total E RMSE",
     "force_mae": "F MAE",
     "force_rmse": "F RMSE",
     "stress_mae": "S MAE",
@@ -18,13 +18,17 @@ _HEADINGS = {
 
 
 def error_table(errors: Mapping[str, Mapping[str, float]], of: str = "data set", count: str = "num_configs") -> list[str]:
-    """Aligned lines: a heading of two, then one for each data set, or what else `of` says; `-` where there is no label."""
+    """Aligned lines: a heading of two, then one for each data set, or what else `of` says; `-` where there is no label.
+
+    "E" is per atom; "total E" is the energy of a configuration.
+    """
     shown = [name for name in _HEADINGS if any(name in values for values in errors.values())]
-    width = max([len(of), *(len(name) for name in errors)])
-    lines = [f"{of:{width}}  {count.removeprefix('num_'):>7}" + "".join(f"  {_HEADINGS[name]:>9}" for name in shown)]
-    lines.append(" " * (width + 9) + "".join(f"  {UNITS[name]:>9}" for name in shown))
+    width, widths = max([len(of), *(len(name) for name in errors)]), {name: max(len(_HEADINGS[name]), 9) for name in shown}
+    lines = [f"{of:{width}}  {count.removeprefix('num_'):>7}" + "".join(f"  {_HEADINGS[name]:>{widths[name]}}" for name in shown)]
+    lines.append(" " * (width + 9) + "".join(f"  {UNITS[name]:>{widths[name]}}" for name in shown))
     for name, values in errors.items():
-        cells = "".join(f"  {values[column]:9.2f}" if column in values else f"  {'-':>9}" for column in shown)
+        numbers = {column: f"{values[column]:.2f}" if column in values else "-" for column in shown}
+        cells = "".join(f"  {number:>{widths[column]}}" for column, number in numbers.items())
         lines.append(f"{name:{width}}  {values[count]:7d}{cells}")
     return lines
 

@@ -1,5 +1,6 @@
 """`mace-tp train`: Hydra composes the configuration, `mace_tp.run` does the work."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -16,6 +17,8 @@ from mace_tp.cli.config_errors import check_keys, one_line
 from mace_tp.cli.main import command_started
 from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
+from mace_tp.compilation import shown_compilations
+from mace_tp.compilation_display import elapsed_time
 from mace_tp.config import Config
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.loggers import setup_logging
@@ -94,8 +97,10 @@ def _job(composed: DictConfig) -> None:
         setup_logging(run_dir / "train.log")
     except OSError as error:
         raise InputError(f"run_dir={run_dir}: cannot be written ({error.strerror})") from error
+    display = elapsed_time if config.logger.progress else contextlib.nullcontext
     try:
-        results = train(config, run_dir, command_started())
+        with shown_compilations(display):
+            results = train(config, run_dir, command_started())
     except KeyboardInterrupt as error:
         saved = any(path.name.isdigit() for path in (run_dir / "checkpoints").iterdir())
         _LOG.warning(

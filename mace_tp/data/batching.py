@@ -36,7 +36,10 @@ def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> Grap
     """
     num_nodes, num_slots, num_pairs = _total(graphs)
     if len(graphs) >= bucket.graphs or not bucket.holds(num_nodes, num_slots, num_pairs):
-        raise ValueError(f"{len(graphs)} graphs with {num_nodes} nodes, {num_slots} edge slots and {num_pairs} pairs do not fit {bucket}")
+        room = f"{bucket.graphs - 1} graphs with {bucket.nodes - 1} nodes, {bucket.edges} edge slots and {bucket.pairs - 1} pairs"
+        raise ValueError(
+            f"{len(graphs)} graphs with {num_nodes} nodes, {num_slots} edge slots and {num_pairs} pairs do not fit a batch of {room}"
+        )
     sizes = np.array([graph.num_nodes for graph in graphs])
     slots = np.array([graph.num_edge_slots for graph in graphs])
     starts = np.repeat(np.cumsum(sizes) - sizes, slots)
@@ -121,7 +124,10 @@ class BatchLoader:
         if bucket is None:
             bucket = larger_bucket(self._buckets, nodes, edges)
             self._buckets = (*self._buckets, bucket)
-            _LOG.info("a batch of %d atoms, %d edge slots and %d pairs needs a new shape: %s", nodes, edges, pairs, bucket)
+            _LOG.info(
+                "a batch of %d atoms and %d edges is larger than those before; batches of up to %d atoms and %d edges are compiled, too",
+                nodes, edges, bucket.nodes - 1, bucket.edges,
+            )  # fmt: skip
         return bucket
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 
 from mace_tp.cache import cache_directory, processor
+from mace_tp.compilation import compiling
 from mace_tp.errors import InputError
 from mace_tp.kernel.polynomial import Polynomial
 from mace_tp.kernel.source import source, symbol
@@ -156,7 +157,8 @@ def _made(text: str, flags: tuple[str, ...], version: str) -> ctypes.CDLL:
 def _compile(text: str, compiler: Sequence[str], flags: Sequence[str], path: str) -> None:
     try:
         command = [*compiler, *flags, "-x", "c++", "-", "-o", path]
-        result = subprocess.run(command, input=text, text=True, capture_output=True, timeout=_MAX_SECONDS, check=False)
+        with compiling("the kernel for this processor", is_kept=True):
+            result = subprocess.run(command, input=text, text=True, capture_output=True, timeout=_MAX_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         raise NoKernel(f"{compiler[0]} takes more than {_MAX_SECONDS} s") from error
     if result.returncode != 0:

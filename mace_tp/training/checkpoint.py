@@ -34,7 +34,7 @@ class Progress:
     num_batches: int = 0  # seen in all; the number of the checkpoint
     kept: list[int] = dataclasses.field(default_factory=list)  # numbers of checkpoints that shall never be deleted
     elapsed_seconds: float = 0.0  # of all sessions so far
-    by_clock: float = 0.0  # fraction of trainer.max_minutes that the updates have used
+    training_seconds: float | None = None  # of all sessions so far, without reading and compilation; None in older checkpoints
     stage: int = 0
     best_loss: float | None = None  # of the current stage
     best_epoch: int = 0
@@ -43,6 +43,7 @@ class Progress:
     buckets: list[list[int]] = dataclasses.field(default_factory=list)  # shapes of the training's batches
     num_skipped: int = 0  # updates that were not finite and not made
     skipped_in_a_row: list[list[int]] = dataclasses.field(default_factory=list)  # (epoch, batch) of those without an update in between
+    compile_seconds: float = 0.0  # of all sessions so far
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +129,8 @@ class Checkpoints:
                 reasons[number] = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 continue
             self._put_aside(reasons)
-            progress = Progress(**about["progress"])
+            known = {field.name for field in dataclasses.fields(Progress)}  # those of other versions may have others
+            progress = Progress(**{name: value for name, value in about["progress"].items() if name in known})
             self._keep.numbers.update(progress.kept)
             # That of an old checkpoint is an epoch's.
             progress.num_batches = number

@@ -37,9 +37,8 @@ class Plan:
     """What a training does, as functions of its progress."""
 
     max_epochs: int
-    begun: float  # time.monotonic() when the updates began or were resumed, s
-    deadline: float | None  # time.monotonic() at which to stop, s; None for never
-    start: float  # progress by the clock at `begun`; above zero only in a resumed training
+    max_seconds: float | None  # of training; None for no limit
+    seconds: Callable[[], float]  # of training so far, compilation apart
     learning_rate: float
     schedule: Schedule
     stages: tuple[Stage, ...]  # ascending; the first starts at 0
@@ -48,18 +47,11 @@ class Plan:
 
     def progress(self, epochs: float) -> float:
         """Fraction of the training that is done, by epochs or by the clock, whichever is further."""
-        by_epochs = epochs / self.max_epochs
-        if self.deadline is None:
-            return by_epochs
-        return max(by_epochs, self.by_clock())
+        return max(epochs / self.max_epochs, self.by_clock())
 
     def by_clock(self) -> float:
-        """Fraction of the time that is over; zero without a deadline. The time before the first update does not count."""
-        if self.deadline is None:
-            return 0.0
-        if self.deadline <= self.begun:
-            return 1.0
-        return self.start + (1 - self.start) * (time.monotonic() - self.begun) / (self.deadline - self.begun)
+        """Fraction of the time that is over; zero without a limit."""
+        return 0.0 if self.max_seconds is None else min(self.seconds() / self.max_seconds, 1.0)
 
     def stage(self, progress: float) -> int:
         return max(i for i, stage in enumerate(self.stages) if progress >= stage.start)
@@ -133,7 +125,7 @@ def train_epoch(
     state: TrainState, loader: BatchLoader, train_step: CompiledStep, plan: Plan, epoch: int, so_far: EpochSummary, skips: Skips,
     report: Report, should_stop: Callable[[], bool],
 ) -> tuple[TrainState, EpochSummary]:  # fmt: skip
-    """Train on the batches of an epoch, until its end, the deadline, a request to stop, or too many updates that were not finite.
+    """Train on the batches of an epoch, until its end, the end of the time, a request to stop, or too many updates that were not finite.
 
     Args:
         state: the current one; it is consumed.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
+from mace_tp.compilation import compiling
 from mace_tp.graph import GraphBatch
 from mace_tp.kernel.flops import kernel_flops
 from mace_tp.loss import LossWeights, weighted_loss
@@ -39,7 +40,14 @@ class CompiledStep:
     It knows what `jax.jit` does not tell: how many compilations there were and how long they took.
     """
 
-    def __init__(self, function: Callable, donate_state: bool = False) -> None:
+    def __init__(self, function: Callable, what: str, donate_state: bool = False) -> None:
+        """
+        Args:
+            function: what to compile.
+            what: its name for messages, with an article.
+            donate_state: the state that a call is given is consumed.
+        """
+        self._what = what
         self._jitted = jax.jit(function, donate_argnums=0 if donate_state else ())
         self._compiled: dict[tuple[int, ...], jax.stages.Compiled] = {}
         self._kernel_flops: dict[tuple[int, ...], int] = {}
@@ -54,20 +62,21 @@ class CompiledStep:
         costs = {shape: compiled.cost_analysis() for shape, compiled in self._compiled.items()}
         return max((float(cost.get("flops", 0.0)) + self._kernel_flops[shape] for shape, cost in costs.items()), default=0.0)
 
-    def __call__(self, state: TrainState | Params, batch: GraphBatch, *rest: Control) -> Any:
+    def __call__(self, state: TrainState | Params, batch: GraphBatch, *rest: Control | jax.Array) -> Any:
         return self.compile(state, batch, *rest)(state, batch, *rest)
 
-    def compile(self, state: TrainState | Params, batch: GraphBatch, *rest: Control) -> jax.stages.Compiled:
+    def compile(self, state: TrainState | Params, batch: GraphBatch, *rest: Control | jax.Array) -> jax.stages.Compiled:
         """The program for the shape of this batch; nothing is run."""
         shape = (batch.num_nodes, batch.num_edges, batch.num_pairs, batch.num_graphs)
         if shape not in self._compiled:
             start = time.monotonic()
-            with _no_garbage_collection():
-                traced = self._jitted.trace(state, batch, *rest)
-                lowered = traced.lower()
-            self._compiled[shape] = lowered.compile()
-            self._kernel_flops[shape] = kernel_flops(traced.jaxpr.jaxpr)
-            _release_freed_memory()
+            with compiling(f"{self._what} for up to {batch.num_nodes - 1} atoms and {batch.num_edges} edges"):
+                with _no_garbage_collection():
+                    traced = self._jitted.trace(state, batch, *rest)
+                    lowered = traced.lower()
+                self._compiled[shape] = lowered.compile()
+                self._kernel_flops[shape] = kernel_flops(traced.jaxpr.jaxpr)
+                _release_freed_memory()
             self.compile_seconds += time.monotonic() - start
         return self._compiled[shape]
 
@@ -121,7 +130,7 @@ def make_train_step(predict_batch: Predict, optimizer: optax.GradientTransformat
         is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
         return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, state), jnp.where(is_finite, loss, jnp.nan)
 
-    return CompiledStep(train_step, donate_state=True)
+    return CompiledStep(train_step, "the training step", donate_state=True)
 
 
 def make_eval_step(predict_batch: Predict) -> CompiledStep:
@@ -131,4 +140,4 @@ def make_eval_step(predict_batch: Predict) -> CompiledStep:
         prediction = predict_batch(params, batch)
         return prediction, error_sums(prediction, batch)
 
-    return CompiledStep(eval_step)
+    return CompiledStep(eval_step, "the evaluation")

@@ -48,7 +48,7 @@ def test_terminal_shows_a_line_per_file(evaluated, toys):
     lines = evaluated[1].out.splitlines()
     errors = json.loads((evaluated[0] / "out.json").read_text())["files"][f"{toys}/test.xyz"]
 
-    assert "dtype float64" in lines[0]
+    assert "dtype float64" in lines[0] and lines[1].startswith("compiling the evaluation for up to ")
     [line] = [line for line in lines if line.startswith(f"{toys}/test.xyz ")]
     assert line.split()[1:] == ["6", *(f"{errors[name]:.2f}" for name in list(errors)[:5])]
 

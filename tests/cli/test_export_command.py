@@ -16,6 +16,9 @@ def test_an_export_is_checked_and_never_overwritten_unasked(run, finished, tmp_p
     outcome = run("export", finished[0], out)
     assert outcome.code == 0, outcome.err
     assert "checked against the model: energies differ by" in outcome.out
+    lines = [line.partition(" for ")[0].partition(";")[0] for line in outcome.out.splitlines() if line.startswith("compiling ")]
+    assert lines == ["compiling the model", *["compiling energy and forces", "compiling the function of the file, to check it"] * 2]
+    assert "compiling the model for cpu and cuda\n" in outcome.out, "no cache keeps it"
     assert "for cpu and cuda; read it with mace_tp.load_exported\n" in outcome.out
     assert load_exported(out).dtype == "float64" and list(tmp_path.iterdir()) == [out]
     assert str(Path(mace_tp.__file__).parent).encode() not in out.read_bytes(), "the folders of a machine are nobody's business"

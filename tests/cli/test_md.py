@@ -39,6 +39,7 @@ def test_trajectory_log_and_picture_are_written(dynamics, toys):
         assert frame.get_forces().shape == (len(start), 3) and frame.info["time_fs"] == pytest.approx(float(line["time"]))
         assert frame.get_kinetic_energy() == pytest.approx(float(line["kinetic_energy"]), abs=1e-6)
     assert (folder / "energies.png").stat().st_size > 5_000
+    assert "compiling energy and forces for up to 11 atoms and " in outcome.out
     assert "25 steps of 0.1 fs" in outcome.out and "drift" in outcome.out and "threads" in outcome.out
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -137,7 +138,6 @@ def test_times_in_the_results_are_those_of_the_epochs(finished):
     lines, found = metrics(finished[0]), results(finished[0])
     steady = [line for line in lines[1:] if "step_seconds" in line]
 
-    assert found["compile_seconds"] == pytest.approx(sum(line["compile_seconds"] for line in lines))
     assert found["epoch_seconds"] == pytest.approx(np.median([line["epoch_seconds"] for line in steady]))
     assert found["step_seconds"] == pytest.approx(np.median([line["step_seconds"] for line in steady]))
 
@@ -167,6 +167,10 @@ def test_log_and_terminal_tell_the_same(finished, toys):
         "jax 0.",
         "dtype float64",
         "tensor product: cg",
+        "compiling the training step for up to ",
+        "compiling the evaluation for up to ",
+        "; later runs find it in the cache",
+        f"the training ends after {EPOCHS} epochs (trainer.max_epochs)",
         "isolated atoms",
         "elements H C O",
         "F RMSE",
@@ -207,6 +211,44 @@ def test_one_compilation_of_the_step_per_bucket(finished):
 
     assert results(finished[0])["num_compilations"] == len(shapes) == len(buckets)
     assert len(shapes) > 1, "ragged data"
+
+
+@pytest.fixture
+def slow_compiler(monkeypatch) -> Callable[[], int]:
+    """Makes every compilation of a step take half a second longer; returns how many there were."""
+    compiled: list[object] = []
+    lower = jax.stages.Traced.lower
+
+    def lower_slowly(traced, *arguments, **options):
+        time.sleep(0.5)
+        compiled.append(traced)
+        return lower(traced, *arguments, **options)
+
+    monkeypatch.setattr(jax.stages.Traced, "lower", lower_slowly)
+    return lambda: len(compiled)
+
+
+def test_seconds_of_compilation_are_those_of_all_programs_and_all_sessions(slow_compiler, run, on_molecules, tmp_path):
+    """Of the training step for two shapes, of the evaluation, and again in a run that goes on."""
+    arguments = (*on_molecules, f"run_dir={tmp_path}/run")
+
+    outcome = run(*arguments, "trainer.max_epochs=1")
+
+    assert outcome.code == 0, outcome.err
+    first, planted = results(tmp_path / "run"), 0.5 * slow_compiler()
+    assert slow_compiler() >= 4
+    assert planted < first["compile_seconds"] < first["total_seconds"]
+    assert f"{first['compile_seconds']:.1f} s of compilation" in outcome.out
+    [line] = metrics(tmp_path / "run")
+    assert 0.5 < line["compile_seconds"] < first["compile_seconds"] - 0.5, "the first one was before the epoch"
+    assert line["epoch_seconds"] < 0.5
+
+    outcome = run(*arguments, "trainer.max_epochs=2", "trainer.resume=auto")
+
+    assert outcome.code == 0, outcome.err
+    both, planted_later = results(tmp_path / "run"), 0.5 * slow_compiler() - planted
+    assert planted_later >= 1
+    assert first["compile_seconds"] + planted_later < both["compile_seconds"] < both["total_seconds"]
 
 
 # Resuming
@@ -294,6 +336,30 @@ def test_the_clock_of_a_training_starts_with_the_command_and_once_only(monkeypat
     first, second = command_started(), command_started()
 
     assert second - first > 999, "the second job of a sweep has its own minutes"
+
+
+def seconds_of_epochs(run_dir: Path) -> float:
+    return sum(line["epoch_seconds"] + line["valid_seconds"] for line in metrics(run_dir))
+
+
+def test_minutes_are_those_of_updates_and_validation_also_in_a_run_that_goes_on(slow_compiler, run, on_molecules, tmp_path):
+    """Each session compiles for longer than the whole training may last."""
+    arguments = (*on_molecules, f"run_dir={tmp_path}/run", "trainer.max_epochs=100000")
+
+    outcome = run(*arguments, "trainer.max_minutes=0.01")
+
+    assert outcome.code == 0, outcome.err
+    found, first = results(tmp_path / "run"), seconds_of_epochs(tmp_path / "run")
+    assert found["compile_seconds"] > 1 and 0.3 < first < 0.6 + metrics(tmp_path / "run")[-1]["valid_seconds"] + 0.4
+    assert "after 100000 epochs (trainer.max_epochs) or after 0.01 minutes without compilation (trainer.max_minutes)" in outcome.out
+    end = f"the training ends after epoch {found['epochs']} of 100000: the 0.01 minutes of trainer.max_minutes are over"
+    assert outcome.out.count(end) == 1
+
+    outcome = run(*arguments, "trainer.max_minutes=0.02", "trainer.resume=auto")
+
+    assert outcome.code == 0, outcome.err
+    assert f"; done are {found['epochs']} epochs and 0.0 minutes" in outcome.out
+    assert first + 0.3 < seconds_of_epochs(tmp_path / "run") < 1.2 + metrics(tmp_path / "run")[-1]["valid_seconds"] + 0.4
 
 
 def test_a_sweep_makes_a_run_directory_for_each_job(run, on_molecules, tmp_path):

@@ -83,6 +83,24 @@ def test_no_compiler_and_no_place_for_the_cache_are_told(tmp_path):
     assert "the folder for compiled kernels cannot be used" in _lines(_start(tmp_path / "file", DESCRIBE))[0]
 
 
+def test_time_of_the_compiler_is_counted_and_told(tmp_path):
+    script = '[ "$1" = --version ] && echo "c 1.0" && exit 0; sleep 0.5; exit 1'
+    program = """
+import logging, sys
+from mace_tp.compilation import counted_compilations
+from mace_tp.compiled import describe_kernel
+
+logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
+with counted_compilations() as clock:
+    describe_kernel("auto")
+print(clock.seconds)
+"""
+    line, seconds = _lines(_start(tmp_path / "cache", program, CXX=_compiler(tmp_path, script)))
+
+    assert line == "compiling the kernel for this processor; later runs find it in the cache"
+    assert float(seconds) >= 0.5
+
+
 def test_what_cannot_be_built_is_tried_once(tmp_path):
     script = f'[ "$1" = --version ] && echo "c 1.0" && exit 0; echo >> {tmp_path}/calls; exit 1'
     program = DESCRIBE + "; import jax.numpy as jnp; from mace_tp.compiled import kernel_runs, mix; from mace_tp.kernel.linear import *\n"

@@ -1,5 +1,6 @@
 """Checkpoints: what an optimizer that knows every parameter by itself would write, and what is left of damaged ones."""
 
+import dataclasses
 import resource
 import shutil
 from pathlib import Path
@@ -67,9 +68,25 @@ def test_a_checkpoint_of_the_version_before_digests_continues(tmp_path):
     _assert_equal(restored.state, ours)
 
 
+@dataclasses.dataclass
+class OldProgress(Progress):
+    by_clock: float = 0.5
+
+
+def test_what_another_version_knew_besides_is_passed_over(tmp_path):
+    ours, _ = _both()
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(ours, ours.ema_params, OldProgress(epoch=1, num_batches=5, elapsed_seconds=60.0))
+    checkpoints.close()
+
+    restored, _ = _restored(tmp_path)
+
+    assert restored.progress == Progress(epoch=1, num_batches=5, elapsed_seconds=60.0)
+
+
 def test_everything_comes_back(tmp_path):
     ours, _ = _both()
-    progress = Progress(2, 1, 7, [3], 0.1, 0.2, 1, 1 / 3, 2, {"factor": 0.5}, [[4, 32, 2, 17]], 3, [[2, 0]])
+    progress = Progress(2, 1, 7, [3], 0.1, 0.2, 1, 1 / 3, 2, {"factor": 0.5}, [[4, 32, 2, 17]], 3, [[2, 0]], 7.5)
     checkpoints = Checkpoints(tmp_path, {"config": {"seed": 1, "data": None}})
     checkpoints.save(ours, ours.ema_params, progress)
     checkpoints.close()

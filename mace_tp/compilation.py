@@ -1,0 +1,109 @@
+"""Compilations: a line before each, something to see meanwhile, and the seconds that all of them take."""
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+
+import jax
+
+# Of its own, so that commands without a log can print these lines alone.
+LOGGER = logging.getLogger("mace_tp.compilation")
+
+Display = Callable[[], AbstractContextManager[object]]
+"""Shows, as long as its context is open, that something is going on."""
+
+
+@dataclasses.dataclass
+class CompileClock:
+    """How long compilations took."""
+
+    seconds: float = 0.0
+
+
+class Stopwatch:
+    """Time since it was made, that of compilations apart."""
+
+    def __init__(self, compilations: CompileClock, before: float = 0.0) -> None:
+        """
+        Args:
+            compilations: counts those that are left out.
+            before: seconds to begin with.
+        """
+        self._compilations = compilations
+        self._start = self._now() - before
+
+    def seconds(self) -> float:
+        return self._now() - self._start
+
+    def _now(self) -> float:
+        return time.monotonic() - self._compilations.seconds
+
+
+_clocks: ContextVar[tuple[CompileClock, ...]] = ContextVar("clocks", default=())
+_display: ContextVar[Display] = ContextVar("display", default=contextlib.nullcontext)
+_is_compiling: ContextVar[bool] = ContextVar("is_compiling", default=False)
+
+
+@contextlib.contextmanager
+def counted_compilations() -> Iterator[CompileClock]:
+    """A clock of all compilations in this context."""
+    clock = CompileClock()
+    token = _clocks.set((*_clocks.get(), clock))
+    try:
+        yield clock
+    finally:
+        _clocks.reset(token)
+
+
+@contextlib.contextmanager
+def shown_compilations(display: Display) -> Iterator[None]:
+    """Show compilations in this context by another display than before."""
+    token = _display.set(display)
+    try:
+        yield
+    finally:
+        _display.reset(token)
+
+
+@contextlib.contextmanager
+def compiling(what: str, *, is_kept: bool | None = None) -> Iterator[None]:
+    """Log what is compiled, show that it goes on, and count its time. A compilation within another one is part of that.
+
+    Args:
+        what: such as "the training step".
+        is_kept: whether later runs find it in a cache; None: where XLA's programs are kept.
+    """
+    if _is_compiling.get():
+        yield
+        return
+    is_kept = _has_xla_cache() if is_kept is None else is_kept
+    LOGGER.info("compiling %s%s", what, "; later runs find it in the cache" if is_kept else "")
+    token, start = _is_compiling.set(True), time.monotonic()
+    try:
+        with _display.get()():
+            yield
+    finally:
+        _is_compiling.reset(token)
+        _count(time.monotonic() - start)
+
+
+def _count(seconds: float) -> None:
+    for clock in _clocks.get():
+        clock.seconds += seconds
+
+
+def _count_event(event: str, seconds: float, **_: str | int) -> None:
+    """Count the many small programs that jax compiles unasked, such as for a sum of two arrays."""
+    if event.startswith("/jax/core/compile/") and not _is_compiling.get():
+        _count(seconds)
+
+
+jax.monitoring.register_event_duration_secs_listener(_count_event)
+
+
+def _has_xla_cache() -> bool:
+    return bool(jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir)
