@@ -35,6 +35,8 @@ def make_run(
             "epoch": i,
             "force_rmse": force_rmse + 9 / i,
             "energy_rmse": 1 + 1 / i,
+            "epoch_seconds": 90 * step_seconds,
+            "valid_seconds": 0.1,
             "total_seconds": 30 + 20 * i,
             "step_seconds": step_seconds,
             "cpu_per_wall": cpu_per_wall,

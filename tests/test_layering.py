@@ -32,7 +32,7 @@ ROWS = [
     {"compiled", "model", "forces", "potential"},
     {"data"},
     {"loss", "metrics"},
-    {"training", "loggers", "wandb_logger", "breakdown", "plots", "error_plots", "parity"},
+    {"training", "loggers", "wandb_logger", "breakdown", "plots", "plot_labels", "error_plots", "parity"},
     {"config"},
     {
         "autotune",
@@ -90,7 +90,7 @@ THIRD_PARTY = {
     "matscipy": {"data.neighbors"},
     "scipy": {"data.neighbors", "data.validation", "tensor_products.sphere"},
     "safetensors": {"saved_model"},
-    "matplotlib": {"plots", "error_plots", "benchmark.plots", "comparison_plots", "coupling_plots", "simulation_plots"},
+    "matplotlib": {"plots", "plot_labels", "error_plots", "benchmark.plots", "comparison_plots", "coupling_plots", "simulation_plots"},
     "rich": {"cli.md", "loggers"},
     "wandb": {"wandb_logger"},
     "cuequivariance": {"tensor_products.cuequivariance"},

@@ -73,11 +73,11 @@ def _roofline_figure(records: Sequence[Record], products: Sequence[str], machine
     span = np.geomspace(min([*intensities, ridge]) / 2, 3 * max([*intensities, ridge]))
     for size, line, place in zip(machine.sizes, ("-", "--"), ("within the caches", "from memory"), strict=True):
         roof = np.array([machine.roof(intensity, size) / 1e9 for intensity in span])
-        label = f"{place}: {machine.bandwidth(size) / 1e9:.0f} GB/s ({size / 1e6:.2g} MB)"
+        label = f"{place}: {machine.bandwidth(size) / 1e9:.0f} GB/s (arrays of {size / 1e6:.3g} MB)"
         axes.plot(span, roof, color="#777777", linewidth=1.5, linestyle=line, label=label)
     peak = f"matrix product: {machine.flops_per_second / 1e9:.0f} GFLOP/s"
     where = span[-1], machine.flops_per_second / 1e9
-    axes.annotate(peak, where, xytext=(-2, 4), textcoords="offset points", ha="right", fontsize=9, color="#555555")
+    axes.annotate(peak, where, xytext=(-2, 6), textcoords="offset points", ha="right", fontsize=9, color="#555555")
     axes.legend(loc="lower right", fontsize=9, frameon=False)
     handles = []
     for number, product in enumerate(products):
@@ -86,6 +86,7 @@ def _roofline_figure(records: Sequence[Record], products: Sequence[str], machine
         style = {"color": _COLORS[number % len(_COLORS)], "marker": _MARKERS[number % len(_MARKERS)], "alpha": 0.75}
         where = [v["flop_per_moved_byte"] for v in mine], [v["gflop_per_second"] for v in mine]
         handles.append(axes.scatter(*where, s=sizes, label=product, **style))
+    axes.margins(y=0.1)
     axes.set(xscale="log", yscale="log", xlabel="operations per byte of arguments and results", ylabel="operations per second (GFLOP/s)")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"{', '.join(map(str, options.runs))}: {len(runs)} runs, none of them finished; trainer.resume=auto continues one")
     baseline = find_baseline(groups, options.baseline)
     remarks = _remarks(groups, unfinished, baseline, data_may_differ=options.anyway)
-    times, about_times = _step_times(groups, options.retime)
+    times, about_times = _step_times(groups, options.rounds if options.retime else None)
     remarks = [*about_times, *remarks]
     rows = comparison_table.make_rows(groups, baseline, times)
     print(comparison_table.markdown(rows, remarks))
@@ -87,8 +87,8 @@ def _time_steps(run_dir: Path) -> dict[str, object]:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.retime is not None and options.retime < 1:
-        raise InputError(f"--retime {options.retime}: the number of rounds must be positive")
+    if options.rounds < 1:
+        raise InputError(f"--rounds {options.rounds}: must be positive")
 
 
 def _write(folder: Path, rows: list[comparison_table.Row], remarks: list[str], groups: list[Group], unfinished: list[Run]) -> None:
@@ -110,14 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, or folders that hold some, such as a sweep's")
     parser.add_argument("--baseline", metavar="NAME", help="the row that others are measured against (default: cg, if it is there)")
-    parser.add_argument(
-        "--retime",
-        nargs="?",
-        type=int,
-        const=3,
-        metavar="ROUNDS",
-        help="time the training step of every row on this machine, in turn, in fresh processes (default 3 rounds); needs their data",
-    )
+    retime_help = "time the training step of every row on this machine, in turn, in fresh processes, which read the data of the runs again"
+    parser.add_argument("--retime", action="store_true", help=retime_help)
+    parser.add_argument("--rounds", type=int, default=3, help="how often --retime times each row (default %(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write comparison.md, .csv, .json and pictures")
     parser.add_argument("--anyway", action="store_true", help="compare runs of other data, too, and say so")
     return parser
