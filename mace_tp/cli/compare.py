@@ -76,7 +76,7 @@ def _time_steps(run_dir: Path) -> dict[str, object]:
     from mace_tp.config import Config, TensorProductConfig
     from mace_tp.retiming import time_steps
 
-    (run,) = find_runs([run_dir])
+    run = next(run for run in find_runs([run_dir]) if run.path == run_dir)  # others may be below it
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(run_dir / "config.yaml")))
     except OmegaConfBaseException as error:
