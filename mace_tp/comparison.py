@@ -34,6 +34,11 @@ class Run:
         sites = [_site(self.config, site) for site in ("interaction", "product_basis")]
         return sites[0] if sites[0] == sites[1] else " / ".join(sites)
 
+    def errors(self) -> dict[str, dict[str, float]]:
+        """Errors of `valid`, and of every test file by a short name."""
+        test = self.results.get("test", {})
+        return {"valid": self.results["valid"], **dict(zip(short_paths(list(test)), test.values(), strict=True))}
+
     @property
     def setting(self) -> dict[str, Any]:
         """The keys that make the training, with the tensor product, without the seed."""
@@ -48,13 +53,51 @@ class Group:
     runs: tuple[Run, ...]
 
     @property
+    def by_seed(self) -> dict[int, list[Run]]:
+        """The runs of each seed. Two of one seed are no two samples: they differ in what the machine did, not in the training."""
+        found: dict[int, list[Run]] = {}
+        for run in sorted(self.runs, key=lambda run: run.config["seed"]):
+            found.setdefault(run.config["seed"], []).append(run)
+        return found
+
+    @property
     def seeds(self) -> list[int]:
-        return sorted(run.config["seed"] for run in self.runs)
+        return list(self.by_seed)
 
     def values(self, *path: str) -> np.ndarray:
         """A number of `results.json` for every run that has it."""
-        found = [_at(run.results, path) for run in self.runs]
-        return np.array([value for value in found if value is not None], float)
+        return _known(_at(run.results, path) for run in self.runs)
+
+    def errors(self, part: str, kind: str) -> np.ndarray:
+        """A kind of error for every seed, of its first run. The part is `valid`, or the short name of a test file."""
+        return _known(_at(run.errors(), (part, kind)) for run, *_ in self.by_seed.values())
+
+
+def short_paths(paths: Sequence[str]) -> list[str]:
+    """The last part of every path, with as many folders before it as tell it from the others."""
+    parts = [Path(path).parts for path in paths]
+
+    def tail(mine: tuple[str, ...]) -> str:
+        others = [theirs for theirs in parts if theirs != mine]
+        for length in range(1, len(mine)):
+            if not any(theirs[-length:] == mine[-length:] for theirs in others):
+                return "/".join(mine[-length:])
+        return str(Path(*mine))
+
+    return [tail(mine) for mine in parts]
+
+
+def equal_seeds(groups: Sequence[Group]) -> list[str]:
+    """A line for every seed that a row has more than once: with the runs, and with their errors where those differ."""
+    lines = []
+    for group in groups:
+        for seed, runs in group.by_seed.items():
+            if len(runs) > 1:
+                errors = list(dict.fromkeys(_about_errors(run) for run in runs))
+                same = "equal errors" if len(errors) == 1 else f"errors differ: {', '.join(errors)}"
+                paths = ", ".join(str(run.path) for run in runs)
+                lines.append(f"seed {seed} of {group.name} is there {len(runs)} times ({same}); errors are those of the first: {paths}")
+    return lines
 
 
 def find_runs(paths: Sequence[str | Path]) -> list[Run]:
@@ -161,10 +204,17 @@ def _site(config: Mapping[str, Any], site: str) -> str:
 
 
 def _name(run: Run, others: Sequence[Run]) -> str:
-    """The tensor product, and the keys in which another row of the same product differs."""
+    """The tensor product, and the keys in which another row of the same product differs; of paths the parts that tell them apart."""
     same = [other.setting for other in others if other.product == run.product]
     keys = sorted({key for setting in same for key in setting.keys() | run.setting.keys() if setting.get(key) != run.setting.get(key)})
-    return ", ".join([run.product, *(f"{key}={run.setting.get(key)}" for key in keys)])
+    values = {key: _short_value(run.setting.get(key), [setting.get(key) for setting in same]) for key in keys}
+    return ", ".join([run.product, *(f"{key}={value}" for key, value in values.items())])
+
+
+def _short_value(value: Any, values: Sequence[Any]) -> str:
+    """A value of the configuration as text; of a path what tells it from those of the other rows."""
+    paths = list(dict.fromkeys(text for text in values if isinstance(text, str) and "/" in text))
+    return dict(zip(paths, short_paths(paths), strict=True))[value] if value in paths else str(value)
 
 
 def _about_data(run: Run, part: str) -> str:
@@ -177,6 +227,15 @@ def _about_data(run: Run, part: str) -> str:
     if part == "atomic_energies":
         return ", ".join(f"{symbol} {energy:.6f}" for symbol, energy in sorted(value.items()))
     return f"{value['configurations']} configurations {value['sha256'][:8]}"
+
+
+def _about_errors(run: Run) -> str:
+    error = run.results["valid"].get("force_rmse")
+    return "no forces" if error is None else f"validation force RMSE {error:.2f} meV/Å"
+
+
+def _known(values: Iterable[float | None]) -> np.ndarray:
+    return np.array([value for value in values if value is not None], float)
 
 
 def _at(values: Any, path: Sequence[str]) -> Any:

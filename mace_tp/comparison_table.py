@@ -2,33 +2,44 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mace_tp.comparison import Group, Run
+from mace_tp.step_times import StepTimes, recorded
 
 Row = dict[str, Any]
 """{column: value}; errors have a column for the mean over the seeds and one, `..._std`, for the standard deviation (none for one seed)."""
 
 
-def make_rows(groups: Sequence[Group], baseline: Group | None) -> list[Row]:
-    """Errors as mean and sample standard deviation over seeds, costs as medians; speed-up is the baseline's time over the row's."""
+def make_rows(groups: Sequence[Group], baseline: Group | None, times: Mapping[str, StepTimes] | None = None) -> list[Row]:
+    """Errors as mean and sample standard deviation over seeds, costs as medians; speed-up is the baseline's time over the row's.
+
+    Args:
+        groups: the rows.
+        baseline: the row that others are measured against; None for no speed-ups.
+        times: step times by the name of the row, where they were measured anew; None: those of the trainings.
+    """
+    times = {group.name: recorded(group) for group in groups} if times is None else times
     rows = []
     for group in groups:
+        steps = times[group.name]
         row: Row = {"name": group.name, "seeds": " ".join(map(str, group.seeds)), "num_parameters": _median(group, "num_parameters")}
-        for name, path in _error_columns(groups).items():
-            row |= _mean_and_deviation(name, group.values(*path))
-        row["seconds_per_epoch"] = _median(group, "epoch_seconds")
-        row["step_ms"] = _scaled(_median(group, "step_seconds"), 1000)
+        for part, kind in _error_columns(groups):
+            row |= _mean_and_deviation(f"{part}_{kind}", group.errors(part, kind))
+        low, high = steps.quartiles or (None, None)
+        row["seconds_per_epoch"] = steps.epoch_seconds
+        row |= {"step_ms": _scaled(steps.seconds, 1000), "step_ms_q1": _scaled(low, 1000), "step_ms_q3": _scaled(high, 1000)}
+        row |= {"step_ms_min": _scaled(steps.least, 1000), "cpu_per_wall": steps.cpu_per_wall}
         row["compile_seconds"] = _median(group, "compile_seconds")
         row["total_seconds"] = _median(group, "total_seconds")
         row["gflop_per_step"] = _scaled(_median(group, "flops_per_step"), 1e-9)
         row["peak_memory_mb"] = _median(group, "peak_memory_mb")
         if baseline is not None:
-            row["speed_up"] = _ratio(_median(baseline, "step_seconds"), _median(group, "step_seconds"))
+            row["speed_up"] = _ratio(times[baseline.name].seconds, steps.seconds)
         rows.append(row)
     return rows
 
@@ -59,13 +70,11 @@ def write(folder: Path, rows: Sequence[Row], remarks: Sequence[str], groups: Seq
     (folder / "comparison.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def _error_columns(groups: Sequence[Group]) -> dict[str, tuple[str, ...]]:
-    """Columns of force and energy errors, of the validation set and of every test file, and where results hold them."""
+def _error_columns(groups: Sequence[Group]) -> list[tuple[str, str]]:
+    """(`valid` or the short name of a test file, kind of error) for every column that a row has something for."""
     kinds = ("force_rmse", "energy_rmse_per_config", "stress_rmse")
-    columns = {f"valid_{kind}": ("valid", kind) for kind in kinds}
-    for path in dict.fromkeys(path for group in groups for run in group.runs for path in run.results.get("test", {})):
-        columns |= {f"{Path(path).name}_{kind}": ("test", path, kind) for kind in kinds}
-    return {name: path for name, path in columns.items() if any(len(group.values(*path)) for group in groups)}
+    parts = dict.fromkeys(part for group in groups for run in group.runs for part in run.errors())
+    return [(part, kind) for part in parts for kind in kinds if any(len(group.errors(part, kind)) for group in groups)]
 
 
 def _shown_columns(rows: Sequence[Row]) -> dict[str, str]:
@@ -77,13 +86,17 @@ def _shown_columns(rows: Sequence[Row]) -> dict[str, str]:
             if key.endswith(suffix):
                 titles[key] = f"{key.removesuffix(suffix)} {unit}"
     titles |= {
-        "seconds_per_epoch": "s/epoch", "step_ms": "step ms", "compile_seconds": "compile s", "total_seconds": "total s",
+        "seconds_per_epoch": "s/epoch", "step_ms": "step ms", "step_ms_q3": "quartiles", "step_ms_min": "least", "cpu_per_wall": "CPU s/s",
+        "compile_seconds": "compile s", "total_seconds": "total s",
         "gflop_per_step": "GFLOP/step", "peak_memory_mb": "MB", "speed_up": "speed-up",
     }  # fmt: skip
     return {title: key for key, title in titles.items() if any(row.get(key) is not None for row in rows)}
 
 
-_FORMATS = {"num_parameters": ",.0f", "total_seconds": ".0f", "peak_memory_mb": ".0f", "gflop_per_step": ".2f", "speed_up": ".2f"}
+_FORMATS = {
+    "num_parameters": ",.0f", "cpu_per_wall": ".2f", "total_seconds": ".0f", "peak_memory_mb": ".0f", "gflop_per_step": ".2f",
+    "speed_up": ".2f",
+}  # fmt: skip
 
 
 def _cell(row: Row, key: str) -> str:
@@ -93,8 +106,10 @@ def _cell(row: Row, key: str) -> str:
     if isinstance(value, str):
         return value
     text = format(value, _FORMATS.get(key, ".1f"))
+    if key == "step_ms_q3":
+        return f"{row['step_ms_q1']:.1f}-{text}"
     deviation = row.get(f"{key}_std")
-    return text if deviation is None else f"{text} ± {deviation:.1f}"
+    return text if deviation is None else f"{text} ± {deviation:{'.1f' if deviation >= 0.05 else '.1g'}}"
 
 
 def _mean_and_deviation(name: str, values: np.ndarray) -> Row:

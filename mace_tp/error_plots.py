@@ -1,4 +1,4 @@
-"""Pictures of errors in parts: histograms with a logarithmic count, in which outliers are seen, and parity plots element by element."""
+"""Pictures of errors in parts: their distribution, as histograms with a logarithmic count, and parity plots element by element."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from mace_tp.plots import axis_limits, mean, num_values, plain, rms, summary
+from mace_tp.plots import FEW_VALUES, SHARE, axis_limits, corner, draw_distribution, mean, num_values, plain, rms, summary
 
 # Okabe and Ito's palette, made to be told apart by everyone; as many elements are shown as there are colors.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
@@ -47,7 +47,10 @@ class Pairs(NamedTuple):
 
 
 def histograms_figure(errors: Sequence[Errors], title: str) -> Figure:
-    """A histogram for each quantity, side by side; lines are the elements, at most eight, those of the largest RMSE."""
+    """A histogram for each quantity, side by side; of few values the share of those that are not above an error.
+
+    Lines are the elements, at most eight, those of the largest RMSE.
+    """
     widths = [4.8 + bool(kind.by_element) for kind in errors]
     figure = Figure(figsize=(sum(widths), 4.2), layout="constrained")
     for axes, shown in zip(figure.subplots(1, len(errors), squeeze=False, width_ratios=widths)[0], errors, strict=True):
@@ -125,32 +128,48 @@ def _draw_element(axes: Axes, name: str, pair: Pairs, limits: tuple[float, float
     axes.set_title(name, fontweight="bold")
     axes.locator_params(nbins=5)
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
-    axes.text(0.04, 0.96, summary(pair.errors, "meV/Å"), transform=axes.transAxes, va="top", fontsize=8, bbox=box)
+    axes.text(s=summary(pair.errors, "meV/Å"), transform=axes.transAxes, fontsize=8, bbox=box, **corner(*pair))
     return cells
 
 
 def _draw_histogram(axes: Axes, errors: Errors) -> None:
     values = errors.values[np.isfinite(errors.values)]
-    reach = _reach(abs(values), _REACH)
-    num_bins = min(11 + 2 * int(len(values) ** 0.5 / 2), _MAX_BINS)  # odd: one is centered at zero
-    bins = np.linspace(-reach, reach, num_bins + 1)
     elements = _largest(errors.by_element)
-    counts = _counts(values, bins)
-    axes.stairs(counts, bins, fill=True, color=_FILL if elements else _COLORS[0], label=_label("all", values))
-    for name, color in zip(elements, _COLORS, strict=False):
-        part = errors.by_element[name]
-        axes.stairs(_counts(part, bins), bins, color=color, linewidth=1.4, label=_label(name, part))
+    is_few = len(values) < FEW_VALUES
+    reach = 1.05 * (np.abs(values).max(initial=0.0) or 1.0) if is_few else _reach(abs(values), _REACH)
     axes.axvline(0, color=_GRAY, linewidth=1, linestyle="--")
-    axes.set(xlim=(-reach, reach), ylim=(0.7, max(20, 1.4 * counts.max())))
-    axes.set_yscale("log", nonpositive="clip")
-    axes.yaxis.set_major_formatter(_PLAIN)
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel=f"error of {errors.quantity} ({errors.unit})", ylabel="number of values")
+    (_draw_few if is_few else _draw_counts)(axes, errors, values, elements, reach)
+    axes.set(xlim=(-reach, reach), xlabel=f"error of {errors.quantity} ({errors.unit})", ylabel=SHARE if is_few else "number of values")
+    axes.locator_params(axis="x", nbins=6)
     axes.set_title(_title(errors, values, int(np.sum(abs(values) > reach))), fontsize=10)
     if elements:
         axes.legend(
             fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0), title=f"RMSE ({errors.unit})", title_fontsize=9, frameon=False
         )
+
+
+def _draw_few(axes: Axes, errors: Errors, values: np.ndarray, elements: Sequence[str], _: float) -> None:
+    if not elements:
+        draw_distribution(axes, values, _COLORS[0], _label("all", values))
+        return
+    draw_distribution(axes, values, _GRAY, _label("all", values), marker="")
+    for name, color in zip(elements, _COLORS, strict=False):
+        part = errors.by_element[name]
+        draw_distribution(axes, part[np.isfinite(part)], color, _label(name, part))
+
+
+def _draw_counts(axes: Axes, errors: Errors, values: np.ndarray, elements: Sequence[str], reach: float) -> None:
+    num_bins = min(11 + 2 * int(len(values) ** 0.5 / 2), _MAX_BINS)  # odd: one is centered at zero
+    bins = np.linspace(-reach, reach, num_bins + 1)
+    counts = _counts(values, bins)
+    axes.stairs(counts, bins, fill=True, color=_FILL if elements else _COLORS[0], label=_label("all", values))
+    for name, color in zip(elements, _COLORS, strict=False):
+        part = errors.by_element[name]
+        axes.stairs(_counts(part, bins), bins, color=color, linewidth=1.4, label=_label(name, part))
+    axes.set_ylim(0.7, max(20, 1.4 * counts.max()))
+    axes.set_yscale("log", nonpositive="clip")
+    axes.yaxis.set_major_formatter(_PLAIN)
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _counts(values: np.ndarray, bins: np.ndarray) -> np.ndarray:

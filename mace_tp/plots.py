@@ -23,6 +23,7 @@ DPI = 120  # 9 inches make 1080 pixels: sharp at 900, and 2000 noisy epochs fit 
 _MANY_POINTS = 2000  # more are drawn as a density, since points would hide one another
 _MARKED_EPOCHS = 40  # up to here every epoch gets a marker, so that a single one is seen too
 _LOG_RANGE = 3.0  # values that span less than this factor are read more easily on a linear axis
+FEW_VALUES = 100  # of fewer, a histogram shows its bins and not the values
 _SHOWN_ERRORS = 0.995  # quantile of |error| inside the histogram; the rest is counted in its outermost bins
 _MAX_BINS = 61
 
@@ -72,14 +73,14 @@ def learning_curves(metrics: Sequence[Record], path: Path) -> None:
 
 
 def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
-    """Losses, force RMSE (meV/Å) and energy RMSE (meV/atom) against epochs and wall-clock.
+    """Losses and RMSE of forces (meV/Å), energies (meV/atom) and stress (meV/Å³) against epochs and time of training.
 
     Args:
         metrics: records of `metrics.jsonl`. An error that none of them has gets no panel. Where `stage` becomes 2, the
-            second stage is marked. The wall-clock is `total_seconds`, else the sum of what the epochs took, else left out.
+            second stage is marked. The time is that of updates and validations, else left out.
     """
     epochs = _values(metrics, "epoch")
-    errors = {"force": "meV/Å", "energy": "meV/atom"}
+    errors = {"force": "meV/Å", "energy": "meV/atom", "stress": "meV/Å³"}
     errors = {kind: unit for kind, unit in errors.items() if np.isfinite(_values(metrics, f"{kind}_rmse")).any()}
     figure = Figure(figsize=(9, 3 + 1.9 * len(errors)), layout="constrained")
     panels = figure.subplots(1 + len(errors), sharex=True, squeeze=False)[:, 0]
@@ -90,12 +91,13 @@ def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
         lowest = np.nanargmin(values)
         label = f"validation, lowest {plain(values[lowest])} {unit} (epoch {epochs[lowest]:.0f})"
         _draw_curves(axes, epochs, [_Curve(label, values, _VERMILLION)], f"{kind} RMSE ({unit})")
+    figure.align_ylabels(panels)
     _mark_second_stage(panels, metrics)
     for axes in panels:
         axes.legend(fontsize=9)
     panels[-1].set(xlabel="epoch", xlim=(0, 1.02 * max(epochs, default=1)))
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    _add_wall_clock(panels[0], epochs, _wall_clock(metrics))
+    _add_time(panels[0], epochs, training_seconds(metrics))
     return figure
 
 
@@ -115,46 +117,54 @@ def _draw_curves(axes: Axes, epochs: np.ndarray, curves: Sequence[_Curve], label
         axes.plot(epochs, curve.values, color=curve.color, label=curve.label, linewidth=1.5, marker=marker)
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)
-    values = np.concatenate([curve.values for curve in curves])
+    fit_scale(axes, np.concatenate([curve.values for curve in curves]))
+
+
+def fit_scale(axes: Axes, values: np.ndarray) -> None:
+    """A logarithmic vertical axis, with ticks that can be read, where the values span enough for one."""
     values = values[np.isfinite(values) & (values > 0)]
-    if len(values) and values.max() / values.min() > _LOG_RANGE:
-        _set_log_scale(axes, np.log10(values.max() / values.min()))
-
-
-def _set_log_scale(axes: Axes, decades: float) -> None:
+    if not len(values) or values.max() / values.min() <= _LOG_RANGE:
+        return
+    decades = np.log10(values.max() / values.min())
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
+def second_stage(metrics: Sequence[Record]) -> int | None:
+    """The first epoch of stage two; None where there is none."""
+    return next((record["epoch"] for record in metrics if (record.get("stage") or 1) > 1), None)
+
+
 def _mark_second_stage(panels: Sequence[Axes], metrics: Sequence[Record]) -> None:
-    start = next((record["epoch"] for record in metrics if (record.get("stage") or 1) > 1), None)
+    start = second_stage(metrics)
     if start is None:
         return
     for axes in panels:
         axes.axvline(start, color=_GRAY, linestyle="--", linewidth=1, label=f"stage two, from epoch {start}" if axes is panels[0] else None)
 
 
-def _wall_clock(metrics: Sequence[Record]) -> np.ndarray:
-    """Seconds since the start at the end of every epoch [records]; NaN where unknown."""
-    total = _values(metrics, "total_seconds")
-    if np.isfinite(total).all():
-        return total
-    parts = [np.nan_to_num(_values(metrics, f"{part}_seconds")) for part in ("compile", "valid")]
-    return np.cumsum(_values(metrics, "epoch_seconds") + sum(parts))
+def training_seconds(metrics: Sequence[Record]) -> np.ndarray:
+    """Seconds of updates and validations, without compilations, up to the end of every epoch [records]; NaN where unknown."""
+    return np.cumsum(_values(metrics, "epoch_seconds") + np.nan_to_num(_values(metrics, "valid_seconds")))
 
 
-def _add_wall_clock(axes: Axes, epochs: np.ndarray, seconds: np.ndarray) -> None:
+def time_unit(seconds: float) -> tuple[int, str]:
+    """The unit in which people count such a time, and its length in seconds."""
+    return next((length, unit) for length, unit in ((3600, "h"), (60, "min"), (1, "s")) if seconds > 3 * length or length == 1)
+
+
+def _add_time(axes: Axes, epochs: np.ndarray, seconds: np.ndarray) -> None:
     """A second axis on top, with round times where they were reached."""
     if len(epochs) < 2 or not (np.diff(seconds) > 0).all():  # not greater: unknown, too
         return
-    length, unit = next((length, unit) for length, unit in ((3600, "h"), (60, "min"), (1, "s")) if seconds[-1] > 3 * length or length == 1)
+    length, unit = time_unit(seconds[-1])
     ticks = MaxNLocator(8, steps=[1, 2, 3, 5, 10]).tick_values(seconds[0] / length, seconds[-1] / length)
     ticks = ticks[(ticks >= seconds[0] / length) & (ticks <= seconds[-1] / length)]
     top = axes.secondary_xaxis("top")
     top.set_xticks(np.interp(ticks * length, seconds, epochs), [f"{tick:g}" for tick in ticks])
-    top.set_xlabel(f"wall-clock ({unit})")
+    top.set_xlabel(f"time of training and validation, without compilation ({unit})")
 
 
 def parity(labels: np.ndarray, predictions: np.ndarray, quantity: str, unit: str, path: Path, title: str) -> None:
@@ -198,15 +208,27 @@ def _draw_parity(axes: Axes, labels: np.ndarray, predictions: np.ndarray, quanti
         cells = axes.hexbin(labels, predictions, gridsize=90, extent=(low, high, low, high), mincnt=1, norm=LogNorm(vmin=1), cmap=_DENSITY)
         axes.figure.colorbar(cells, ax=axes, label="number of values per cell", shrink=0.8)
     else:
-        axes.scatter(labels, predictions, s=9, color=_BLUE, alpha=0.5, linewidths=0)
+        axes.scatter(labels, predictions, s=24 if len(labels) < FEW_VALUES else 9, color=_BLUE, alpha=0.5, linewidths=0)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set(xlabel=f"reference {quantity} ({unit})", ylabel=f"predicted {quantity} ({unit})")
     axes.locator_params(nbins=6)
-    text = summary(1000 * (predictions - labels), f"m{unit}")
-    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8})
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+    axes.text(s=summary(1000 * (predictions - labels), f"m{unit}"), transform=axes.transAxes, bbox=box, **corner(labels, predictions))
+
+
+def corner(labels: np.ndarray, predictions: np.ndarray) -> dict[str, Any]:
+    """Place of a text in a parity plot, on the side of the diagonal that has fewer points."""
+    if np.sum(predictions > labels) > np.sum(predictions < labels):
+        return {"x": 0.96, "y": 0.04, "ha": "right", "va": "bottom"}
+    return {"x": 0.04, "y": 0.96, "ha": "left", "va": "top"}
 
 
 def _draw_errors(axes: Axes, errors: np.ndarray, unit: str) -> None:
+    if len(errors) < FEW_VALUES:
+        draw_distribution(axes, errors, _BLUE)
+        axes.axvline(0, color=_GRAY, linewidth=1, linestyle="--")
+        axes.set(xlim=axis_limits(np.append(errors, 0.0)), xlabel=f"predicted - reference ({unit})", ylabel=SHARE)
+        return
     reach = 1.1 * np.quantile(abs(errors), _SHOWN_ERRORS) if len(errors) else 0
     reach = reach or 1.0  # no error at all is possible
     num_bins = min(11 + 2 * int(len(errors) ** 0.5 / 2), _MAX_BINS)  # odd: one is centered at zero
@@ -217,6 +239,19 @@ def _draw_errors(axes: Axes, errors: np.ndarray, unit: str) -> None:
     beyond = int(np.sum(abs(errors) > reach))
     if beyond:
         axes.set_title(f"{beyond} larger errors are counted in the outermost bins", fontsize=9)
+
+
+SHARE = "share of values up to the error (%)"
+
+
+def draw_distribution(axes: Axes, errors: np.ndarray, color: str, label: str | None = None, marker: str = "o") -> None:
+    """The share of errors that are not above the one on the axis, in %, with a mark for each: of few values all are seen."""
+    errors = np.sort(errors)
+    shares = 100 * np.arange(1, len(errors) + 1) / max(len(errors), 1)
+    axes.step(errors, shares, where="post", color=color, linewidth=1.2, marker=marker, markersize=3.5, label=label)
+    axes.set_ylim(0, 104)
+    axes.grid(alpha=0.3)
+    axes.locator_params(axis="x", nbins=6)
 
 
 def summary(errors: np.ndarray, unit: str) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from mace_tp.preparation import Setup
 from mace_tp.training.evaluate import ConfigurationPrediction, evaluate_and_predict
 from mace_tp.training.loop import EpochSummary
 from mace_tp.training.state import Params
+
+# Names of the quantiles of a step: 0, 1/4, 1/2, 3/4 and 1.
+_QUANTILES = ("step_seconds_min", "step_seconds_q1", "step_seconds", "step_seconds_q3", "step_seconds_max")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,8 @@ def epoch_record(epoch: int, step: int, summary: EpochSummary, valid_loss: float
         "valid_loss": valid_loss,
         **errors,
         "epoch_seconds": summary.seconds - summary.compile_seconds,
-        "step_seconds": summary.step_seconds,
+        **dict(zip(_QUANTILES, summary.step_quantiles or [None] * len(_QUANTILES), strict=True)),
+        "cpu_per_wall": summary.cpu_per_wall,
     }
 
 
@@ -86,12 +90,21 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         "num_compilations": setup.train_step.num_compilations,
         "epoch_seconds": _median(record["epoch_seconds"] for record in steady),
         "step_seconds": _median(record.get("step_seconds") for record in steady),
+        **spread_of_steps(steady),
         **totals,
         "valid": errors["valid"],
         "test": {name: values for name, values in errors.items() if name != "valid"},
     }
     path.write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
     return results
+
+
+def spread_of_steps(records: Sequence[plots.Record]) -> dict[str, float | None]:
+    """Least and quartiles of the step over all epochs, s, each epoch with its five quantiles, and the median of the CPU's share."""
+    steps = [record[name] for record in records for name in _QUANTILES if record.get(name) is not None]
+    spread = {name: float(np.quantile(steps, q)) if steps else None for name, q in zip(_QUANTILES, (0, 0.25, 0.5, 0.75, 1), strict=True)}
+    del spread["step_seconds"]
+    return spread | {"cpu_per_wall": _median(record.get("cpu_per_wall") for record in records)}
 
 
 def _about_data(datasets: Datasets) -> dict[str, Any]:

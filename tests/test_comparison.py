@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from run_directories import make_run
 
 from mace_tp import comparison_plots, comparison_table
-from mace_tp.comparison import differences_of_data, find_baseline, find_runs, group_runs, other_differences
+from mace_tp.comparison import differences_of_data, equal_seeds, find_baseline, find_runs, group_runs, other_differences
 from mace_tp.errors import InputError
 
 
@@ -61,6 +61,51 @@ def test_rows_of_one_product_are_told_apart_by_their_keys(folder):
     assert "model.num_channels differs: 32 in cg, model.num_channels=32, cg / spherical_grid; 64 in cg, model.num_channels=64" in (
         other_differences(_groups(folder))
     )
+
+
+def test_paths_in_names_are_short(folder):
+    """A row's name holds of a path what tells it from the others."""
+    for name in ("small", "large"):
+        make_run(folder / "tuned" / name, "gaunt", init_from=f"/data/of/somebody/{name}/model")
+    make_run(folder / "tuned" / "new", "gaunt")
+
+    names = [group.name for group in _groups(folder / "tuned")]
+
+    assert sorted(names) == [f"cg / gaunt, model.init_from={name}" for name in ("None", "large/model", "small/model")]
+
+
+def test_test_files_of_one_name_have_a_column_each_and_paths_of_one_file_the_same(folder):
+    for name, paths in (("a", ["far/hot.xyz", "near/hot.xyz"]), ("b", ["/data/far/hot.xyz", "/data/near/hot.xyz"])):
+        run = make_run(folder / "tests" / name, "gaunt", seed=ord(name))
+        results = json.loads((run / "results.json").read_text())
+        results["test"] = {path: {"force_rmse": value} for path, value in zip(paths, (10.0, 20.0), strict=True)}
+        (run / "results.json").write_text(json.dumps(results))
+
+    (row,) = comparison_table.make_rows(_groups(folder / "tests"), None)
+
+    assert (row["far/hot.xyz_force_rmse"], row["near/hot.xyz_force_rmse"]) == (10, 20)
+    assert row["far/hot.xyz_force_rmse_std"] == 0, "of both runs"
+
+
+def test_equal_seeds_are_named_and_not_averaged(tmp_path):
+    for name, error in (("a", 40.0), ("b", 44.0), ("c", 44.0)):
+        make_run(tmp_path / name, seed=int(name == "c"), force_rmse=error)
+
+    (group,) = groups = _groups(tmp_path)
+    (row,) = comparison_table.make_rows(groups, None)
+
+    assert group.seeds == [0, 1] and row["seeds"] == "0 1"
+    assert row["valid_force_rmse"] == 42, "of seed 0 the first, and of seed 1"
+    [line] = equal_seeds(groups)
+    assert line.startswith("seed 0 of cg is there 2 times (errors differ: validation force RMSE 40.00 meV/Å, validation force RMSE 44.00")
+    assert f"{tmp_path}/a, {tmp_path}/b" in line
+    make_run(tmp_path / "d", "gaunt"), make_run(tmp_path / "e", "gaunt")
+    text = comparison_table.markdown(comparison_table.make_rows(_groups(tmp_path / "d", tmp_path / "e"), None), [])
+    assert "±" not in text
+
+
+def test_a_small_deviation_is_not_zero(folder):
+    assert comparison_table._cell({"valid_force_rmse": 40.0, "valid_force_rmse_std": 0.013}, "valid_force_rmse") == "40.0 ± 0.01"
 
 
 def test_other_data_are_noticed(folder):

@@ -42,6 +42,19 @@ def test_histogram_tells_rmse_and_mae_and_elements(errors):
     assert [text.get_text() for text in right.get_legend().get_texts()] == ["all: 3.54", "H: 3", "C: 4"]
 
 
+def test_few_errors_are_shown_each(errors):
+    few = {name: values[:9] for name, values in errors.by_element.items()}
+    energies = Errors("energy", "meV/atom", np.array([3.0, -4.0, np.nan, 5.0]), {})
+
+    left, right = histograms_figure([energies, Errors("force components", "meV/Å", np.concatenate([*few.values()]), few)], "valid").axes
+
+    assert not left.patches and not right.patches, "no histograms"
+    np.testing.assert_allclose(left.lines[-1].get_xdata(), [-4, 3, 5])
+    np.testing.assert_allclose(left.lines[-1].get_ydata(), [100 / 3, 200 / 3, 100])
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["all: 3.54", "H: 3", "C: 4"]
+    assert all(len(line.get_xdata()) == 9 for line in right.lines[-2:])
+
+
 def test_an_outlier_is_counted_and_does_not_squeeze_the_rest():
     values = np.append(np.random.default_rng(0).normal(size=1000), [1e6, np.nan])
 

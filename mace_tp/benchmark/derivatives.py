@@ -1,5 +1,7 @@
 """The programs in which a tensor product occurs: a value, an energy with forces, the gradient of a training step.
 
+Each returns all that the one before it returns, as a model needs it: XLA leaves out of a program what is not returned.
+
 Energies and losses are sums over all components in the end; the sums are left away here, and their derivatives, with which the
 chain rule begins, are given as arguments.
 """
@@ -34,15 +36,17 @@ def forces(operation: Operation) -> Program:
 
 
 def training(operation: Operation) -> Program:
-    """The gradient of a loss of energy and forces with respect to all that depends on parameters: the second derivative."""
+    """Product and forces, of which a loss is made, and its gradient with respect to all that depends on parameters."""
     product_and_gradient, (probe, *_) = forces(operation)
 
-    def gradient(probe: jax.Array, directions: tuple[Any, ...], *arguments: Any) -> tuple[Any, ...]:
-        trained = tuple(arguments[i] for i in operation.trained)
-        _, pull_back = jax.vjp(lambda *trained: product_and_gradient(probe, *_replaced(arguments, operation.trained, trained)), *trained)
-        return pull_back((probe, directions))
+    def step(probe: jax.Array, directions: tuple[Any, ...], *arguments: Any) -> tuple[Any, tuple[Any, ...]]:
+        def found_from(*trained: Any) -> tuple[jax.Array, Any]:
+            return product_and_gradient(probe, *_replaced(arguments, operation.trained, trained))
 
-    return gradient, (probe, tuple(operation.arguments[i] for i in operation.moved), *operation.arguments)
+        found, pull_back = jax.vjp(found_from, *(arguments[i] for i in operation.trained))
+        return found, pull_back((probe, directions))
+
+    return step, (probe, tuple(operation.arguments[i] for i in operation.moved), *operation.arguments)
 
 
 def _replaced(arguments: tuple[Any, ...], positions: tuple[int, ...], values: tuple[Any, ...]) -> list[Any]:

@@ -1,15 +1,23 @@
-"""What the machine can do at best: a matrix product and a copy, measured in the same run."""
+"""What the machine can do at best: matrix products, and passes over arrays of several sizes, measured in the same run."""
 
+import concurrent.futures
 import dataclasses
+import os
+import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mace_tp.benchmark.timing import time_in_turn
 
-_SIDE = 1024  # of the matrices
-_COPIED = 32 * 2**20  # numbers; beyond every cache
-_REPEATS = 10
+_SIDES = {"cpu": (256, 512, 1024)}  # of the matrices
+_LARGE_SIDES = (2048, 4096, 8192)  # on other devices
+# Bytes of the arrays that are passed over: from those that stay in the caches of the cores to those that fit into none.
+_SIZES = tuple(2**power for power in range(18, 29, 2))
+_PASSED = 2**26  # bytes for a measurement, in as many passes as that takes
+_REPEATS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,27 +25,74 @@ class Machine:
     """Peaks of a roofline (Williams et al. 2009)."""
 
     flops_per_second: float  # of a matrix product
-    bytes_per_second: float  # read and written by a copy
+    bandwidths: tuple[tuple[int, float], ...]  # (bytes that are passed over again and again, bytes read and written in a second)
 
-    def roof(self, intensity: float) -> float:
-        """The most operations per second at `intensity` operations per byte."""
-        return min(self.flops_per_second, intensity * self.bytes_per_second)
+    def bandwidth(self, working_set: int) -> float:
+        """The most bytes per second where a program works on so many bytes: less can only be faster."""
+        below = max((size for size, _ in self.bandwidths if size <= working_set), default=0)
+        return max(bandwidth for size, bandwidth in self.bandwidths if size >= below)
+
+    def roof(self, intensity: float, working_set: int) -> float:
+        """The most operations per second at `intensity` operations per byte, with data where `working_set` bytes have place."""
+        return min(self.flops_per_second, intensity * self.bandwidth(working_set))
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The smallest and the largest array that was passed over: within the caches, and outside."""
+        return self.bandwidths[0][0], self.bandwidths[-1][0]
 
     def best(self, other: "Machine") -> "Machine":
         """The higher of two measurements: noise only takes away."""
-        return Machine(max(self.flops_per_second, other.flops_per_second), max(self.bytes_per_second, other.bytes_per_second))
+        pairs = zip(self.bandwidths, other.bandwidths, strict=True)
+        bandwidths = tuple((size, max(mine, theirs)) for (size, mine), (_, theirs) in pairs)
+        return Machine(max(self.flops_per_second, other.flops_per_second), bandwidths)
 
 
 def measure_machine(dtype: jnp.dtype) -> Machine:
-    """The fastest of ten matrix products and of ten passes that read and write 32 Mi numbers in place."""
-    matrix = jnp.ones((_SIDE, _SIDE), dtype)
+    """The fastest of several matrix products, and of several passes in place over arrays of each size, on the default device."""
+    platform = jnp.zeros(()).devices().pop().platform
+    in_place = _by_numpy if platform == "cpu" else _by_jax
+    bandwidths = tuple((size, in_place(size, dtype)) for size in _SIZES)
+    return Machine(max(_matrix_product(side, dtype) for side in _SIDES.get(platform, _LARGE_SIDES)), bandwidths)
+
+
+def _matrix_product(side: int, dtype: jnp.dtype) -> float:
+    """Operations per second."""
+    matrix = jnp.ones((side, side), dtype)
     product = jax.jit(jnp.matmul).lower(matrix, matrix).compile()
-    copy = jax.jit(lambda x: -x, donate_argnums=0).lower(jnp.ones(_COPIED, dtype)).compile()
-    held = [jnp.ones(_COPIED, dtype)]
+    return 2 * side**3 / time_in_turn({"product": lambda: product(matrix, matrix)}, _REPEATS)["product"].min()
 
-    def in_place() -> jax.Array:
-        held.append(copy(held.pop()))
-        return held[0]
 
-    seconds = time_in_turn({"product": lambda: product(matrix, matrix), "copy": in_place}, _REPEATS)
-    return Machine(2 * _SIDE**3 / seconds["product"].min(), 2 * _COPIED * jnp.dtype(dtype).itemsize / seconds["copy"].min())
+def _by_numpy(size: int, dtype: jnp.dtype) -> float:
+    """Bytes per second of all cores, each with a part of the array; a loop of XLA costs more than a pass over a small array."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parts = [np.ones(size // jnp.dtype(dtype).itemsize // cores, dtype) for _ in range(cores)]
+    num_passes = max(1, _PASSED // size)
+
+    def pass_over(part: np.ndarray) -> None:
+        for _ in range(num_passes):
+            np.negative(part, out=part)
+
+    with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+        return 2 * num_passes * size / _least_seconds(lambda: list(pool.map(pass_over, parts)))
+
+
+def _by_jax(size: int, dtype: jnp.dtype) -> float:
+    """Bytes per second of the device."""
+    num_passes = max(1, _PASSED // size)
+    passes = jax.jit(lambda x: jax.lax.fori_loop(0, num_passes, lambda _, x: -x, x), donate_argnums=0)
+    held = [jnp.ones(size // jnp.dtype(dtype).itemsize, dtype)]
+
+    def run() -> None:
+        held.append(jax.block_until_ready(passes(held.pop())))
+
+    return 2 * num_passes * size / _least_seconds(run)
+
+
+def _least_seconds(call: Callable[[], object]) -> float:
+    seconds = []
+    for _ in range(1 + _REPEATS):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])

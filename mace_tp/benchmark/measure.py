@@ -32,8 +32,9 @@ class Row:
     compile_seconds: float | None = None
     flops: int | None = None  # counted by the plan; of the value only
     bytes: int | None = None
-    xla_flops: float | None = None
+    xla_flops: float | None = None  # with those of the compiled kernel
     xla_bytes: float | None = None
+    moved_bytes: int | None = None  # arguments and outputs of the program: the least that is read and written
     memory_bytes: int | None = None  # arguments, outputs and temporary arrays of the program
 
     @property
@@ -101,5 +102,6 @@ def _row(key: tuple[str, int, str], name: str, case: Case, compiled: Compiled, s
         bytes=case.bytes if is_value else None,
         xla_flops=compiled.flops,
         xla_bytes=compiled.bytes,
+        moved_bytes=compiled.moved,
         memory_bytes=compiled.memory,
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -45,7 +46,7 @@ def _setting_figure(records: Sequence[Record], products: Sequence[str], setting:
     panels[0, 0].set_ylabel("median time (ms)")
     panels[1, 0].set_ylabel("time per degree of freedom (µs)")
     figure.suptitle(setting.replace("_", " "))
-    _add_legend(figure, panels[0, 0], caption)
+    _add_legend(figure, panels[0, 0].get_legend_handles_labels()[0], caption)
     return figure
 
 
@@ -63,29 +64,38 @@ def _draw_products(axes: Axes, records: Sequence[Record], products: Sequence[str
 
 
 def _roofline_figure(records: Sequence[Record], products: Sequence[str], machine: Machine, caption: str) -> Figure:
-    """Achieved operations per second against operations per byte, of the values, for which both are counted by the plans."""
-    values = [values for values in records if values["gflop"] is not None] or list(records)
+    """Achieved operations per second against operations per byte that must be moved, of the values where there are any."""
+    shown = [values for values in records if values["derivative"] == "value"] or list(records)
     figure = Figure(figsize=(8, 5.4), layout="constrained")
     axes = figure.subplots()
-    intensities = [entry["flop_per_byte"] for entry in values]
-    span = np.geomspace(min(intensities) / 2, max(*intensities, machine.flops_per_second / machine.bytes_per_second) * 2)
-    axes.plot(span, [machine.roof(intensity) / 1e9 for intensity in span], color="#777777", linewidth=1.5)
-    for text, at, shift, side in (("copy", span[0], 14, "left"), ("matrix product", span[-1], 5, "right")):
-        where = at, machine.roof(at) / 1e9
-        axes.annotate(text, where, xytext=(0, shift), textcoords="offset points", ha=side, fontsize=9, color="#777777")
+    intensities = [entry["flop_per_moved_byte"] for entry in shown if entry["flop_per_moved_byte"] > 0]
+    ridge = machine.flops_per_second / machine.bandwidth(machine.sizes[1])
+    span = np.geomspace(min([*intensities, ridge]) / 2, 3 * max([*intensities, ridge]))
+    for size, line, place in zip(machine.sizes, ("-", "--"), ("within the caches", "from memory"), strict=True):
+        roof = np.array([machine.roof(intensity, size) / 1e9 for intensity in span])
+        label = f"{place}: {machine.bandwidth(size) / 1e9:.0f} GB/s (arrays of {size / 1e6:.3g} MB)"
+        axes.plot(span, roof, color="#777777", linewidth=1.5, linestyle=line, label=label)
+    peak = f"matrix product: {machine.flops_per_second / 1e9:.0f} GFLOP/s"
+    where = span[-1], machine.flops_per_second / 1e9
+    axes.annotate(peak, where, xytext=(-2, 6), textcoords="offset points", ha="right", fontsize=9, color="#555555")
+    axes.legend(loc="lower right", fontsize=9, frameon=False)
+    handles = []
     for number, product in enumerate(products):
-        mine = [entry for entry in values if entry["product"] == product]
+        mine = [entry for entry in shown if entry["product"] == product]
         sizes = [18 + 14 * entry["l_max"] for entry in mine]
         style = {"color": _COLORS[number % len(_COLORS)], "marker": _MARKERS[number % len(_MARKERS)], "alpha": 0.75}
-        axes.scatter([v["flop_per_byte"] for v in mine], [v["gflop_per_second"] for v in mine], s=sizes, label=product, **style)
-    axes.set(xscale="log", yscale="log", xlabel="operations per byte (plan's count)", ylabel="GFLOP/s")
+        where = [v["flop_per_moved_byte"] for v in mine], [v["gflop_per_second"] for v in mine]
+        handles.append(axes.scatter(*where, s=sizes, label=product, **style))
+    axes.margins(y=0.1)
+    axes.set(xscale="log", yscale="log", xlabel="operations per byte of arguments and results", ylabel="operations per second (GFLOP/s)")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(_plain)
     axes.grid(alpha=0.3)
-    axes.set_title("roofline; larger marks: larger L")
-    _add_legend(figure, axes, caption)
+    settings = ", ".join(dict.fromkeys(entry["setting"].replace("_", " ") for entry in shown))
+    axes.set_title(f"roofline of {shown[0]['derivative']}s, {settings}; larger marks: larger L", fontsize=10)
+    _add_legend(figure, handles, caption)
     return figure
 
 
@@ -93,8 +103,7 @@ def _plain(value: float, _: int) -> str:
     return f"{value:g}"
 
 
-def _add_legend(figure: Figure, axes: Axes, caption: str) -> None:
+def _add_legend(figure: Figure, handles: Sequence[Artist], caption: str) -> None:
     """The products, under small print that says where it was measured."""
-    handles, labels = axes.get_legend_handles_labels()
-    columns = min(len(labels), 5)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9, title=caption, title_fontsize=7, frameon=False)
+    columns = min(len(handles), 5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9, title=caption, title_fontsize=7, frameon=False)

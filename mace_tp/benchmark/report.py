@@ -22,6 +22,7 @@ _COLUMNS = {
     "xla_gflop": (8, ".3f", "by XLA"),
     "gflop_per_second": (8, ".1f", "GFLOP/s"),
     "share_of_peak": (6, ".0%", "peak"),
+    "share_of_roof": (6, ".0%", "roof"),
     "memory_mb": (8, ".1f", "MB"),
     "num_paths": (6, "d", "paths"),
     "dof": (5, "d", "dof"),
@@ -33,9 +34,9 @@ _COLUMNS = {
 def record(row: Row, machine: Machine) -> Record:
     """All of a row's numbers, those that follow included.
 
-    "± ms" is half of the distance between the quartiles. `share_of_roof` is what is reached of the roofline at the
-    operations and bytes of the plan, or, of a derivative, of XLA; XLA counts the accesses of all instructions, so that
-    what stays in a cache is counted, too, and the share of a derivative is an upper bound.
+    "± ms" is half of the distance between the quartiles. `share_of_roof` is the least time over the median: that of a matrix product
+    with as many operations, or that of one pass over arguments and results, whichever is longer. How fast a pass is depends on where
+    the data are: it is measured with arrays that take as much memory as the program.
     """
     head = {"setting": row.setting, "l_max": row.l_max, "derivative": row.derivative, "product": row.product, "note": row.note}
     if row.median_seconds is None:
@@ -62,7 +63,9 @@ def record(row: Row, machine: Machine) -> Record:
         "gbyte_per_second": row.counted_bytes / row.median_seconds / 1e9,
         "flop_per_byte": intensity,
         "share_of_peak": rate / machine.flops_per_second,
-        "share_of_roof": rate / machine.roof(intensity),
+        "flop_per_moved_byte": row.counted_flops / row.moved_bytes,
+        "share_of_roof": rate / machine.roof(row.counted_flops / row.moved_bytes, row.memory_bytes),
+        "moved_mb": row.moved_bytes / 1e6,
         "memory_mb": row.memory_bytes / 1e6,
         "us_per_dof": 1e6 * row.median_seconds / row.dof,
         "mflop_per_dof": row.counted_flops / row.dof / 1e6,
@@ -92,8 +95,14 @@ def _cell(value: Any, width: int, kind: str) -> str:
 
 def write(folder: Path, records: Sequence[Record], machine: Machine, environment: dict[str, str | int], options: dict[str, Any]) -> None:
     """Write `benchmark.json` and `benchmark.csv`; in the table the environment is a column for each of its entries."""
-    peaks = {"peak_gflop_per_second": machine.flops_per_second / 1e9, "copy_gbyte_per_second": machine.bytes_per_second / 1e9}
-    content = {"environment": environment, "machine": peaks, "options": options, "rows": records}
+    small, large = machine.sizes
+    peaks = {
+        "peak_gflop_per_second": machine.flops_per_second / 1e9,
+        "copy_gbyte_per_second": machine.bandwidth(large) / 1e9,
+        "cache_gbyte_per_second": machine.bandwidth(small) / 1e9,
+    }
+    by_size = {str(size): bandwidth / 1e9 for size, bandwidth in machine.bandwidths}
+    content = {"environment": environment, "machine": peaks | {"gbyte_per_second_by_bytes": by_size}, "options": options, "rows": records}
     (folder / "benchmark.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     columns = list(dict.fromkeys(name for values in records for name in values))
     with open(folder / "benchmark.csv", "w", newline="", encoding="utf-8") as file:

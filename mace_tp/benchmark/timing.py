@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from mace_tp.kernel.flops import kernel_flops
+
 # Calls before the first that counts: the first finds cold caches, and memory that the allocator has not seen.
 _WARM_UP = 2
 
@@ -18,23 +20,28 @@ class Compiled:
 
     call: Callable[[], Any]
     compile_seconds: float  # tracing and lowering included
-    flops: float  # XLA's count
+    flops: float  # XLA's count, and that of the compiled kernel
     bytes: float  # XLA's count of what all instructions access
-    memory: int  # arguments, outputs and temporary arrays, bytes
+    moved: int  # bytes of arguments and outputs: the least that is read and written
+    memory: int  # bytes of those and of temporary arrays
 
 
 def compile_program(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Compiled:
     """Compile for these arguments; the persistent cache must be off, or the time is not one of compilation."""
     start = time.perf_counter()
-    program = jax.jit(function).lower(*arguments).compile()
+    traced = jax.jit(function).trace(*arguments)
+    program = traced.lower().compile()
     seconds = time.perf_counter() - start
     costs, memory = program.cost_analysis(), program.memory_analysis()
+    moved = memory.argument_size_in_bytes + memory.output_size_in_bytes
     return Compiled(
         call=lambda: program(*arguments),
         compile_seconds=seconds,
-        flops=float(costs.get("flops", np.nan)),
+        # Of a call that XLA does not know it counts -1.
+        flops=max(0.0, float(costs.get("flops", np.nan))) + kernel_flops(traced.jaxpr.jaxpr),
         bytes=float(costs.get("bytes accessed", np.nan)),
-        memory=memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes,
+        moved=moved,
+        memory=moved + memory.temp_size_in_bytes,
     )
 
 

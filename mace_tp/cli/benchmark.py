@@ -43,7 +43,8 @@ def _run(
     start = time.monotonic()
     machine = measure_machine(sizes.dtype)
     print(_described(environment, *environment))
-    print(f"matrix product {machine.flops_per_second / 1e9:.0f} GFLOP/s, copy {machine.bytes_per_second / 1e9:.1f} GB/s", end="\n\n")
+    passes = (f"{size / 1e6:.3g} MB {machine.bandwidth(size) / 1e9:.0f} GB/s" for size, _ in machine.bandwidths)
+    print(f"matrix product {machine.flops_per_second / 1e9:.0f} GFLOP/s; passes over {', '.join(passes)}", end="\n\n")
     print(report.header())
     rows = []
     for group in measure(options.settings, products, options.l_max, options.derivatives, sizes, options.repeats):

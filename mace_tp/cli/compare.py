@@ -1,15 +1,24 @@
 """`mace-tp compare`: one table and pictures over finished trainings."""
 
 import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from mace_tp import comparison_plots, comparison_table
-from mace_tp.comparison import Group, Run, differences_of_data, find_baseline, find_runs, group_runs, other_differences
+from mace_tp.comparison import Group, Run, differences_of_data, equal_seeds, find_baseline, find_runs, group_runs, other_differences
 from mace_tp.errors import InputError
+from mace_tp.step_times import WORKER, StepTimes, cpu_doubts, doubts, recorded, retime
 
 
 def main(arguments: list[str]) -> None:
+    if arguments[:1] == [WORKER]:
+        print(json.dumps(_time_steps(Path(arguments[1]))))
+        return
     options = _parser().parse_args(arguments)
+    _check(options)
     runs = find_runs(options.runs)
     unfinished = [run for run in runs if run.results is None]
     groups = group_runs(runs)
@@ -17,7 +26,9 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"{', '.join(map(str, options.runs))}: {len(runs)} runs, none of them finished; trainer.resume=auto continues one")
     baseline = find_baseline(groups, options.baseline)
     remarks = _remarks(groups, unfinished, baseline, data_may_differ=options.anyway)
-    rows = comparison_table.make_rows(groups, baseline)
+    times, about_times = _step_times(groups, options.rounds if options.retime else None)
+    remarks = [*about_times, *remarks]
+    rows = comparison_table.make_rows(groups, baseline, times)
     print(comparison_table.markdown(rows, remarks))
     if options.out:
         _write(options.out, rows, remarks, groups, unfinished)
@@ -33,6 +44,7 @@ def _remarks(groups: list[Group], unfinished: list[Run], baseline: Group | None,
     if data and not data_may_differ:
         raise InputError(f"the runs cannot be compared: {'; '.join(data)}; --anyway compares them all the same")
     remarks = [f"NOT COMPARABLE: {line}" for line in data] + [f"WARNING {line}" for line in other_differences(groups)]
+    remarks += [f"WARNING {line}" for line in equal_seeds(groups)]
     remarks += [f"not finished, left out: {run.path} ({len(run.records)} epochs)" for run in unfinished]
     remarks.append("errors: mean ± standard deviation over the seeds; times, memory and operations: medians")
     if baseline is not None:
@@ -40,6 +52,43 @@ def _remarks(groups: list[Group], unfinished: list[Run], baseline: Group | None,
     environment = groups[0].runs[0].results["environment"]
     named = [f"{key} {environment[key]}" for key in ("jax", "jaxlib", "device", "dtype", "threads", "commit") if key in environment]
     return [*remarks, f"first row measured with {', '.join(named)}"]
+
+
+def _step_times(groups: list[Group], num_rounds: int | None) -> tuple[Mapping[str, StepTimes], list[str]]:
+    """Those of the trainings, or measured in so many rounds; with what to bear in mind."""
+    if num_rounds is None:
+        times = {group.name: recorded(group) for group in groups}
+        lines = doubts(groups, times) + cpu_doubts(groups)
+        remedy = "other work on the machine, or batches of unequal size; --retime times all rows in turn"
+        return times, [f"WARNING {line}; {remedy}" for line in lines]
+    times, environment = retime(groups, num_rounds, lambda line: print(line, file=sys.stderr, flush=True))
+    named = ", ".join(f"{key} {environment[key]}" for key in ("device", "dtype", "threads", "jax", "commit") if key in environment)
+    how = f"steps and s/epoch: timed now, {num_rounds} rounds of all rows in turn, each in a fresh process ({named})"
+    return times, [f"WARNING {line}; other work on the machine" for line in doubts(groups, times)] + [how]
+
+
+def _time_steps(run_dir: Path) -> dict[str, object]:
+    """What a process of `--retime` prints of its run; with the tensor products that the run had, where it chose them by itself."""
+    # Only the processes that compute load jax.
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from mace_tp.config import Config, TensorProductConfig
+    from mace_tp.retiming import time_steps
+
+    run = next(run for run in find_runs([run_dir]) if run.path == run_dir)  # others may be below it
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(run_dir / "config.yaml")))
+    except OmegaConfBaseException as error:
+        raise InputError(f"{run_dir / 'config.yaml'}: of another version of mace-tp ({' '.join(str(error).split())[:120]})") from error
+    data = dataclasses.replace(config.data, test=None)
+    products = TensorProductConfig(**run.results["tensor_product"])
+    return dataclasses.asdict(time_steps(dataclasses.replace(config, data=data, tensor_product=products)))
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.rounds < 1:
+        raise InputError(f"--rounds {options.rounds}: must be positive")
 
 
 def _write(folder: Path, rows: list[comparison_table.Row], remarks: list[str], groups: list[Group], unfinished: list[Run]) -> None:
@@ -61,6 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, or folders that hold some, such as a sweep's")
     parser.add_argument("--baseline", metavar="NAME", help="the row that others are measured against (default: cg, if it is there)")
+    retime_help = "time the training step of every row on this machine, in turn, in fresh processes, which read the data of the runs again"
+    parser.add_argument("--retime", action="store_true", help=retime_help)
+    parser.add_argument("--rounds", type=int, default=3, help="how often --retime times each row (default %(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write comparison.md, .csv, .json and pictures")
     parser.add_argument("--anyway", action="store_true", help="compare runs of other data, too, and say so")
     return parser

@@ -74,6 +74,7 @@ class EpochSummary:
     seconds: float = 0.0
     compile_seconds: float = 0.0
     window_seconds: tuple[float, ...] = ()  # per step, of windows of steps without a compilation; of this session
+    window_cpu_seconds: tuple[float, ...] = ()  # of all threads of this process, per step, of the same windows
 
     @property
     def loss(self) -> float:
@@ -91,9 +92,14 @@ class EpochSummary:
         }
 
     @property
-    def step_seconds(self) -> float | None:
-        """Median over the windows; None if there was none."""
-        return float(np.median(self.window_seconds)) if self.window_seconds else None
+    def step_quantiles(self) -> tuple[float, ...] | None:
+        """Quantiles 0, 1/4, 1/2, 3/4 and 1 of the windows, s per step; None if there was none."""
+        return tuple(map(float, np.quantile(self.window_seconds, (0, 0.25, 0.5, 0.75, 1)))) if self.window_seconds else None
+
+    @property
+    def cpu_per_wall(self) -> float | None:
+        """CPU seconds of the process for a second of its steps: lower where the machine does other work, too; None without a window."""
+        return sum(self.window_cpu_seconds) / sum(self.window_seconds) if self.window_seconds else None
 
 
 Report = Callable[[float, float, int], None]
@@ -173,6 +179,7 @@ def train_epoch(
         seconds=so_far.seconds + time.monotonic() - began,
         compile_seconds=so_far.compile_seconds + windows.compile_seconds,
         window_seconds=so_far.window_seconds + tuple(windows.seconds),
+        window_cpu_seconds=so_far.window_cpu_seconds + tuple(windows.cpu_seconds),
     )
     return state, summary
 
@@ -183,10 +190,11 @@ class _Windows:
     def __init__(self, step: CompiledStep) -> None:
         self._step = step
         self._compile_start = self._compile_seen = step.compile_seconds
-        self._start = time.monotonic()
+        self._start, self._cpu_start = time.monotonic(), time.process_time()
         self._count = 0
         self._limit = 1
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
 
     @property
     def compile_seconds(self) -> float:
@@ -199,10 +207,11 @@ class _Windows:
 
     def close(self, _: list[jax.Array]) -> None:
         """End the window; call it once the device is idle."""
-        now = time.monotonic()
+        now, cpu_now = time.monotonic(), time.process_time()
         if self._count and self._step.compile_seconds == self._compile_seen:
             per_step = (now - self._start) / self._count
             self.seconds.append(per_step)
+            self.cpu_seconds.append((cpu_now - self._cpu_start) / self._count)
             self._limit = max(1, min(_WINDOW, int(_WINDOW_SECONDS / per_step)))
         self._compile_seen = self._step.compile_seconds
-        self._start, self._count = now, 0
+        self._start, self._cpu_start, self._count = now, cpu_now, 0

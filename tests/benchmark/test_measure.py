@@ -14,16 +14,19 @@ from matplotlib.image import imread
 
 from mace_tp.benchmark import plots, report
 from mace_tp.benchmark.cases import SETTINGS, Sizes, make_case
-from mace_tp.benchmark.derivatives import forces, training
+from mace_tp.benchmark.derivatives import forces, training, value
 from mace_tp.benchmark.graphs import first_batch
 from mace_tp.benchmark.machine import Machine, measure_machine
 from mace_tp.benchmark.measure import Row, measure
 from mace_tp.benchmark.timing import compile_program, time_in_turn
 from mace_tp.cli.shipped import shipped_data
+from mace_tp.compiled import Compiled
 from mace_tp.config import parse_product
 from mace_tp.tensor_products.cg import CG, CGBinary
 
-MACHINE = Machine(flops_per_second=1e11, bytes_per_second=1e10)
+MACHINE = Machine(flops_per_second=1e11, bandwidths=((1000, 2e11), (10**6, 1e11), (10**8, 1e10)))
+
+_OTHERS = ("gaunt", "matrix", "vector_grid", "hybrid")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +101,7 @@ def test_forces_are_the_gradient_of_the_value(setting, sizes):
 def test_training_is_the_gradient_of_a_loss_of_value_and_forces(setting, sizes):
     operation = make_case(setting, CG(), 1, sizes).operation
     function, (probe, directions, *arguments) = training(operation)
-    gradients = jax.jit(function)(probe, directions, *arguments)
+    _, gradients = jax.jit(function)(probe, directions, *arguments)
     energy_and_forces = jax.jit(forces(operation)[0])
 
     def loss(arguments: list) -> float:
@@ -154,20 +157,37 @@ def test_rows_count_as_the_plans_and_xla_do(sizes):
 def test_numbers_that_follow_from_a_row():
     row = Row(
         "MIMO", 2, "value", "cg", num_entries=1000, num_paths=4, dof=2, median_seconds=2e-3, quartiles_seconds=(1e-3, 4e-3),
-        min_seconds=1e-3, repeats=3, compile_seconds=0.5, flops=10**8, bytes=10**8, xla_flops=1.0, xla_bytes=1.0, memory_bytes=10**6,
+        min_seconds=1e-3, repeats=3, compile_seconds=0.5, flops=10**8, bytes=10**8, xla_flops=1.0, xla_bytes=1.0, moved_bytes=10**8,
+        memory_bytes=10**9,
     )  # fmt: skip
     values = report.record(row, MACHINE)
 
     expected = {
         "median_ms": 2, "spread_ms": 1.5, "million_entries_per_second": 0.5, "gflop_per_second": 50, "flop_per_byte": 1,
-        "share_of_peak": 0.5, "share_of_roof": 5, "us_per_dof": 1000, "mflop_per_dof": 50, "memory_mb": 1, "gbyte_per_second": 50,
+        "share_of_peak": 0.5, "share_of_roof": 5, "us_per_dof": 1000, "mflop_per_dof": 50, "memory_mb": 1000, "gbyte_per_second": 50,
     }  # fmt: skip
     assert {name: pytest.approx(values[name]) for name in expected} == expected
 
 
 def test_the_roof_is_the_lower_of_two():
-    assert MACHINE.roof(1.0) == 1e10 and MACHINE.roof(100.0) == 1e11
-    assert MACHINE.best(Machine(1e12, 1e9)) == Machine(1e12, 1e10)
+    assert MACHINE.roof(1.0, 10**9) == 1e10 and MACHINE.roof(100.0, 10**9) == 1e11
+    other = Machine(1e12, ((1000, 1e10), (10**6, 2e11), (10**8, 1e9)))
+    assert MACHINE.best(other) == Machine(1e12, ((1000, 2e11), (10**6, 2e11), (10**8, 1e10)))
+
+
+def test_the_roof_is_that_of_where_the_data_are():
+    assert [MACHINE.bandwidth(size) for size in (10, 1000, 999_999, 10**6, 10**7, 10**9)] == [2e11, 2e11, 2e11, 1e11, 1e11, 1e10]
+    noisy = Machine(1e11, ((1000, 1e10), (10**6, 1e11)))
+    assert noisy.bandwidth(1000) == 1e11, "less data cannot be slower"
+
+
+def test_a_product_within_the_cache_is_under_its_roof():
+    """Ten operations on each of 100 kB in 1 µs: ten times what memory could deliver, half of what the cache can."""
+    row = Row(
+        "MIMO", 1, "value", "cg", num_entries=1, num_paths=1, dof=1, median_seconds=1e-6, quartiles_seconds=(1e-6, 1e-6), min_seconds=1e-6,
+        repeats=3, compile_seconds=0.5, flops=10**4, bytes=10**7, xla_flops=1.0, xla_bytes=1.0, moved_bytes=10**5, memory_bytes=10**5,
+    )  # fmt: skip
+    assert report.record(row, MACHINE)["share_of_roof"] == pytest.approx(0.5)
 
 
 @pytest.mark.slow
@@ -175,7 +195,23 @@ def test_the_machine_is_measured():
     machine = measure_machine(jnp.dtype("float32"))
 
     assert 1e9 < machine.flops_per_second < 1e15
-    assert 1e8 < machine.bytes_per_second < 1e13
+    assert all(1e8 < bandwidth < 1e14 for _, bandwidth in machine.bandwidths)
+    assert machine.bandwidth(machine.sizes[0]) > machine.bandwidth(machine.sizes[1]), "caches are faster than memory"
+
+
+@pytest.mark.parametrize(
+    ("setting", "kernel"), [*((setting, "xla") for setting in SETTINGS), ("interaction", "compiled"), ("product_basis", "compiled")]
+)
+@pytest.mark.parametrize("name", ["cg", "spherical_grid", *(pytest.param(name, marks=pytest.mark.slow) for name in _OTHERS)])
+def test_training_is_more_than_forces_and_forces_are_more_than_the_value(name, setting, kernel, sizes):
+    """By counting: nothing of what a column names is left out of its program."""
+    product = parse_product(name) if kernel == "xla" else Compiled(parse_product(name))
+    l_max = 2 if setting in ("SISO", "SIMO", "MIMO") else 1  # L = 1 alone couples to nothing that is kept with products of functions
+    operation = make_case(setting, product, l_max, sizes).operation
+
+    flops = [compile_program(*derivative(operation)).flops for derivative in (value, forces, training)]
+
+    assert 0 < flops[0] < flops[1] < flops[2]
 
 
 def test_files_hold_rows_and_environment(sizes, tmp_path):
@@ -187,7 +223,9 @@ def test_files_hold_rows_and_environment(sizes, tmp_path):
 
     content = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     assert content["environment"]["jax"] == "1.2.3" and content["options"] == {"batch": 7}
-    assert content["machine"] == {"peak_gflop_per_second": 100, "copy_gbyte_per_second": 10}
+    peaks = content["machine"]
+    assert (peaks["peak_gflop_per_second"], peaks["copy_gbyte_per_second"], peaks["cache_gbyte_per_second"]) == (100, 10, 200)
+    assert peaks["gbyte_per_second_by_bytes"]["1000000"] == 100
     assert len(content["rows"]) == 8
     with open(tmp_path / "benchmark.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
