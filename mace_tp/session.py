@@ -188,8 +188,8 @@ class Session:
             done.append(f"{self.training_seconds() / 60:.1f} minutes")
         if trainer.patience is not None:
             ends.append(f"after {trainer.patience} epochs without a better validation loss (trainer.patience)")
-        is_resumed = f"; done are {' and '.join(done)}" if progress.num_batches else ""
-        return f"the training ends {' or '.join(ends)}{', whichever comes first' if len(ends) > 1 else ''}{is_resumed}"
+        so_far = f"; done are {' and '.join(done)}" if progress.num_batches else ""
+        return f"the training ends {' or '.join(ends)}{', whichever comes first' if len(ends) > 1 else ''}{so_far}"
 
     def _is_over(self) -> bool:
         """Whether the training is at its end; the reason is logged."""
