@@ -11,6 +11,7 @@ from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.splits import read_isolated_atoms, separate_isolated_atoms
 from mace_tp.data.statistics import atomic_energies, compute_statistics
 from mace_tp.data.suspicions import suspicions
+from mace_tp.data.weights import weigh
 from mace_tp.errors import InputError
 
 
@@ -36,7 +37,8 @@ def inspect_files(
     known: dict[int, float] = read_isolated_atoms(isolated_atoms, keys) if isolated_atoms else {}
     lines = []
     for path in paths:
-        frames[path], tagged = separate_isolated_atoms(read_configurations(path, keys, skip_bad=True))
+        structures, tagged = separate_isolated_atoms(read_configurations(path, keys, skip_bad=True))
+        frames[path] = weigh(structures, {})
         known = tagged | known
         lines.append(f"{path}: keys {', '.join(label_keys(path)) or 'none'}" + (f"; isolated atoms {symbols(tagged)}" if tagged else ""))
     everything = [frame for part in frames.values() for frame in part]

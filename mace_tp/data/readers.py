@@ -28,6 +28,7 @@ from mace_tp.data.configuration import Configuration, FileFrame, LabelKeys
 from mace_tp.data.labels import energy_label, find_label, forces_label, stress_label
 from mace_tp.data.rmd17 import read_rmd17
 from mace_tp.data.validation import check_configuration
+from mace_tp.data.weights import frame_weights
 from mace_tp.errors import InputError
 
 _LOG = logging.getLogger("mace_tp")
@@ -246,6 +247,7 @@ def _configuration(atoms: ase.Atoms, keys: LabelKeys, path: str, index: int) -> 
             arrays={name: values for name, values in arrays.items() if name not in ("numbers", "positions")},
             constraints=atoms.constraints,
         ),
+        weights=frame_weights(info, keys, source),
     )
 
 
