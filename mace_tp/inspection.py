@@ -1,12 +1,13 @@
 """Files of structures without a training: what is in them, and what looks like a mistake."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from mace_tp.data.batching import choose_buckets
 from mace_tp.data.configuration import Configuration, LabelKeys
 from mace_tp.data.elements import symbols
 from mace_tp.data.graphs import build_graphs
-from mace_tp.data.readers import label_keys, read_configurations
+from mace_tp.data.readers import hint_at_labels, label_keys, read_configurations
 from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.splits import read_isolated_atoms, separate_isolated_atoms
 from mace_tp.data.statistics import atomic_energies, compute_statistics
@@ -38,6 +39,7 @@ def inspect_files(
     lines = []
     for path in paths:
         structures, tagged = separate_isolated_atoms(read_configurations(path, keys, skip_bad=True))
+        hint_at_labels(structures, dataclasses.asdict(keys), path)
         frames[path] = weigh(structures, {})
         known = tagged | known
         lines.append(f"{path}: keys {', '.join(label_keys(path)) or 'none'}" + (f"; isolated atoms {symbols(tagged)}" if tagged else ""))
