@@ -57,6 +57,10 @@ def _part_lines(name: str, graphs: Sequence[Graph], atomic_numbers: Sequence[int
     if forces:
         components = np.concatenate(forces)
         lines.append(f"  forces: RMS {np.sqrt(np.mean(components**2)):.3f} eV/Å, largest component {np.abs(components).max():.3f} eV/Å")
+    stresses = [graph.stress.ravel() for graph in graphs if graph.stress is not None]
+    if stresses:
+        components = np.concatenate(stresses)
+        lines.append(f"  stress: RMS {np.sqrt(np.mean(components**2)):.4g} eV/Å³, largest component {np.abs(components).max():.4g} eV/Å³")
     num_edges, shortest = sum(graph.num_edges for graph in graphs), min(_shortest(graph) for graph in graphs)
     distance = f"shortest distance {shortest:.3f} Å" if num_edges else "no two atoms within the cutoff"
     neighbors = np.concatenate([np.bincount(graph.receivers[graph.edge_mask], minlength=graph.num_nodes) for graph in graphs])

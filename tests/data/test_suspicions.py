@@ -62,7 +62,7 @@ def test_units_of_atomic_energies(unit, name, water):
     energies = (-13.6 * unit, -2041.0 * unit, 0.0)
     # Copper is beyond the table.
     assert f"the E0s of H O are those of all electrons in {name}" in _warned({"train": [water]}, energies)
-    assert "all electrons" not in _warned({"train": [water]}, energies, fitted=True)
+    assert "the E0s" not in _warned({"train": [water]}, energies, fitted=True)
 
 
 def test_forces_in_kcal_per_mol(water, make_configuration):
@@ -72,6 +72,24 @@ def test_forces_in_kcal_per_mol(water, make_configuration):
 
 def test_stress_of_the_other_sign(copper):
     assert "train: the stress falls as the cell grows, in 10 configurations" in _warned({"train": copper(-1.0)})
+
+
+def test_stress_in_gigapascal(copper):
+    assert "train: stress of" in (said := _warned({"train": copper(1 / ase.units.GPa)})) and "is likely in GPa" in said
+
+
+def test_total_energies_in_hartree_with_fitted_atomic_energies(make_configuration):
+    """Water; the E0s that are fitted to it are no atom's, and the energies of the bonds are small."""
+    fitted = (-25.4, -50.9, 0.0)
+    frames = build_graphs([make_configuration(energy=-101.7 + 25.3)], tuple(E0), fitted, 5.0)
+    (said,) = suspicions({"train": frames}, tuple(E0), fitted, energies_are_fitted=True)
+    assert said.startswith("train: the total energies are those of all electrons in Hartree")
+
+
+def test_a_frame_with_forces_far_outside_the_rest(make_gas):
+    frames = [make_gas(4, seed=seed, energy=None, source=f"a.xyz frame {seed}") for seed in range(12)]
+    frames[7].forces[0, 0] = 500.0
+    assert "train: forces far larger than in other frames: a.xyz frame 7 (500 eV/Å)" in _warned({"train": frames})
 
 
 def test_atoms_too_close(water, make_configuration):
