@@ -14,6 +14,7 @@ from mace_tp.data.graphs import Graph, build_graphs
 from mace_tp.data.readers import read_configurations, require_labels
 from mace_tp.data.splits import SAME_ENERGY, is_isolated_atom, read_isolated_atoms, separate_isolated_atoms, split
 from mace_tp.data.statistics import atomic_energies, compute_statistics
+from mace_tp.data.unused import ignored_states
 from mace_tp.data.weights import NO_TYPE, weigh
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
@@ -74,6 +75,8 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None) -> Dat
     train_graphs = build_graphs(train, numbers, values, cutoff)
     statistics = compute_statistics(train, train_graphs, energies)
     tests = {path: _read([path], data, (), {})[0] for path in (_paths(data.test, "data.test") if data.test is not None else [])}
+    for line in ignored_states([*train, *valid, *(frame for frames in tests.values() for frame in frames)]):
+        _LOG.warning(line)
     return Datasets(
         train=train_graphs,
         valid=build_graphs(valid, numbers, values, cutoff),

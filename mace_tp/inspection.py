@@ -12,6 +12,7 @@ from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.splits import read_isolated_atoms, separate_isolated_atoms
 from mace_tp.data.statistics import atomic_energies, compute_statistics
 from mace_tp.data.suspicions import suspicions
+from mace_tp.data.unused import ignored_states
 from mace_tp.data.weights import weigh
 from mace_tp.errors import InputError
 
@@ -53,7 +54,8 @@ def inspect_files(
     lines += [origin, *describe_parts(parts, statistics.atomic_numbers)]
     lines += describe_batches(parts[first], statistics, choose_buckets(parts[first], batch_size), batch_size)
     fitted = not set(energies) <= set(known)
-    return lines, suspicions(parts, statistics.atomic_numbers, statistics.atomic_energies, energies_are_fitted=fitted)
+    doubts = suspicions(parts, statistics.atomic_numbers, statistics.atomic_energies, energies_are_fitted=fitted)
+    return lines, ignored_states(everything) + doubts
 
 
 def _energies(configurations: Sequence[Configuration], known: Mapping[int, float]) -> tuple[dict[int, float], str]:

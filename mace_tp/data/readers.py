@@ -27,6 +27,7 @@ from mace_tp.data.bad_frames import BadFrames
 from mace_tp.data.configuration import Configuration, FileFrame, LabelKeys
 from mace_tp.data.labels import energy_label, find_label, forces_label, stress_label
 from mace_tp.data.rmd17 import read_rmd17
+from mace_tp.data.unused import second_labels
 from mace_tp.data.validation import check_configuration
 from mace_tp.data.weights import frame_weights
 from mace_tp.errors import InputError
@@ -275,11 +276,9 @@ def _configuration(atoms: ase.Atoms, keys: LabelKeys, path: str, index: int) -> 
 
 
 def _warn_of_second_labels(frames: Sequence[ase.Atoms], keys: LabelKeys, path: Path) -> None:
-    for field, key in dataclasses.asdict(keys).items():
-        other = f"REF_{field}"
-        both = (find_label(key, _places(atoms)) is not None and find_label(other, _places(atoms)) is not None for atoms in frames)
-        if key == _DEFAULT_KEYS[field] and any(both):
-            _LOG.warning("%s: has both %s and %s; %s is used (data.%s_key=%s for the other)", path, key, other, key, field, other)
+    for field, key, other, count in second_labels([_places(atoms) for atoms in frames], keys):
+        both = f"has both {key} and {other}; {key} is used (data.{field}_key={other} for the other)"
+        _LOG.warning("%s: %s; they differ in %d of %d frames", path, both, count, len(frames))
 
 
 def _one_line(error: BaseException) -> str:

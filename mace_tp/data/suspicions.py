@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mace_tp.data.graphs import Graph
-from mace_tp.data.outliers import outliers
+from mace_tp.data.outliers import listed, outliers
 from mace_tp.data.units import units_of_atomic_energies, units_of_forces, units_of_stress, units_of_total_energies
 
 # eV per atom. Chemical bonds bind an atom by less than 15 eV; more means that the E0s belong to another method.
@@ -15,6 +15,8 @@ _LARGE_INTERACTION_ENERGY = 50.0
 _SHORT_DISTANCE = 0.3
 # Å. Two structures whose atoms are all this near are one.
 _SAME_STRUCTURE = 1e-4
+# eV/atom and eV/Å (root mean square): a code that is run twice differs from itself by less, and positions so near change less, too.
+_SAME_ENERGY, _SAME_FORCES = 1e-3, 0.05
 # Configurations of one composition, the spread of their volumes, and the correlation of stress and volume that is no accident.
 _ENOUGH, _ENOUGH_SPREAD, _AGAINST = 8, 0.01, -0.7
 
@@ -97,10 +99,39 @@ def _duplicates(parts: Mapping[str, Sequence[Graph]]) -> list[str]:
                     twice[other].append((graph, known[key]))
             seen[name].setdefault(key, graph)
         for other, pairs in twice.items():
-            where = f"{pairs[0][0].source} is {pairs[0][1].source}"
             what = "more than once" if other == name else f"also in {other}"
-            lines.append(f"{name}: {len(pairs)} of {len(graphs)} structures are there {what}, the first: {where}")
+            torn = [pair for pair in pairs if _differ(*pair)]
+            if torn:
+                lines.append(f"{name}: {len(torn)} structures are there {what} with other labels, which no model can fit: {_listed(torn)}")
+            if len(torn) < len(pairs):
+                graph, known = next(pair for pair in pairs if not _differ(*pair))
+                count = f"{len(pairs) - len(torn)} of {len(graphs)} structures are there {what}"
+                lines.append(f"{name}: {count}, the first: {graph.source} is {known.source}")
     return lines
+
+
+def _differ(graph: Graph, other: Graph) -> bool:
+    """Whether one structure has two energies, or two sets of forces; by more than a method differs from itself."""
+    has_forces = graph.forces is not None and other.forces is not None
+    far = has_forces and np.sqrt(np.mean((graph.forces - other.forces) ** 2)) > _SAME_FORCES
+    return bool(far or abs(_difference(graph, other)) > _SAME_ENERGY)
+
+
+def _difference(graph: Graph, other: Graph) -> float:
+    """Of the energies, eV/atom; zero where one is not known."""
+    if graph.interaction_energy is None or other.interaction_energy is None:
+        return 0.0
+    return (graph.interaction_energy - other.interaction_energy) / graph.num_nodes
+
+
+def _listed(pairs: Sequence[tuple[Graph, Graph]]) -> str:
+    others = {id(graph): known for graph, known in pairs}
+
+    def describe(graph: Graph) -> str:
+        known = others[id(graph)]
+        return f"is {known.source}, energy {_difference(graph, known):+.4f} eV/atom"
+
+    return listed([graph for graph, _ in pairs], describe)
 
 
 def _structure(graph: Graph) -> bytes:

@@ -102,12 +102,26 @@ def test_isolated_atoms_among_the_training_frames(water, make_configuration):
     assert "train: single atoms in 1 configurations, first b.xyz frame 7" in _warned({"train": [water, lone]})
 
 
+@pytest.mark.parametrize(("field", "energy"), [("energy", "+0.5000"), ("forces", "+0.0000")])
+def test_one_structure_with_two_sets_of_labels(field, energy, water, make_configuration):
+    other = {"energy": water.energy, "forces": water.forces, "source": "b.xyz frame 7"}
+    other[field] = other[field] + 1.5
+    frames = [water, make_configuration(**other)]
+
+    expected = f"with other labels, which no model can fit: b.xyz frame 7 (is a.xyz frame 0, energy {energy} eV/atom)"
+    assert _warned({"train": frames}) == f"train: 1 structures are there more than once {expected}"
+    assert _warned({"train": frames[:1], "valid": frames[1:]}) == f"valid: 1 structures are there also in train {expected}"
+
+
 def test_structures_that_are_there_twice(water, make_configuration):
-    moved = make_configuration(positions=water.positions + [1.0, 2.0, 3.0], energy=water.energy, source="b.xyz frame 7")
+    moved = make_configuration(
+        positions=water.positions + [1.0, 2.0, 3.0], energy=water.energy, forces=water.forces, source="b.xyz frame 7"
+    )
     turned = make_configuration(positions=water.positions[:, [1, 2, 0]], energy=water.energy, source="c.xyz frame 1")
 
     assert _warned({"train": [water], "valid": [turned]}) == ""
     said = _warned({"train": [water, turned, turned], "valid": [turned, moved]})
 
+    assert "other labels" not in said
     assert "train: 1 of 3 structures are there more than once, the first: c.xyz frame 1 is c.xyz frame 1" in said
     assert "valid: 2 of 2 structures are there also in train, the first: c.xyz frame 1 is c.xyz frame 1" in said
