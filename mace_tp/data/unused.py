@@ -8,6 +8,7 @@ import numpy as np
 
 from mace_tp.data.configuration import Configuration, LabelKeys
 from mace_tp.data.labels import find_label
+from mace_tp.data.writers import PREDICTED
 
 _Places = tuple[Mapping[str, Any], ...]
 # What the energy of a structure depends on besides the structure: heads are methods, and a model here has one.
@@ -25,8 +26,8 @@ def second_labels(frames: Sequence[_Places], keys: LabelKeys) -> list[tuple[str,
     """(field, key, other key, number of frames) of each label of which frames have another value under another name.
 
     Other names have a method before or behind the name of the field (`REF_energy`, `energy_pbe`). Either the method is called REF or DFT,
-    or there are both energy and forces of it: an `atomization_energy` is no second label. A key that is not the default was chosen by
-    somebody who knows of the other.
+    or there are both energy and forces of it: an `atomization_energy` is no second label. Predictions that `evaluate` wrote are none. A key
+    that is not the default was chosen by somebody who knows of the other.
 
     Args:
         frames: for each the places where labels are looked for.
@@ -58,7 +59,7 @@ def ignored_states(configurations: Sequence[Configuration]) -> list[str]:
 
 
 def _other_names(field: str, names: set[str]) -> Iterator[str]:
-    for name in sorted(names):
+    for name in sorted(names - {*PREDICTED.values()}):
         before, behind = name.removesuffix(f"_{field}"), name.removeprefix(f"{field}_")
         if before != name and (before in _METHODS or {f"{before}_energy", f"{before}_forces"} <= names):
             yield name

@@ -39,6 +39,7 @@ def test_a_copy_of_the_labels_and_other_energies_are_not_told():
     energy, forces = -1.5, np.ones((2, 3))
     copy = {"REF_energy": energy + 1e-6, "REF_forces": forces}
     other = {"free_energy": -1.6, "atomization_energy": 3.0, "energy_per_atom": 0.5, "DFT_energy": "unknown", "dft_forces": forces[:1]}
+    other |= {"MACE_energy": -1.4, "MACE_forces": 2 * forces}
     places = ({"energy": energy, "forces": forces}, {**copy, **other}, {"energies": np.ones(2)})
     assert second_labels([places], LabelKeys()) == []
 
