@@ -137,13 +137,16 @@ def _sums(energies: np.ndarray, num_atoms: np.ndarray, forces: np.ndarray, stres
     return ErrorSums(
         energy_abs=np.sum(np.abs(energies / num_atoms)),
         energy_squared=np.sum((energies / num_atoms) ** 2),
+        energy_squared_weighted=0.0,  # only the loss looks at it
         energy_squared_per_config=np.sum(energies**2),
         num_energies=energies.size,
         force_abs=np.sum(np.abs(forces)),
         force_squared=np.sum(forces**2),
+        force_squared_weighted=0.0,
         num_force_components=forces.size,
         stress_abs=np.sum(np.abs(stresses)),
         stress_squared=np.sum(stresses**2),
+        stress_squared_weighted=0.0,
         num_stress_components=stresses.size,
     )
 

@@ -36,6 +36,7 @@ class DataConfig:
     forces_key: str = "forces"
     theory: str | None = None  # level of theory of the labels, for the model card; in a shell 'data.theory="wB97X/6-31G(d)"'
     stress_key: str = "stress"  # a key with `virial` in it names a virial in eV: the stress is -virial / volume
+    config_type_weights: Any = None  # {config_type: weight in the loss}, such as {Default: 1, surface: 0.5}; Default: without a type
     on_bad_frame: str = "error"  # or `skip`: list frames that cannot be used, and go on without them
     batch_size: int = 5
     valid_batch_size: int = 20

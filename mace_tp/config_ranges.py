@@ -1,6 +1,7 @@
 """Values of the configuration that have the right type and cannot be used."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,7 @@ def check_config(config: Config) -> None:
         names = ", ".join("null" if name is None else name for name in valid)
         if values[field] not in valid:
             raise InputError(f"{field}={values[field]}: must be one of {names}")
+    _check_type_weights(config.data.config_type_weights)
     check_hidden_irreps(config.model.hidden_irreps, "model.hidden_irreps")
     if config.model.forces == "direct" and e3nn.Irrep("1o") not in e3nn.Irreps(config.model.hidden_irreps):
         raise InputError(f"model.hidden_irreps={config.model.hidden_irreps}: model.forces=direct reads forces from 1o, such as in 0e+1o")
@@ -61,6 +63,17 @@ def _require(values: dict[str, Any], fields: tuple[str, ...], is_valid: Callable
         numbers = values[field] if isinstance(values[field], list) else [values[field]]
         if not all(number is None or is_valid(number) for number in numbers):
             raise InputError(f"{field}={values[field]}: {text}")
+
+
+def _check_type_weights(weights: Any) -> None:
+    field = f"data.config_type_weights={weights}"
+    if weights is None:
+        return
+    if not isinstance(weights, dict):
+        raise InputError(f"{field}: must be a mapping of config_type to weight, such as {{Default: 1, surface: 0.5}}")
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
+            raise InputError(f"{field}: the weight of {name} must be a finite number, positive or zero")
 
 
 def check_hidden_irreps(hidden_irreps: str, name: str) -> None:

@@ -1,7 +1,8 @@
 """Files named in the configuration → graphs and statistics."""
 
 import dataclasses
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ from mace_tp.data.elements import symbol
 from mace_tp.data.fingerprint import Fingerprint, fingerprint
 from mace_tp.data.graphs import Graph, build_graphs
 from mace_tp.data.readers import read_configurations, require_labels
-from mace_tp.data.splits import SAME_ENERGY, read_isolated_atoms, separate_isolated_atoms, split
+from mace_tp.data.splits import SAME_ENERGY, is_isolated_atom, read_isolated_atoms, separate_isolated_atoms, split
 from mace_tp.data.statistics import atomic_energies, compute_statistics
+from mace_tp.data.unused import ignored_states
+from mace_tp.data.weights import NO_TYPE, weigh
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
+
+_LOG = logging.getLogger("mace_tp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +54,8 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None) -> Dat
         InputError: a file, a label or a field of `data` cannot be used.
     """
     data = config.data
-    train, isolated = _read(_paths(data.train, "data.train"), data, _needed_labels(config))
+    type_weights = {str(name): float(weight) for name, weight in (data.config_type_weights or {}).items()}
+    train, isolated = _read(_paths(data.train, "data.train"), data, _needed_labels(config), type_weights)
     if not train:
         raise InputError(f"data.train={data.train}: no configuration to train on (isolated atoms do not count)")
     if data.isolated_atoms is not None:
@@ -60,14 +66,17 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None) -> Dat
     if data.valid is None:
         train, valid = split(train, data.valid_fraction, config.seed)
     else:
-        valid, _ = _read(_paths(data.valid, "data.valid"), data, _needed_labels(config))
+        valid, _ = _read(_paths(data.valid, "data.valid"), data, _needed_labels(config), type_weights)
     if not valid:
         raise InputError("no validation set, by which the best model is chosen; give data.valid, or data.valid_fraction above 0")
+    _warn_of_unused_weights(type_weights, train + valid)
     numbers, values = tuple(energies), tuple(energies.values())
     cutoff = config.model.cutoff
     train_graphs = build_graphs(train, numbers, values, cutoff)
     statistics = compute_statistics(train, train_graphs, energies)
-    tests = {path: _read([path], data, ())[0] for path in (_paths(data.test, "data.test") if data.test is not None else [])}
+    tests = {path: _read([path], data, (), {})[0] for path in (_paths(data.test, "data.test") if data.test is not None else [])}
+    for line in ignored_states([*train, *valid, *(frame for frames in tests.values() for frame in frames)]):
+        _LOG.warning(line)
     return Datasets(
         train=train_graphs,
         valid=build_graphs(valid, numbers, values, cutoff),
@@ -89,7 +98,17 @@ def _needed_labels(config: Config) -> tuple[str, ...]:
     return tuple(field for field, values in weights.items() if max(values) > 0)
 
 
-def _read(paths: Sequence[str], data: DataConfig, need: Sequence[str]) -> tuple[list[Configuration], dict[int, float]]:
+def _warn_of_unused_weights(type_weights: Mapping[str, float], configurations: Sequence[Configuration]) -> None:
+    """A weight whose type is nowhere is likely misspelt."""
+    types = {configuration.config_type or NO_TYPE for configuration in configurations}
+    unused = sorted(name for name in type_weights if name != NO_TYPE and name not in types and not is_isolated_atom(name))
+    if unused:
+        _LOG.warning("data.config_type_weights: no frame has config_type %s; there are %s", ", ".join(unused), ", ".join(sorted(types)))
+
+
+def _read(
+    paths: Sequence[str], data: DataConfig, need: Sequence[str], type_weights: Mapping[str, float]
+) -> tuple[list[Configuration], dict[int, float]]:
     """Configurations of all files, and the isolated atoms among them."""
     keys = build_label_keys(data)
     kept: list[Configuration] = []
@@ -98,7 +117,7 @@ def _read(paths: Sequence[str], data: DataConfig, need: Sequence[str]) -> tuple[
         frames, atoms = separate_isolated_atoms(read_configurations(path, keys, skip_bad=data.on_bad_frame == "skip"))
         if frames:
             require_labels(frames, keys, need, path)
-        kept += frames[: data.max_configurations]
+        kept += weigh(frames[: data.max_configurations], type_weights)
         isolated = _merged(isolated, atoms, path)
     return kept, isolated
 

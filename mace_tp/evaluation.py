@@ -16,6 +16,7 @@ from mace_tp.data.configuration import Configuration, LabelKeys
 from mace_tp.data.graphs import Graph, build_graphs
 from mace_tp.data.readers import read_configurations, require_labels
 from mace_tp.data.splits import separate_isolated_atoms
+from mace_tp.data.weights import weigh
 from mace_tp.errors import InputError
 from mace_tp.metrics import summarize
 from mace_tp.saved_model import Model
@@ -74,6 +75,8 @@ class Evaluator:
     def evaluate_file(self, path: str, keys: LabelKeys, *, skip_bad: bool = False) -> Evaluation:
         """Evaluate every configuration of a file; frames tagged as isolated atoms are left out, and bad ones if they shall be.
 
+        A label whose weight in the file is zero does not enter the errors; any other weight does not matter here.
+
         Raises:
             InputError: the file cannot be used, has an element that the model does not know, or has nothing under a key of its own.
         """
@@ -81,7 +84,7 @@ class Evaluator:
         if not configurations:
             raise InputError(f"{path}: no configuration besides isolated atoms")
         require_labels(configurations, keys, (), path)
-        return self.evaluate(configurations)
+        return self.evaluate(weigh(configurations, {}))
 
     def evaluate(self, configurations: Sequence[Configuration]) -> Evaluation:
         statistics, params = self._model.statistics, self._model.params

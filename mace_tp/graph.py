@@ -36,6 +36,7 @@ class GraphBatch:
     energy_mask: jax.Array  # [graphs], bool: true = real and labelled
     forces_mask: jax.Array  # [graphs], bool
     stress_mask: jax.Array  # [graphs], bool
+    label_weights: jax.Array | None = None  # [graphs, 3]: factors of energy, forces and stress in the loss; None: all are one
 
     @property
     def num_nodes(self) -> int:

@@ -1,16 +1,19 @@
 """Files of structures without a training: what is in them, and what looks like a mistake."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from mace_tp.data.batching import choose_buckets
 from mace_tp.data.configuration import Configuration, LabelKeys
 from mace_tp.data.elements import symbols
 from mace_tp.data.graphs import build_graphs
-from mace_tp.data.readers import label_keys, read_configurations
+from mace_tp.data.readers import hint_at_labels, label_keys, read_configurations
 from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.splits import read_isolated_atoms, separate_isolated_atoms
 from mace_tp.data.statistics import atomic_energies, compute_statistics
 from mace_tp.data.suspicions import suspicions
+from mace_tp.data.unused import ignored_states
+from mace_tp.data.weights import weigh
 from mace_tp.errors import InputError
 
 
@@ -36,7 +39,9 @@ def inspect_files(
     known: dict[int, float] = read_isolated_atoms(isolated_atoms, keys) if isolated_atoms else {}
     lines = []
     for path in paths:
-        frames[path], tagged = separate_isolated_atoms(read_configurations(path, keys, skip_bad=True))
+        structures, tagged = separate_isolated_atoms(read_configurations(path, keys, skip_bad=True))
+        hint_at_labels(structures, dataclasses.asdict(keys), path)
+        frames[path] = weigh(structures, {})
         known = tagged | known
         lines.append(f"{path}: keys {', '.join(label_keys(path)) or 'none'}" + (f"; isolated atoms {symbols(tagged)}" if tagged else ""))
     everything = [frame for part in frames.values() for frame in part]
@@ -49,7 +54,8 @@ def inspect_files(
     lines += [origin, *describe_parts(parts, statistics.atomic_numbers)]
     lines += describe_batches(parts[first], statistics, choose_buckets(parts[first], batch_size), batch_size)
     fitted = not set(energies) <= set(known)
-    return lines, suspicions(parts, statistics.atomic_numbers, statistics.atomic_energies, energies_are_fitted=fitted)
+    doubts = suspicions(parts, statistics.atomic_numbers, statistics.atomic_energies, energies_are_fitted=fitted)
+    return lines, ignored_states(everything) + doubts
 
 
 def _energies(configurations: Sequence[Configuration], known: Mapping[int, float]) -> tuple[dict[int, float], str]:

@@ -20,13 +20,28 @@ class LossWeights:
 def weighted_loss(prediction: Prediction, batch: GraphBatch, weights: LossWeights) -> jax.Array:
     """w_E <((E - Ê)/N)²> + w_F <(F - F̂)²> + w_S <(σ - σ̂)²>, each mean over what is labelled; zero where nothing is.
 
+    The squared errors of a configuration are multiplied by its own weights, where the batch has any; the means stay those over numbers.
+
     Source: ACEsuit's `WeightedEnergyForcesStressLoss`.
     """
-    energy = _masked_mean(((prediction.energy - batch.energy) / nodes_per_graph(batch)) ** 2, batch.energy_mask)
-    forces = _masked_mean((prediction.forces - batch.forces) ** 2, labelled_nodes(batch)[:, None])
     predicted_stress, stress_mask = comparable_stress(prediction, batch)
-    stress = _masked_mean((predicted_stress - batch.stress) ** 2, stress_mask[:, None, None])
+    squared_errors = weigh_errors(
+        batch,
+        ((prediction.energy - batch.energy) / nodes_per_graph(batch)) ** 2,
+        (prediction.forces - batch.forces) ** 2,
+        (predicted_stress - batch.stress) ** 2,
+    )
+    masks = batch.energy_mask, labelled_nodes(batch)[:, None], stress_mask[:, None, None]
+    energy, forces, stress = map(_masked_mean, squared_errors, masks)
     return weights.energy * energy + weights.forces * forces + weights.stress * stress
+
+
+def weigh_errors(batch: GraphBatch, energy: jax.Array, forces: jax.Array, stress: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Squared errors [graphs], [nodes, 3] and [graphs, 3, 3] times the weights of their configurations; unchanged where all are one."""
+    if batch.label_weights is None:
+        return energy, forces, stress
+    weights = batch.label_weights
+    return weights[:, 0] * energy, weights[batch.node_graph, 1, None] * forces, weights[:, 2, None, None] * stress
 
 
 def labelled_nodes(batch: GraphBatch) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mace_tp.graph import GraphBatch, nodes_per_graph
-from mace_tp.loss import LossWeights, comparable_stress, labelled_nodes
+from mace_tp.loss import LossWeights, comparable_stress, labelled_nodes, weigh_errors
 from mace_tp.potential import Prediction
 
 MILLI = 1000.0  # eV → meV
@@ -25,17 +25,20 @@ UNITS = {
 
 @struct.dataclass
 class ErrorSums:
-    """Sums over labelled configurations, atoms and components; means are taken once, at the end."""
+    """Sums over labelled configurations, atoms and components; means are taken once, at the end. The loss alone sees weights."""
 
     energy_abs: jax.Array  # Σ |ΔE|/N, eV/atom
     energy_squared: jax.Array  # Σ (ΔE/N)²
+    energy_squared_weighted: jax.Array  # Σ w (ΔE/N)², with the weight of each configuration in the loss
     energy_squared_per_config: jax.Array  # Σ ΔE², eV²
     num_energies: jax.Array
     force_abs: jax.Array  # Σ over components, eV/Å
     force_squared: jax.Array
+    force_squared_weighted: jax.Array
     num_force_components: jax.Array
     stress_abs: jax.Array  # Σ over nine components, eV/Å³
     stress_squared: jax.Array
+    stress_squared_weighted: jax.Array
     num_stress_components: jax.Array
 
 
@@ -47,16 +50,20 @@ def error_sums(prediction: Prediction, batch: GraphBatch) -> ErrorSums:
     force_error = jnp.where(node_mask[:, None], prediction.forces - batch.forces, 0)
     predicted_stress, stress_mask = comparable_stress(prediction, batch)
     stress_error = jnp.where(stress_mask[:, None, None], predicted_stress - batch.stress, 0)
+    weighted_energy, weighted_force, weighted_stress = weigh_errors(batch, per_atom**2, force_error**2, stress_error**2)
     return ErrorSums(
         energy_abs=jnp.sum(jnp.abs(per_atom)),
         energy_squared=jnp.sum(per_atom**2),
+        energy_squared_weighted=jnp.sum(weighted_energy),
         energy_squared_per_config=jnp.sum(energy_error**2),
         num_energies=jnp.sum(batch.energy_mask),
         force_abs=jnp.sum(jnp.abs(force_error)),
         force_squared=jnp.sum(force_error**2),
+        force_squared_weighted=jnp.sum(weighted_force),
         num_force_components=3 * jnp.sum(node_mask),
         stress_abs=jnp.sum(jnp.abs(stress_error)),
         stress_squared=jnp.sum(stress_error**2),
+        stress_squared_weighted=jnp.sum(weighted_stress),
         num_stress_components=9 * jnp.sum(stress_mask),
     )
 
@@ -89,7 +96,7 @@ def loss_from_sums(sums: ErrorSums, weights: LossWeights) -> jax.Array:
         return total / jnp.maximum(count, 1)
 
     return (
-        weights.energy * mean(sums.energy_squared, sums.num_energies)
-        + weights.forces * mean(sums.force_squared, sums.num_force_components)
-        + weights.stress * mean(sums.stress_squared, sums.num_stress_components)
+        weights.energy * mean(sums.energy_squared_weighted, sums.num_energies)
+        + weights.forces * mean(sums.force_squared_weighted, sums.num_force_components)
+        + weights.stress * mean(sums.stress_squared_weighted, sums.num_stress_components)
     )

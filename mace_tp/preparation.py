@@ -13,7 +13,7 @@ from mace_tp.autotune import autotune
 from mace_tp.cache import cache_directory
 from mace_tp.compiled import describe_kernel
 from mace_tp.config import Config, OptimizerConfig, TensorProductConfig, build_architecture
-from mace_tp.data.batching import BatchLoader, choose_buckets
+from mace_tp.data.batching import BatchLoader, are_weighted, choose_buckets
 from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.suspicions import suspicions
 from mace_tp.datasets import Datasets, load_datasets
@@ -136,15 +136,17 @@ def _require_no_stress(config: Config, datasets: Datasets) -> None:
 
 def _train_loader(config: Config, datasets: Datasets, dtype: jnp.dtype) -> BatchLoader:
     buckets = choose_buckets(datasets.train, config.data.batch_size, seed=config.seed)
-    return BatchLoader(datasets.train, config.data.batch_size, buckets, dtype, seed=config.seed)
+    weighted = are_weighted(datasets.train)
+    return BatchLoader(datasets.train, config.data.batch_size, buckets, dtype, seed=config.seed, weighted=weighted)
 
 
 def _eval_loaders(config: Config, datasets: Datasets, dtype: jnp.dtype) -> dict[str, BatchLoader]:
-    """One set of shapes for all that is only evaluated: a compilation takes longer than the padding."""
+    """One set of shapes for all that is only evaluated: a compilation takes longer than the padding. So all or none have weights."""
     evaluated = {"valid": datasets.valid, **datasets.test}
     batch_size = config.data.valid_batch_size
     buckets = choose_buckets([graph for graphs in evaluated.values() for graph in graphs], batch_size, shuffle=False)
-    return {name: BatchLoader(graphs, batch_size, buckets, dtype, shuffle=False) for name, graphs in evaluated.items()}
+    weighted = any(are_weighted(graphs) for graphs in evaluated.values())
+    return {name: BatchLoader(graphs, batch_size, buckets, dtype, shuffle=False, weighted=weighted) for name, graphs in evaluated.items()}
 
 
 def _report_data(config: Config, datasets: Datasets, loader: BatchLoader) -> None:

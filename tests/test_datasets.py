@@ -8,9 +8,13 @@ import pytest
 from toy_data import isolated_atoms, label, molecules, write
 
 from mace_tp.config import Config, DataConfig, LossConfig, StageTwoConfig
+from mace_tp.data.configuration import LabelKeys
+from mace_tp.data.readers import read_configurations, require_labels
+from mace_tp.data.weights import weigh
 from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.errors import InputError
 from mace_tp.model import Architecture
+from mace_tp.origin import origin_of
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +114,49 @@ def test_data_are_known_by_what_they_hold(load, files, tmp_path):
     assert again.fingerprints.valid != once.fingerprints.valid
     assert same not in (others.fingerprints.train_and_valid, mislabelled.fingerprints.train_and_valid)
     assert others.fingerprints.test == {f"{files}/a.xyz": same}
+
+
+def test_weights_by_type_are_for_training_and_validation(load, files, tmp_path, caplog):
+    frames = molecules(6, seed=0)
+    for frame in frames[::2]:
+        frame.info |= {"config_type": "surface", "config_energy_weight": 2.0}
+    path = write(tmp_path / "typed.xyz", frames)
+    plain = load(train=str(path), valid_fraction=1 / 3)
+
+    weighted = load(train=str(path), valid_fraction=1 / 3, test=str(path), config_type_weights={"Default": 3, "surface": 0.5, "bulk": 2})
+
+    loaded = [graph.weights for graph in weighted.train + weighted.valid]
+    assert sorted(loaded) == 3 * [(1.0, 0.5, 0.5)] + 3 * [(3.0, 3.0, 3.0)]
+    assert [graph.weights for graph in weighted.test[str(path)]] == 3 * [(2.0, 1.0, 1.0), None]
+    assert "data.config_type_weights: no frame has config_type bulk; there are Default, surface" in caplog.text
+    assert weighted.fingerprints.train_and_valid != plain.fingerprints.train_and_valid
+    assert weighted.statistics == plain.statistics
+    resumable = [origin_of(Config(), datasets, datasets.statistics, {})["data"] for datasets in (plain, weighted)]
+    assert resumable[0]["training"]["sha256"] != resumable[1]["training"]["sha256"], "a resumed training notices"
+
+
+def test_a_label_of_weight_zero_is_none(load, tmp_path):
+    frames = molecules(6, seed=0)
+    frames[0].info["config_type"] = "spoiled"
+    frames[0].calc.results |= {"energy": 1e6, "forces": 1e6 + frames[0].calc.results["forces"]}
+    whole, rest = write(tmp_path / "whole.xyz", frames), write(tmp_path / "rest.xyz", frames[1:])
+    options = {"valid": str(rest), "config_type_weights": {"spoiled": 0}}
+
+    spoiled = load(train=str(whole), **options)
+
+    assert spoiled.train[0].interaction_energy is None and spoiled.train[0].forces is None
+    expected = load(train=str(rest), valid=str(rest)).statistics
+    assert (spoiled.statistics.scale, spoiled.statistics.shift) == (expected.scale, expected.shift)
+
+
+def test_labels_that_all_have_weight_zero_are_said_to(tmp_path):
+    frames = molecules(6, seed=0)
+    for frame in frames:
+        frame.info["config_weight"] = 0.0
+    path = write(tmp_path / "zero.xyz", frames)
+    configurations = weigh(read_configurations(path, LabelKeys()), {})
+    with pytest.raises(InputError, match="zero.xyz: every frame gives its energy and forces the weight zero"):
+        require_labels(configurations, LabelKeys(), ("energy", "forces"), path)
 
 
 def test_a_tilde_is_the_home_directory(load, files, monkeypatch):

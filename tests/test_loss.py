@@ -37,6 +37,21 @@ def test_graph_without_the_label_is_left_out_of_the_mean(label, expected):
     np.testing.assert_allclose(weighted_loss(prediction, unlabelled, NONE.replace(**{label: 1.0})), expected, rtol=1e-12)
 
 
+def test_weights_of_configurations_multiply_their_errors():
+    """As in mace-torch: the mean is over the numbers, not over the weights."""
+    prediction, batch = make_case()
+    weighted = batch.replace(label_weights=np.array([[0.5, 2.0, 4.0], [3.0, 0.25, 1.0], [9.0, 9.0, 9.0]]))
+    energy = (0.5 * (0.2 / 2) ** 2 + 3.0 * 0.6**2) / 2
+    forces = (2.0 * 6 * 0.1**2 + 0.25 * 3 * 0.5**2) / 9
+    stress = 4.0 * 0.03**2
+    np.testing.assert_allclose(weighted_loss(prediction, weighted, WEIGHTS), 2 * energy + 3 * forces + 5 * stress, rtol=1e-12)
+
+
+def test_weights_of_one_change_nothing():
+    prediction, batch = make_case()
+    assert weighted_loss(prediction, batch.replace(label_weights=np.ones((3, 3))), WEIGHTS) == weighted_loss(prediction, batch, WEIGHTS)
+
+
 def test_without_labels_loss_and_gradient_are_zero():
     prediction, batch = make_case()
     none = np.zeros(3, bool)

@@ -51,6 +51,14 @@ def test_merged_batches_are_one_batch(make_batch, molecule, crystal, lone_atom, 
     np.testing.assert_allclose(loss_from_sums(merged, WEIGHTS), weighted_loss(potential(one), one, WEIGHTS), rtol=1e-10)
 
 
+def test_weights_of_configurations_are_in_the_loss_and_not_in_the_errors():
+    prediction, batch = make_case()
+    weighted = batch.replace(label_weights=np.array([[0.5, 2.0, 4.0], [3.0, 0.25, 1.0], [9.0, 9.0, 9.0]]))
+    sums = error_sums(prediction, weighted)
+    np.testing.assert_allclose(loss_from_sums(sums, WEIGHTS), weighted_loss(prediction, weighted, WEIGHTS), rtol=1e-12)
+    assert summarize(sums) == summarize(error_sums(prediction, batch))
+
+
 def test_loss_from_sums_of_one_batch_is_its_loss():
     np.testing.assert_allclose(loss_from_sums(error_sums(*make_case()), WEIGHTS), weighted_loss(*make_case(), WEIGHTS), rtol=1e-12)
 

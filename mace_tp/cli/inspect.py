@@ -16,12 +16,29 @@ def main(arguments: list[str]) -> None:
     if options.cutoff <= 0 or options.batch_size < 1:
         raise InputError(f"--cutoff {options.cutoff} --batch-size {options.batch_size}: must be positive")
     keys = LabelKeys(energy=options.energy_key, forces=options.forces_key, stress=options.stress_key)
-    logging.getLogger("mace_tp").addHandler(logging.StreamHandler(sys.stdout))
+    logged = _Logged(sys.stdout)
+    logging.getLogger("mace_tp").addHandler(logged)
     lines, warnings = inspect_files(
         options.files, keys, isolated_atoms=options.isolated_atoms, cutoff=options.cutoff, batch_size=options.batch_size
     )
-    print("\n".join(lines))
-    print("\n".join(f"WARNING {line}" for line in warnings) or "nothing looks wrong")
+    print("\n".join([*lines, *(f"WARNING {line}" for line in warnings)]))
+    if not warnings:
+        print("nothing else looks wrong; see the warnings above" if logged.warned else "nothing looks wrong")
+
+
+class _Logged(logging.StreamHandler):
+    """Prints what is logged while the files are read, and remembers whether there was a warning."""
+
+    warned = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.warned |= record.levelno >= logging.WARNING
+        super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        # An indented line belongs to the warning before it.
+        return f"WARNING {text}" if record.levelno >= logging.WARNING and not text.startswith(" ") else text
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,11 +9,12 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from mace_tp.data.buckets import Bucket, choose_buckets, estimated_padding, larger_bucket, select_bucket
+from mace_tp.data.configuration import LabelWeights
 from mace_tp.data.graphs import Graph
 from mace_tp.data.order import epoch_order
 from mace_tp.graph import GraphBatch
 
-__all__ = ["BatchLoader", "Bucket", "choose_buckets", "estimated_padding", "pad_batch"]
+__all__ = ["BatchLoader", "Bucket", "are_weighted", "choose_buckets", "estimated_padding", "pad_batch"]
 
 _LOG = logging.getLogger("mace_tp")
 # Batches prepared ahead of the one in use.
@@ -69,11 +70,32 @@ def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> Grap
     )
 
 
+def label_weights(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> np.ndarray:
+    """Weights of energy, forces and stress of every graph of a batch [graphs, 3]; zero for padding."""
+    return _fill((bucket.graphs, 3), [[graph.weights or LabelWeights() for graph in graphs]], dtype)
+
+
+def are_weighted(graphs: Iterable[Graph]) -> bool:
+    """Whether some label counts more or less than others in the loss."""
+    return any(graph.weights is not None for graph in graphs)
+
+
 class BatchLoader:
-    """The batches of a data set, epoch by epoch. The last batch of an epoch may hold fewer graphs; its shape is a bucket's all the same."""
+    """The batches of a data set, epoch by epoch. The last batch of an epoch may hold fewer graphs; its shape is a bucket's all the same.
+
+    Weights of labels are part of the batches only with `weighted`: where all are one, the step need not know them.
+    """
 
     def __init__(
-        self, graphs: Sequence[Graph], batch_size: int, buckets: Sequence[Bucket], dtype: DTypeLike, *, seed: int = 0, shuffle: bool = True
+        self,
+        graphs: Sequence[Graph],
+        batch_size: int,
+        buckets: Sequence[Bucket],
+        dtype: DTypeLike,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        weighted: bool = False,
     ) -> None:
         self._graphs = tuple(graphs)
         self._batch_size = batch_size
@@ -81,6 +103,7 @@ class BatchLoader:
         self._dtype = dtype
         self._seed = seed
         self._shuffle = shuffle
+        self._weighted = weighted
 
     @property
     def num_batches(self) -> int:
@@ -117,7 +140,10 @@ class BatchLoader:
 
     def _batch(self, indices: np.ndarray) -> GraphBatch:
         graphs = [self._graphs[index] for index in indices]
-        return pad_batch(graphs, self._bucket(*_total(graphs)), self._dtype)
+        bucket = self._bucket(*_total(graphs))
+        batch = pad_batch(graphs, bucket, self._dtype)
+        # Batches of one loader have the same arrays, since steps are compiled for them.
+        return batch.replace(label_weights=label_weights(graphs, bucket, self._dtype)) if self._weighted else batch
 
     def _bucket(self, nodes: int, edges: int, pairs: int) -> Bucket:
         bucket = select_bucket(self._buckets, nodes, edges, pairs)

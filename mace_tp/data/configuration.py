@@ -2,9 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class LabelWeights(NamedTuple):
+    """Factors of a configuration's terms of the loss, positive or zero; a label of weight zero is as good as none."""
+
+    energy: float = 1.0
+    forces: float = 1.0
+    stress: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Configuration:
     config_type: str  # the file's own tag; empty where there is none
     source: str  # where it was read, such as `train.xyz frame 12`; frames count from 0, as ASE indexes them
     frame: FileFrame | None = None  # None: it was not read from a file
+    weights: LabelWeights = LabelWeights()
 
     @property
     def num_atoms(self) -> int:

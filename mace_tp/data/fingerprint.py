@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mace_tp.data.configuration import Configuration
+from mace_tp.data.configuration import Configuration, LabelWeights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,9 @@ def fingerprint(configurations: Sequence[Configuration]) -> Fingerprint:
 def _digest(configuration: Configuration) -> bytes:
     digest = hashlib.sha256()
     structure = {"numbers": configuration.atomic_numbers, "positions": configuration.positions, "cell": configuration.cell}
-    for name, value in {**structure, "pbc": configuration.pbc, **configuration.labels}.items():
+    # Data without weights keep the digest that they had before there were any.
+    weights = None if configuration.weights == LabelWeights() else configuration.weights
+    for name, value in {**structure, "pbc": configuration.pbc, **configuration.labels, "weights": weights}.items():
         if value is not None:
             digest.update(name.encode() + np.ascontiguousarray(value, dtype=np.float64).tobytes())
     return digest.digest()

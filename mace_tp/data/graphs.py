@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mace_tp.data.configuration import Configuration
+from mace_tp.data.configuration import Configuration, LabelWeights
 from mace_tp.data.elements import symbol, symbols
 from mace_tp.data.neighbors import neighbor_list, wrap
 from mace_tp.edge_blocks import fill_edge_blocks, pair_slots
@@ -37,6 +37,7 @@ class Graph:
     forces: np.ndarray | None  # [atoms, 3], eV/Å
     stress: np.ndarray | None  # [3, 3], eV/Å³; None for a cell without volume
     source: str  # the configuration's file and frame
+    weights: LabelWeights | None = None  # of the labels in the loss; None: all are one
 
     @property
     def num_nodes(self) -> int:
@@ -99,6 +100,7 @@ def _build_graph(configuration: Configuration, elements: np.ndarray, atomic_ener
         forces=configuration.forces,
         stress=configuration.stress if abs(np.linalg.det(cell)) > NO_VOLUME else None,
         source=configuration.source,
+        weights=None if configuration.weights == LabelWeights() else configuration.weights,
     )
 
 

@@ -27,7 +27,9 @@ from mace_tp.data.bad_frames import BadFrames
 from mace_tp.data.configuration import Configuration, FileFrame, LabelKeys
 from mace_tp.data.labels import energy_label, find_label, forces_label, stress_label
 from mace_tp.data.rmd17 import read_rmd17
+from mace_tp.data.unused import second_labels
 from mace_tp.data.validation import check_configuration
+from mace_tp.data.weights import frame_weights
 from mace_tp.errors import InputError
 
 _LOG = logging.getLogger("mace_tp")
@@ -45,8 +47,11 @@ _DEFAULT_KEYS = dataclasses.asdict(LabelKeys())
 _LIKELY_KEYS = {
     "energy": ("energy", "REF_energy", "dft_energy", "DFT_energy", "free_energy", "total_energy", "Energy", "energies"),
     "forces": ("forces", "REF_forces", "dft_forces", "DFT_forces", "force", "dft_force", "DFT_force", "Forces"),
-    "stress": ("stress", "REF_stress", "dft_stress", "DFT_stress", "Stress", "stresses"),
-}
+    "stress": (
+        "stress", "REF_stress", "dft_stress", "DFT_stress", "Stress", "stresses", "virial", "virials", "REF_virial", "REF_virials",
+        "dft_virial", "dft_virials", "DFT_virial", "DFT_virials", "Virial", "Virials",
+    ),
+}  # fmt: skip
 
 
 def read_configurations(path: str | Path, keys: LabelKeys, *, skip_bad: bool = False) -> list[Configuration]:
@@ -88,24 +93,47 @@ def read_configurations(path: str | Path, keys: LabelKeys, *, skip_bad: bool = F
 def require_labels(configurations: Sequence[Configuration], keys: LabelKeys, need: Sequence[str], path: str | Path) -> None:
     """Require that some frame of a file has each field of `need` (of `energy`, `forces`, `stress`), and each that has a key of its own.
 
-    Of a field that is not required and that no frame has, the log says where it may be.
+    Where all or some frames lack a field that is not required, the log says where it may be.
 
     Raises:
         InputError: no frame has them; lists the keys that the file has.
     """
     names = dataclasses.asdict(keys)
     missing = {field: key for field, key in names.items() if all(frame.labels[field] is None for frame in configurations)}
-    if not missing:
-        return
-    present = _names(configurations)
-    likely = {field: next((name for name in _LIKELY_KEYS[field] if name in present), None) for field in missing}
     required = {field: key for field, key in missing.items() if field in need or key != _DEFAULT_KEYS[field]}
-    for field, key in missing.items():
-        if field not in required and likely[field] is not None:
-            _LOG.warning("%s: no frame has %s under the key %r, and none is looked at%s", path, field, key, _advice(likely, [field]))
+    hint_at_labels(configurations, {field: key for field, key in names.items() if field not in required}, path)
+    unused = [field for field in required if all(getattr(frame.weights, field) == 0 for frame in configurations)]
+    if unused:
+        raise InputError(f"{path}: every frame gives its {' and '.join(unused)} the weight zero (config_weight, config_{unused[0]}_weight)")
     if required:
+        present = _names(configurations)
+        likely = {field: next((name for name in _LIKELY_KEYS[field] if name in present), None) for field in required}
         wanted = " nor ".join(f"{field} under the key {key!r}" for field, key in required.items())
         raise InputError(f"{path}: no frame has {wanted}; keys there: {', '.join(present) or 'none'}{_advice(likely, required)}")
+
+
+def hint_at_labels(configurations: Sequence[Configuration], keys: Mapping[str, str], path: str | Path) -> None:
+    """Log where the labels may be that all frames of a file lack, or some.
+
+    Args:
+        configurations: the frames.
+        keys: {field: key} of the labels that are looked for.
+        path: for messages.
+    """
+    for field, key in keys.items():
+        lacking = [frame for frame in configurations if frame.labels[field] is None and (field != "stress" or any(frame.pbc))]
+        present = _names(lacking)
+        name = next((name for name in _LIKELY_KEYS[field] if name in present and name != key), None)
+        if name is None:
+            continue
+        if all(frame.labels[field] is None for frame in configurations):
+            advice = _advice({field: name}, [field])
+            _LOG.warning("%s: no frame has %s under the key %r, and none is looked at%s", path, field, key, advice)
+        else:
+            frames = [frame for frame in lacking if name in _names([frame])]
+            count, where = f"{len(frames)} of {len(configurations)} frames", f"first {frames[0].source}"
+            said = f"have no {field} under the key {key!r} but {name}, which is not looked at, {where}"
+            _LOG.warning("%s: %s %s; write the %s of all frames under one key", path, count, said, field)
 
 
 def _names(configurations: Sequence[Configuration]) -> list[str]:
@@ -246,15 +274,14 @@ def _configuration(atoms: ase.Atoms, keys: LabelKeys, path: str, index: int) -> 
             arrays={name: values for name, values in arrays.items() if name not in ("numbers", "positions")},
             constraints=atoms.constraints,
         ),
+        weights=frame_weights(info, keys, source),
     )
 
 
 def _warn_of_second_labels(frames: Sequence[ase.Atoms], keys: LabelKeys, path: Path) -> None:
-    for field, key in dataclasses.asdict(keys).items():
-        other = f"REF_{field}"
-        both = (find_label(key, _places(atoms)) is not None and find_label(other, _places(atoms)) is not None for atoms in frames)
-        if key == _DEFAULT_KEYS[field] and any(both):
-            _LOG.warning("%s: has both %s and %s; %s is used (data.%s_key=%s for the other)", path, key, other, key, field, other)
+    for field, key, other, count in second_labels([_places(atoms) for atoms in frames], keys):
+        both = f"has both {key} and {other}; {key} is used (data.{field}_key={other} for the other)"
+        _LOG.warning("%s: %s; they differ in %d of %d frames", path, both, count, len(frames))
 
 
 def _one_line(error: BaseException) -> str:

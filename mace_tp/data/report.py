@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mace_tp.data.buckets import Bucket, estimated_padding
+from mace_tp.data.configuration import LabelWeights
 from mace_tp.data.elements import symbols
 from mace_tp.data.graphs import Graph
 from mace_tp.dataset_statistics import DatasetStatistics
@@ -47,6 +48,8 @@ def _part_lines(name: str, graphs: Sequence[Graph], atomic_numbers: Sequence[int
     elements = symbols(atomic_numbers[species] for species in present)
     lines = [f"{name}: {len(graphs)} configurations, {sizes.sum()} atoms ({_range(sizes, 'd')} each), elements {elements}"]
     lines.append(f"  labels: {_labels(graphs)}")
+    if any(graph.weights is not None for graph in graphs):
+        lines.append(f"  weights of their configurations in the loss: {_weights(graphs)}")
     energies = [graph.interaction_energy / graph.num_nodes for graph in graphs if graph.interaction_energy is not None]
     if energies:
         lines.append(f"  interaction energy E - ΣE0: {_range(energies, '.3f')} eV/atom")
@@ -54,6 +57,10 @@ def _part_lines(name: str, graphs: Sequence[Graph], atomic_numbers: Sequence[int
     if forces:
         components = np.concatenate(forces)
         lines.append(f"  forces: RMS {np.sqrt(np.mean(components**2)):.3f} eV/Å, largest component {np.abs(components).max():.3f} eV/Å")
+    stresses = [graph.stress.ravel() for graph in graphs if graph.stress is not None]
+    if stresses:
+        components = np.concatenate(stresses)
+        lines.append(f"  stress: RMS {np.sqrt(np.mean(components**2)):.4g} eV/Å³, largest component {np.abs(components).max():.4g} eV/Å³")
     num_edges, shortest = sum(graph.num_edges for graph in graphs), min(_shortest(graph) for graph in graphs)
     distance = f"shortest distance {shortest:.3f} Å" if num_edges else "no two atoms within the cutoff"
     neighbors = np.concatenate([np.bincount(graph.receivers[graph.edge_mask], minlength=graph.num_nodes) for graph in graphs])
@@ -68,6 +75,16 @@ def _labels(graphs: Sequence[Graph]) -> str:
         "stress": sum(graph.stress is not None for graph in graphs),
     }
     return ", ".join(f"{field} {_all_or_some(count, len(graphs))}" for field, count in found.items())
+
+
+def _weights(graphs: Sequence[Graph]) -> str:
+    columns = zip(*(graph.weights or LabelWeights() for graph in graphs), strict=True)
+    return ", ".join(f"{field} {_range(values, 'g')}{_num_zero(values)}" for field, values in zip(LabelWeights._fields, columns))
+
+
+def _num_zero(weights: Sequence[float]) -> str:
+    count = sum(weight == 0 for weight in weights)
+    return f" (zero in {count}, where it is not used)" if count else ""
 
 
 def _all_or_some(count: int, total: int) -> str:

@@ -66,8 +66,13 @@ def read_isolated_atoms(path: str | Path, keys: LabelKeys) -> dict[int, float]:
     return _energies(frames)
 
 
+def is_isolated_atom(config_type: str) -> bool:
+    """Whether it is the tag of isolated atoms."""
+    return config_type.lower().replace("_", "") == "isolatedatom"
+
+
 def _is_tagged(configuration: Configuration) -> bool:
-    return configuration.config_type.lower().replace("_", "") == "isolatedatom"
+    return is_isolated_atom(configuration.config_type)
 
 
 def _energies(frames: Sequence[Configuration]) -> dict[int, float]:

@@ -5,26 +5,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mace_tp.data.elements import symbols
 from mace_tp.data.graphs import Graph
+from mace_tp.data.outliers import listed, outliers
+from mace_tp.data.units import units_of_atomic_energies, units_of_forces, units_of_stress, units_of_total_energies
 
 # eV per atom. Chemical bonds bind an atom by less than 15 eV; more means that the E0s belong to another method.
 _LARGE_INTERACTION_ENERGY = 50.0
 # Å. Half of the shortest bond, that of H2 (0.74 Å), is never reached at thermal energies.
 _SHORT_DISTANCE = 0.3
-# eV/Å. In molecules at 1,200 K the root mean square is about 2 eV/Å; 23 kcal/mol/Å are 1 eV/Å.
-_LARGE_FORCES = 20.0
 # Å. Two structures whose atoms are all this near are one.
 _SAME_STRUCTURE = 1e-4
-# Hartree, all electrons, of the ground state in the Hartree-Fock limit, H to Ar (Clementi and Roetti 1974). Density functionals give the
-# same to one percent.
-_HARTREE_FOCK = (
-    0.5, 2.862, 7.433, 14.573, 24.529, 37.689, 54.401, 74.809, 99.409, 128.547, 161.859, 199.615, 241.877, 288.854, 340.719, 397.505,
-    459.482, 526.818,
-)  # fmt: skip
-# How large one Hartree is in units that are taken for eV by mistake.
-_UNITS = {"Hartree": 1.0, "kcal/mol": 627.509, "kJ/mol": 2625.5}
-_SAME_ENERGY = 0.03
+# eV/atom and eV/Å (root mean square): a code that is run twice differs from itself by less, and positions so near change less, too.
+_SAME_ENERGY, _SAME_FORCES = 1e-3, 0.05
 # Configurations of one composition, the spread of their volumes, and the correlation of stress and volume that is no accident.
 _ENOUGH, _ENOUGH_SPREAD, _AGAINST = 8, 0.01, -0.7
 
@@ -40,10 +32,17 @@ def suspicions(
         atomic_energies: E0 of the species, eV.
         energies_are_fitted: whether the E0s are from least squares; what they mean is then not known.
     """
-    lines = [] if energies_are_fitted else _units_of_energies(atomic_numbers, atomic_energies)
+    lines = [] if energies_are_fitted else units_of_atomic_energies(atomic_numbers, atomic_energies)
+    found: list[str] = []
     for name, graphs in parts.items():
-        lines += [f"{name}: {line}" for line in (*_energies(graphs), *_forces(graphs), *_stresses(graphs), *_structures(graphs))]
-    return lines + _duplicates(parts)
+        # The E0s say it already.
+        totals = [] if lines else units_of_total_energies(graphs, atomic_numbers, atomic_energies)
+        of_part = (
+            *totals, *units_of_forces(graphs), *units_of_stress(graphs), *_energies(graphs), *outliers(graphs), *_stresses(graphs),
+            *_structures(graphs),
+        )  # fmt: skip
+        found += [f"{name}: {line}" for line in of_part]
+    return lines + found + _duplicates(parts)
 
 
 def _energies(graphs: Sequence[Graph]) -> list[str]:
@@ -55,29 +54,6 @@ def _energies(graphs: Sequence[Graph]) -> list[str]:
         f"E - ΣE0 beyond {_LARGE_INTERACTION_ENERGY:.0f} eV/atom in {where}; do the atomic energies come from the same method, in eV, "
         "and are the labels total energies?"
     ]
-
-
-def _units_of_energies(atomic_numbers: Sequence[int], atomic_energies: Sequence[float]) -> list[str]:
-    """All-electron energies of atoms are known, so that their unit is."""
-    known = [(number, energy) for number, energy in zip(atomic_numbers, atomic_energies, strict=True) if number <= len(_HARTREE_FOCK)]
-    # One light atom alone may have such an energy by chance.
-    if len(known) < 2:
-        return []
-    ratios = np.array([-energy / _HARTREE_FOCK[number - 1] for number, energy in known])
-    listed = symbols(number for number, _ in known)
-    return [
-        f"the E0s of {listed} are those of all electrons in {unit}; labels must be in eV"
-        for unit, size in _UNITS.items()
-        if (np.abs(ratios / size - 1) < _SAME_ENERGY).all()
-    ]
-
-
-def _forces(graphs: Sequence[Graph]) -> list[str]:
-    forces = [graph.forces.ravel() for graph in graphs if graph.forces is not None]
-    size = np.sqrt(np.mean(np.concatenate(forces) ** 2)) if forces else 0.0
-    if size <= _LARGE_FORCES:
-        return []
-    return [f"forces of {size:.1f} eV/Å (root mean square) are very large; are they in kcal/mol/Å? Labels must be in eV/Å"]
 
 
 def _stresses(graphs: Sequence[Graph]) -> list[str]:
@@ -123,10 +99,39 @@ def _duplicates(parts: Mapping[str, Sequence[Graph]]) -> list[str]:
                     twice[other].append((graph, known[key]))
             seen[name].setdefault(key, graph)
         for other, pairs in twice.items():
-            where = f"{pairs[0][0].source} is {pairs[0][1].source}"
             what = "more than once" if other == name else f"also in {other}"
-            lines.append(f"{name}: {len(pairs)} of {len(graphs)} structures are there {what}, the first: {where}")
+            torn = [pair for pair in pairs if _differ(*pair)]
+            if torn:
+                lines.append(f"{name}: {len(torn)} structures are there {what} with other labels, which no model can fit: {_listed(torn)}")
+            if len(torn) < len(pairs):
+                graph, known = next(pair for pair in pairs if not _differ(*pair))
+                count = f"{len(pairs) - len(torn)} of {len(graphs)} structures are there {what}"
+                lines.append(f"{name}: {count}, the first: {graph.source} is {known.source}")
     return lines
+
+
+def _differ(graph: Graph, other: Graph) -> bool:
+    """Whether one structure has two energies, or two sets of forces; by more than a method differs from itself."""
+    has_forces = graph.forces is not None and other.forces is not None
+    far = has_forces and np.sqrt(np.mean((graph.forces - other.forces) ** 2)) > _SAME_FORCES
+    return bool(far or abs(_difference(graph, other)) > _SAME_ENERGY)
+
+
+def _difference(graph: Graph, other: Graph) -> float:
+    """Of the energies, eV/atom; zero where one is not known."""
+    if graph.interaction_energy is None or other.interaction_energy is None:
+        return 0.0
+    return (graph.interaction_energy - other.interaction_energy) / graph.num_nodes
+
+
+def _listed(pairs: Sequence[tuple[Graph, Graph]]) -> str:
+    others = {id(graph): known for graph, known in pairs}
+
+    def describe(graph: Graph) -> str:
+        known = others[id(graph)]
+        return f"is {known.source}, energy {_difference(graph, known):+.4f} eV/atom"
+
+    return listed([graph for graph, _ in pairs], describe)
 
 
 def _structure(graph: Graph) -> bytes:

@@ -8,7 +8,7 @@ from mace_tp.data.elements import SYMBOLS, symbol
 from mace_tp.data.labels import check_atoms_finite
 from mace_tp.errors import InputError
 
-# Å. Two atoms this close are one atom written twice: no chemistry goes below 0.3 Å.
+# Å. Two atoms this close or closer are one atom written twice: no chemistry goes below 0.3 Å.
 SAME_PLACE = 1e-3
 # Volume over the product of the lengths; below it the lattice vectors lie in a plane.
 _FLAT = 1e-6
@@ -50,12 +50,13 @@ def _check_distinct(configuration: Configuration) -> None:
     pair = _coincident_pair(configuration)
     if pair is not None:
         names = " and ".join(f"{atom} ({symbol(int(configuration.atomic_numbers[atom]))})" for atom in pair)
-        image = ", as periodic images" if _distance(configuration, *pair) >= SAME_PLACE else ""
-        raise InputError(f"{configuration.source}: atoms {names} are at the same place{image} (closer than {SAME_PLACE} Å)")
+        # A distance of SAME_PLACE to the last digit is not one to an image, which is at least a lattice vector away.
+        image = ", as periodic images" if _distance(configuration, *pair) > 2 * SAME_PLACE else ""
+        raise InputError(f"{configuration.source}: atoms {names} are at the same place{image} (no more than {SAME_PLACE} Å apart)")
 
 
 def _coincident_pair(configuration: Configuration) -> tuple[int, int] | None:
-    """The first two atoms closer than SAME_PLACE, also through periodic images."""
+    """The first two atoms no more than SAME_PLACE apart, also through periodic images."""
     positions, periodic = configuration.positions, np.array(configuration.pbc)
     if not periodic.any():
         pairs = cKDTree(positions).query_pairs(SAME_PLACE, output_type="ndarray")
@@ -72,7 +73,7 @@ def _coincident_pair(configuration: Configuration) -> tuple[int, int] | None:
     for first, second in tree.query_pairs(min(reach, 0.5), output_type="ndarray"):
         step = fractions[second] - fractions[first]
         away = (step - np.round(step)) @ vectors + rest[second] - rest[first]
-        if np.linalg.norm(away) < SAME_PLACE:
+        if np.linalg.norm(away) <= SAME_PLACE:
             return int(first), int(second)
     return None
 

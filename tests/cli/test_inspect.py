@@ -27,6 +27,18 @@ def test_what_is_wrong_is_listed(run, toys, tmp_path):
     assert f"WARNING {path}: 1 of 6 structures are there more than once" in outcome.out
 
 
+def test_nothing_looks_wrong_is_not_said_after_a_warning(run, toys, tmp_path):
+    frames = molecules(6, seed=5)
+    for frame in frames:
+        frame.info["REF_energy"] = frame.calc.results["energy"] + 1.0
+    path = write(tmp_path / "frames.xyz", frames)
+
+    outcome = run("inspect", path, "--isolated-atoms", toys / "isolated.xyz")
+
+    assert f"WARNING {path}: has both energy and REF_energy" in outcome.out
+    assert outcome.out.splitlines()[-1] == "nothing else looks wrong; see the warnings above"
+
+
 def test_without_isolated_atoms_or_energies(run, toys, tmp_path):
     assert "least squares" in run("inspect", toys / "train.xyz").out
     frames = molecules(3, seed=0)

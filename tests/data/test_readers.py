@@ -168,6 +168,24 @@ def test_labels_that_are_not_looked_at_are_told_where_they_seem_to_be_there(tmp_
         assert "stress" not in caplog.text
 
 
+@pytest.mark.parametrize("key", ["virial", "virials", "REF_virial", "REF_virials", "dft_virial", "DFT_virials", "REF_stress"])
+@pytest.mark.parametrize("num_with_stress", [0, 2])
+def test_a_stress_under_another_key_is_told_also_where_some_frames_lack_it(tmp_path, key, num_with_stress, caplog):
+    frames = [_hydrogen() for _ in range(5)]
+    for frame in frames[num_with_stress:]:
+        del frame.calc.results["stress"]
+        frame.info[key] = np.eye(3)
+    ase.io.write(tmp_path / "a.xyz", frames)
+
+    require_labels(read_configurations(tmp_path / "a.xyz", LabelKeys()), LabelKeys(), ("energy",), tmp_path / "a.xyz")
+
+    if num_with_stress:
+        told = f"3 of 5 frames have no stress under the key 'stress' but {key}, which is not looked at, first {tmp_path / 'a.xyz'} frame 2"
+    else:
+        told = f"no frame has stress under the key 'stress', and none is looked at; set data.stress_key={key}"
+    assert told in caplog.text and len(caplog.records) == 1
+
+
 def test_labels_may_be_missing_in_some_frames(tmp_path):
     path = tmp_path / "a.xyz"
     ase.io.write(path, [_hydrogen(), ase.Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])])

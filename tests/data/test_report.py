@@ -39,6 +39,13 @@ def test_report_says_what_the_data_hold(water, make_configuration):
     assert f"padded to 8 nodes x {8 * EDGE_BLOCK} edges; {1 - 1 / EDGE_BLOCK:.0%} of the edge slots are padding" in text
 
 
+def test_report_shows_the_stress(make_configuration):
+    cell, stress = 8 * np.eye(3), np.diag([0.03, 0.0, 0.0])
+    text = "\n".join(_report([make_configuration(cell=cell, pbc=(True,) * 3, stress=stress), make_configuration()]))
+    assert "stress: RMS 0.01 eV/Å³, largest component 0.03 eV/Å³" in text
+    assert "stress: RMS" not in "\n".join(_report([make_configuration()]))
+
+
 def test_report_of_lone_atoms_has_no_distance(make_configuration):
     text = "\n".join(_report([make_configuration([1], [[0, 0, 0]], energy=-13.5)]))
     assert "no two atoms within the cutoff, 0.0 neighbors per atom (0)" in text

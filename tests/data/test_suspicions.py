@@ -62,7 +62,7 @@ def test_units_of_atomic_energies(unit, name, water):
     energies = (-13.6 * unit, -2041.0 * unit, 0.0)
     # Copper is beyond the table.
     assert f"the E0s of H O are those of all electrons in {name}" in _warned({"train": [water]}, energies)
-    assert "all electrons" not in _warned({"train": [water]}, energies, fitted=True)
+    assert "the E0s" not in _warned({"train": [water]}, energies, fitted=True)
 
 
 def test_forces_in_kcal_per_mol(water, make_configuration):
@@ -72,6 +72,24 @@ def test_forces_in_kcal_per_mol(water, make_configuration):
 
 def test_stress_of_the_other_sign(copper):
     assert "train: the stress falls as the cell grows, in 10 configurations" in _warned({"train": copper(-1.0)})
+
+
+def test_stress_in_gigapascal(copper):
+    assert "train: stress of" in (said := _warned({"train": copper(1 / ase.units.GPa)})) and "is likely in GPa" in said
+
+
+def test_total_energies_in_hartree_with_fitted_atomic_energies(make_configuration):
+    """Water; the E0s that are fitted to it are no atom's, and the energies of the bonds are small."""
+    fitted = (-25.4, -50.9, 0.0)
+    frames = build_graphs([make_configuration(energy=-101.7 + 25.3)], tuple(E0), fitted, 5.0)
+    (said,) = suspicions({"train": frames}, tuple(E0), fitted, energies_are_fitted=True)
+    assert said.startswith("train: the total energies are those of all electrons in Hartree")
+
+
+def test_a_frame_with_forces_far_outside_the_rest(make_gas):
+    frames = [make_gas(4, seed=seed, energy=None, source=f"a.xyz frame {seed}") for seed in range(12)]
+    frames[7].forces[0, 0] = 500.0
+    assert "train: forces far larger than in other frames: a.xyz frame 7 (500 eV/Å)" in _warned({"train": frames})
 
 
 def test_atoms_too_close(water, make_configuration):
@@ -84,12 +102,26 @@ def test_isolated_atoms_among_the_training_frames(water, make_configuration):
     assert "train: single atoms in 1 configurations, first b.xyz frame 7" in _warned({"train": [water, lone]})
 
 
+@pytest.mark.parametrize(("field", "energy"), [("energy", "+0.5000"), ("forces", "+0.0000")])
+def test_one_structure_with_two_sets_of_labels(field, energy, water, make_configuration):
+    other = {"energy": water.energy, "forces": water.forces, "source": "b.xyz frame 7"}
+    other[field] = other[field] + 1.5
+    frames = [water, make_configuration(**other)]
+
+    expected = f"with other labels, which no model can fit: b.xyz frame 7 (is a.xyz frame 0, energy {energy} eV/atom)"
+    assert _warned({"train": frames}) == f"train: 1 structures are there more than once {expected}"
+    assert _warned({"train": frames[:1], "valid": frames[1:]}) == f"valid: 1 structures are there also in train {expected}"
+
+
 def test_structures_that_are_there_twice(water, make_configuration):
-    moved = make_configuration(positions=water.positions + [1.0, 2.0, 3.0], energy=water.energy, source="b.xyz frame 7")
+    moved = make_configuration(
+        positions=water.positions + [1.0, 2.0, 3.0], energy=water.energy, forces=water.forces, source="b.xyz frame 7"
+    )
     turned = make_configuration(positions=water.positions[:, [1, 2, 0]], energy=water.energy, source="c.xyz frame 1")
 
     assert _warned({"train": [water], "valid": [turned]}) == ""
     said = _warned({"train": [water, turned, turned], "valid": [turned, moved]})
 
+    assert "other labels" not in said
     assert "train: 1 of 3 structures are there more than once, the first: c.xyz frame 1 is c.xyz frame 1" in said
     assert "valid: 2 of 2 structures are there also in train, the first: c.xyz frame 1 is c.xyz frame 1" in said

@@ -1,0 +1,89 @@
+"""Names in files that a training does not look at, although they may change what its labels mean."""
+
+import collections
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mace_tp.data.configuration import Configuration, LabelKeys
+from mace_tp.data.labels import find_label
+from mace_tp.data.writers import PREDICTED
+
+_Places = tuple[Mapping[str, Any], ...]
+# What the energy of a structure depends on besides the structure: heads are methods, and a model here has one.
+_STATES = (
+    "head", "charge", "total_charge", "net_charge", "spin", "total_spin", "spin_multiplicity", "multiplicity", "electric_field",
+    "external_field", "external_electric_field",
+)  # fmt: skip
+_MAX_VALUES = 4
+# eV, eV/Å, eV/Å³: labels that differ by less are one label, written twice.
+_SAME_LABEL = {"energy": 1e-4, "forces": 1e-4, "stress": 1e-6}
+_METHODS = ("REF", "ref", "DFT", "dft")
+
+
+def second_labels(frames: Sequence[_Places], keys: LabelKeys) -> list[tuple[str, str, str, int]]:
+    """(field, key, other key, number of frames) of each label of which frames have another value under another name.
+
+    Other names have a method before or behind the name of the field (`REF_energy`, `energy_pbe`). Either the method is called REF or DFT,
+    or there are both energy and forces of it: an `atomization_energy` is no second label. Predictions that `evaluate` wrote are none. A key
+    that is not the default was chosen by somebody who knows of the other.
+
+    Args:
+        frames: for each the places where labels are looked for.
+        keys: of the labels that are used.
+    """
+    counts: collections.Counter[tuple[str, str, str]] = collections.Counter()
+    defaults = vars(LabelKeys())
+    for places in frames:
+        names = {name for place in places for name in place}
+        for field, key in vars(keys).items():
+            for other in _other_names(field, names) if key == defaults[field] else ():
+                if _differ(find_label(key, places), find_label(other, places), _SAME_LABEL[field]):
+                    counts[field, key, other] += 1
+    return [(*names, count) for names, count in counts.items()]
+
+
+def ignored_states(configurations: Sequence[Configuration]) -> list[str]:
+    """A line of warning where frames differ in a charge, a spin, a field or a head, which no model here sees."""
+    infos = [configuration.frame.info for configuration in configurations if configuration.frame is not None]
+    names = sorted({name for info in infos for name in info if name.lower() in _STATES})
+    told = []
+    for name in names:
+        counts = collections.Counter(_text(info[name]) if name in info else _usual(name) for info in infos)
+        if len(counts) > 1:
+            common = [f"{value} in {count}" for value, count in counts.most_common(_MAX_VALUES)]
+            more = [f"{len(counts) - _MAX_VALUES} other values"] if len(counts) > _MAX_VALUES else []
+            told.append(f"{name} ({', '.join(common + more)})")
+    return [f"a model does not see {', '.join(told)}: frames that differ in nothing else are one structure to it"] if told else []
+
+
+def _other_names(field: str, names: set[str]) -> Iterator[str]:
+    for name in sorted(names - {*PREDICTED.values()}):
+        before, behind = name.removesuffix(f"_{field}"), name.removeprefix(f"{field}_")
+        if before != name and (before in _METHODS or {f"{before}_energy", f"{before}_forces"} <= names):
+            yield name
+        if behind != name and {f"energy_{behind}", f"forces_{behind}"} <= names:
+            yield name
+
+
+def _differ(label: Any, other: Any, tolerance: float) -> bool:
+    """Whether both are numbers, as many, and not the same."""
+    left, right = (np.asarray(value) for value in (label, other))
+    if left.size != right.size or left.dtype.kind not in "iuf" or right.dtype.kind not in "iuf":
+        return False
+    return not np.allclose(left.ravel(), right.ravel(), rtol=0.0, atol=tolerance)
+
+
+def _text(value: Any) -> str:
+    """A value in few words; numbers without the digits that say nothing, so that 0 and 0.0 are one."""
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return f"{value:g}"
+    return " ".join(str(value).split())[:40]
+
+
+def _usual(name: str) -> str:
+    """What a frame means that does not say it."""
+    if "head" in name.lower():
+        return "none"
+    return "1" if "multiplicity" in name.lower() or name.lower() == "spin" else "0"

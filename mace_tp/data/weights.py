@@ -1,0 +1,63 @@
+"""How much each configuration counts in the loss: weights of its file, and weights by `config_type`."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mace_tp.data.configuration import Configuration, LabelKeys, LabelWeights
+from mace_tp.errors import InputError
+
+NO_TYPE = "Default"
+"""The name of frames without a `config_type` in `data.config_type_weights`, as in mace-torch."""
+
+
+def frame_weights(info: Mapping[str, Any], keys: LabelKeys, source: str) -> LabelWeights:
+    """The weights of a frame's labels: `config_weight` times `config_energy_weight`, `config_forces_weight`, `config_stress_weight`.
+
+    A weight that the frame does not have is one. Where the stress is read from a virial, `config_virials_weight` is the stress's weight
+    if the frame has it.
+
+    Args:
+        info: what the frame says of itself.
+        keys: where the labels are.
+        source: for messages.
+
+    Raises:
+        InputError: a weight is not a finite number, or negative.
+
+    Source: ACEsuit's `config_from_atoms`.
+    """
+    virials = "config_virials_weight"
+    stress = virials if "virial" in keys.stress.lower() and virials in info else "config_stress_weight"
+    names = ("config_energy_weight", "config_forces_weight", stress)
+    whole = _weight(info, "config_weight", source)
+    return LabelWeights(*(whole * _weight(info, name, source) for name in names))
+
+
+def weigh(configurations: Sequence[Configuration], type_weights: Mapping[str, float]) -> list[Configuration]:
+    """The configurations with weights times those of their types, and without the labels whose weight is zero.
+
+    Args:
+        configurations: as read.
+        type_weights: {config_type: weight}; `Default` is for configurations without a type, and a type that is not there has weight one.
+    """
+    return [_weighed(configuration, type_weights.get(configuration.config_type or NO_TYPE, 1.0)) for configuration in configurations]
+
+
+def _weighed(configuration: Configuration, factor: float) -> Configuration:
+    weights = LabelWeights(*(factor * weight for weight in configuration.weights))
+    if all(weight == 1 for weight in weights):
+        return configuration
+    kept = {field: label if getattr(weights, field) else None for field, label in configuration.labels.items()}
+    return dataclasses.replace(configuration, weights=weights, **kept)
+
+
+def _weight(info: Mapping[str, Any], name: str, source: str) -> float:
+    value = info.get(name, 1.0)
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < 0:
+        raise InputError(f"{source}: {name} is {str(value)[:40]!r}; a weight is a finite number, positive or zero")
+    return float(value)
