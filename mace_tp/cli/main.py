@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import mace_tp
 from mace_tp.cache import cache_directory, processor
 from mace_tp.errors import InputError, TrainingError
 
@@ -27,11 +28,26 @@ _STARTED = "MACE_TP_STARTED"
 
 
 def main() -> None:
+    """Run one command. A reader of the output that has gone, such as `head`, ends it quietly."""
+    try:
+        try:
+            _run()
+        finally:
+            _flush()
+    except BrokenPipeError:
+        _discard_output()
+        sys.exit(141)
+
+
+def _run() -> None:
     """Run one command. What the user got wrong ends in one line and exit code 2, a training that failed in one line and 1."""
     os.environ.setdefault(_STARTED, str(time.monotonic()))
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
+        return
+    if arguments[0] in ("-V", "--version") or arguments[1:] == ["--version"]:
+        print(f"mace-tp {mace_tp.__version__}")
         return
     command = arguments[0]
     if command not in _COMMANDS:
@@ -50,11 +66,27 @@ def main() -> None:
     except TrainingError as error:
         print(f"mace-tp {command}: {error}", file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except KeyboardInterrupt as error:
         sys.exit(getattr(error, "exit_code", 130))
+
+
+def _flush() -> None:
+    """Write what is left of the output: while Python ends, a failure could only be "Exception ignored"."""
+    if sys.stdout is None:  # started with a closed standard output
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_output()
+        print(f"mace-tp: standard output: cannot be written ({error.strerror})", file=sys.stderr)
+        sys.exit(1)
+
+
+def _discard_output() -> None:
+    """Let the text that is left in the buffer go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command_started() -> float:

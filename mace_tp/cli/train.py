@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(one_line(error)) from error
     except OSError as error:
-        if jobs.num_begun:
+        if jobs.num_begun or error.filename is None:  # without a name it is the output that cannot be written
             raise
         raise InputError(f"run_dir: {error.filename} cannot be made or written ({error.strerror})") from error
     if jobs.errors:
