@@ -22,7 +22,7 @@ _NOT_NEGATIVE = (
     "optimizer.final_factor", "trainer.checkpoint_minutes", "seed",
 )  # fmt: skip
 _FRACTIONS = ("data.valid_fraction", "optimizer.warmup", "optimizer.beta1", "optimizer.beta2", "optimizer.ema_decay")
-_CHOICES: dict[str, tuple[str | None, ...]] = {
+CHOICES: dict[str, tuple[str | None, ...]] = {
     "data.on_bad_frame": ("error", "skip"),
     "model.first_interaction": ("nonresidual", "residual"),
     "model.other_interactions": ("nonresidual", "residual"),
@@ -46,7 +46,7 @@ def check_config(config: Config) -> None:
     _require(values, _NOT_NEGATIVE, lambda value: value >= 0, "must not be negative")
     _require(values, _FRACTIONS, lambda value: 0 <= value < 1, "must be in [0, 1)")
     _require(values, ("model.cutoff_power",), lambda value: value >= 2, "must be at least 2, or forces jump at the cutoff")
-    for field, valid in _CHOICES.items():
+    for field, valid in CHOICES.items():
         names = ", ".join("null" if name is None else name for name in valid)
         if values[field] not in valid:
             raise InputError(f"{field}={values[field]}: must be one of {names}")

@@ -63,7 +63,7 @@ ROWS = [
         "structure_field",
         "warm_start",
     },
-    {"cli", "__main__", "__init__"},
+    {"cli", "__main__", "__init__", "__version__"},
 ]
 
 # Rooms or files that may import each third-party package; jax and numpy may be used anywhere.

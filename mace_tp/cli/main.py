@@ -7,11 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-import mace_tp
+from mace_tp import __version__
 from mace_tp.cache import cache_directory, processor
 from mace_tp.errors import InputError, TrainingError
 
-_COMMANDS = {
+COMMANDS = {
     "train": "train a model: mace-tp train [data.train=FILE] [key=value ...], -m for sweeps, --help for all keys",
     "evaluate": "errors and predictions of a model: mace-tp evaluate MODEL FILE...",
     "compare": "errors and costs of finished trainings side by side: mace-tp compare RUN...",
@@ -22,6 +22,7 @@ _COMMANDS = {
     "convert": "models of mace-torch, both ways: mace-tp convert mace-torch FILE.model OUT --trust",
     "data": "open data sets of the field: mace-tp data list, mace-tp data get NAME",
     "inspect": "what is in files of structures, and what looks wrong: mace-tp inspect FILE...",
+    "completion": "a script with which the shell completes all this: mace-tp completion bash",
 }
 _COMPILES_ANEW = ("benchmark",)  # commands that tell how long it takes to compile
 _STARTED = "MACE_TP_STARTED"
@@ -47,11 +48,11 @@ def _run() -> None:
         print(_usage())
         return
     if arguments[0] in ("-V", "--version") or arguments[1:] == ["--version"]:
-        print(f"mace-tp {mace_tp.__version__}")
+        print(f"mace-tp {__version__}")
         return
     command = arguments[0]
-    if command not in _COMMANDS:
-        print(f"mace-tp: {command}: no such command; valid: {', '.join(_COMMANDS)}", file=sys.stderr)
+    if command not in COMMANDS:
+        print(f"mace-tp: {command}: no such command; valid: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     _use_huge_pages()
     use_light_compiler()
@@ -95,7 +96,7 @@ def command_started() -> float:
 
 
 def _usage() -> str:
-    return "usage: mace-tp COMMAND ...\n" + "\n".join(f"  {name:10} {text}" for name, text in _COMMANDS.items())
+    return "usage: mace-tp COMMAND ...\n" + "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
 
 
 def _use_huge_pages() -> None:

@@ -32,6 +32,8 @@ _OPEN_KEYS = ("tensor_product.interaction", "tensor_product.product_basis")
 
 def main(arguments: list[str]) -> None:
     """Compose, then train once for each job of a sweep."""
+    if any(argument in ("--shell-completion", "-sc") for argument in arguments):
+        raise InputError("--shell-completion: mace-tp completion bash prints a script for the shell")
     OmegaConf.register_new_resolver("shipped_data", shipped_data, replace=True)
     OmegaConf.register_new_resolver("expand_user", os.path.expanduser, replace=True)
     ConfigStore.instance().store(name="schema", node=Config)

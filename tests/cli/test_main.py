@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 
 import mace_tp
-from mace_tp.cli.main import _COMMANDS, main, use_light_compiler
+from mace_tp.cli.main import COMMANDS, main, use_light_compiler
 
 
 @pytest.mark.parametrize("given", ["", "--xla_dump_to=here", "--xla_backend_extra_options=own"])
@@ -54,7 +54,7 @@ def _output_to_nobody():
         yield
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in _COMMANDS)], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)
 def test_a_reader_that_has_gone_ends_the_command_quietly(arguments, monkeypatch, capsys):
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     monkeypatch.setattr(sys, "argv", ["mace-tp", *arguments])
