@@ -7,7 +7,7 @@ from typing import Any
 import e3nn_jax as e3nn
 
 from mace_tp.compiled import KERNELS
-from mace_tp.config import Config
+from mace_tp.config import Config, build_tensor_products
 from mace_tp.errors import InputError
 
 _POSITIVE = (
@@ -50,6 +50,7 @@ def check_config(config: Config) -> None:
         names = ", ".join("null" if name is None else name for name in valid)
         if values[field] not in valid:
             raise InputError(f"{field}={values[field]}: must be one of {names}")
+    build_tensor_products(config.tensor_product)
     check_hidden_irreps(config.model.hidden_irreps, "model.hidden_irreps")
     if config.model.forces == "direct" and e3nn.Irrep("1o") not in e3nn.Irreps(config.model.hidden_irreps):
         raise InputError(f"model.hidden_irreps={config.model.hidden_irreps}: model.forces=direct reads forces from 1o, such as in 0e+1o")

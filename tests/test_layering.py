@@ -33,7 +33,7 @@ ROWS = [
     {"data"},
     {"loss", "metrics"},
     {"training", "loggers", "wandb_logger", "breakdown", "plots", "error_plots", "parity"},
-    {"config"},
+    {"config", "product_notation"},
     {
         "autotune",
         "calculator",
@@ -78,6 +78,7 @@ THIRD_PARTY = {
         "config_ranges",
         "coupling_plots",
         "expressivity",
+        "product_notation",
         "cli.expressivity",
         "integrations.mace_torch_layout",
     },

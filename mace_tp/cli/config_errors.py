@@ -10,6 +10,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from mace_tp.cli.shipped import config_directory
 from mace_tp.config import Config
 from mace_tp.errors import InputError
+from mace_tp.product_notation import meant
 
 
 def one_line(error: Exception) -> str:
@@ -26,7 +27,8 @@ def one_line(error: Exception) -> str:
     group = re.search(r"Could not find '([^']+)'\n+Available options in '[^']+':\n((?:\t.+\n?)+)", str(cause))
     if group:
         folder, name = group.group(1).rsplit("/", 1)
-        return f"{folder}={name}: no such configuration; valid: {', '.join(group.group(2).split())}"
+        valid = group.group(2).split()
+        return f"{folder}={name}: no such configuration; {meant(name, valid)}valid: {', '.join(valid)}"
     override = re.search(r"Error parsing override '([^']+)'\nmissing EQUAL", str(cause))
     if override:
         return f"{override.group(1)}: not an override; give KEY=VALUE, such as data.train=FILE"

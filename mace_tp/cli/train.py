@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mace_tp.cli.config_errors import check_keys, one_line
 from mace_tp.cli.main import command_started
+from mace_tp.cli.overrides import for_hydra
 from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.config import Config
@@ -24,10 +25,6 @@ from mace_tp.run import train
 _LOG = logging.getLogger("mace_tp")
 # With one of these the user has said what to train on; otherwise it is the data that ship.
 _CHOICES_OF_DATA = ("data=", "data.train=", "experiment=")
-# Keys whose values are paths.
-_PATHS = ("data.train", "data.valid", "data.test", "data.isolated_atoms", "model.init_from", "run_dir")
-# Below these any key may come: the options of a tensor product. `++` tells Hydra not to look for it in the schema.
-_OPEN_KEYS = ("tensor_product.interaction", "tensor_product.product_basis")
 
 
 def main(arguments: list[str]) -> None:
@@ -59,14 +56,8 @@ def _completed(arguments: list[str]) -> list[str]:
     ours = [] if is_query or names_data else ["experiment=ethanol"]
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     others = [argument for argument in arguments if argument not in overrides]
-    return [_quoted(f"++{override}" if override.startswith(_OPEN_KEYS) else override) for override in overrides] + ours + others
-
-
-def _quoted(override: str) -> str:
-    """Quotes around the value of a path, which may hold `=`, `~` and spaces; lists, sweeps, null and what is quoted already stay."""
-    key, _, value = override.partition("=")
-    is_plain = key in _PATHS and value not in ("", "null") and not any(mark in value for mark in "[]{}()$,'\"")
-    return f"{key}='{value}'" if is_plain else override
+    is_sweep = any(argument in ("-m", "--multirun") for argument in others)
+    return [*for_hydra(overrides, is_sweep=is_sweep), *ours, *others]
 
 
 class _Jobs:
@@ -115,7 +106,7 @@ def _make_run_dir(path: str, resume: bool) -> Path:
     Raises:
         InputError: it holds a run, or cannot be made or written.
     """
-    run_dir = Path(path).expanduser().absolute()
+    run_dir = Path(os.path.expanduser(path)).absolute()
     if (run_dir / "config.yaml").exists() and not resume:
         raise InputError(f"run_dir={path}: already holds a run; continue it with trainer.resume=auto, or choose another run_dir")
     try:
