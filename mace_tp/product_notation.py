@@ -71,7 +71,7 @@ def _value(text: str) -> Any:
 def _site_text(site: Any) -> str:
     if not isinstance(site, Mapping):
         return str(site)
-    options = ",".join(f"{key}={json.dumps(value)}" for key, value in site.items() if key != "name")
+    options = ",".join(f"{key}={json.dumps(value)}" for key, value in sorted(site.items()) if key != "name")
     return ":".join(filter(None, [str(site.get("name")), options]))
 
 

@@ -102,8 +102,9 @@ def test_a_training_with_such_paths_everywhere(run, on_molecules, tmp_path):
     assert all(name in outcome.out for name in ("a, b (1)", "$\\frac$", "[red]c[bold]"))
     run_dir = folder / "new (run)"
     assert (run_dir / "results.json").exists() and len(list((run_dir / "plots").iterdir())) >= 5
-    again = run("evaluate", run_dir, *tests, "--predictions", folder / "p (1).xyz", "--json", folder / "e [1].json", "--plots", folder / "p 'l'")
-    assert again.code == 0, again.err
+    places = ["--predictions", folder / "p (1).xyz", "--json", folder / "e [1].json", "--plots", folder / "p 'l'"]
+    evaluated = run("evaluate", run_dir, *tests, *places)
+    assert evaluated.code == 0, evaluated.err
     assert run("inspect", *tests).code == 0
 
 
