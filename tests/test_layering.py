@@ -45,6 +45,7 @@ ROWS = [
         "conservativity",
         "coupling_plots",
         "datasets",
+        "dry_run",
         "dynamics",
         "evaluation",
         "export",
