@@ -56,7 +56,7 @@ def split_product(site: str, text: str) -> dict[str, Any]:
 
 def products_text(interaction: Any, product_basis: Any) -> str:
     """The text that `parse_products` takes, of the two sites of a configuration."""
-    texts = [_site_text(site) for site in (interaction, product_basis)]
+    texts = [site_text(site) for site in (interaction, product_basis)]
     return texts[0] if texts[0] == texts[1] else "/".join(texts)
 
 
@@ -68,7 +68,8 @@ def _value(text: str) -> Any:
         return text
 
 
-def _site_text(site: Any) -> str:
+def site_text(site: Any) -> str:
+    """A site of a configuration, a name or {name, **options}, as NAME:option=value,option=value."""
     if not isinstance(site, Mapping):
         return str(site)
     options = ",".join(f"{key}={json.dumps(value)}" for key, value in sorted(site.items()) if key != "name")

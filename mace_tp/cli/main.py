@@ -96,7 +96,8 @@ def command_started() -> float:
 
 
 def _usage() -> str:
-    return "usage: mace-tp COMMAND ...\n" + "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    commands = "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items())
+    return f"usage: mace-tp COMMAND ...   (mace-tp COMMAND --help, mace-tp --version)\n{commands}"
 
 
 def _use_huge_pages() -> None:

@@ -39,10 +39,10 @@ def no_step(monkeypatch):
 
 
 def test_a_dry_run_builds_everything_and_writes_nothing(run, on_molecules, no_step, tmp_path):
-    outcome = run(*on_molecules, "--dry-run", f"run_dir={tmp_path}/new/run", "tensor_product=cg/gaunt")
+    outcome = run(*on_molecules, "--dry-run", f"run_dir={tmp_path}/new/run", "tensor_product=cg/gaunt:rank=2")
 
     assert outcome.code == 0, outcome.err
-    for said in ("E0", "10 configurations", "tensor product: cg in the interaction, gaunt in the product basis", "step: compiled in"):
+    for said in ("E0", "10 configurations", "tensor product: cg in the interaction, gaunt:rank=2 in the product", "step: compiled in"):
         assert said in outcome.out, said
     assert f"dry run: nothing is trained or written; a training would take 4 epochs of 5 steps each, into {tmp_path}/new/run" in (
         " ".join(outcome.out.split())
