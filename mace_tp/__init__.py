@@ -4,6 +4,7 @@ The command `mace-tp` and this module offer the same: `train`, `load_model`, `Ev
 """
 
 import importlib
+import importlib.metadata
 from typing import Any
 
 _PUBLIC = {
@@ -17,11 +18,24 @@ _PUBLIC = {
     "InputError": "errors",
 }
 
-__all__ = ["Calculator", "Config", "Evaluator", "InputError", "LabelKeys", "load_exported", "load_model", "train"]
+__all__ = ["Calculator", "Config", "Evaluator", "InputError", "LabelKeys", "__version__", "load_exported", "load_model", "train"]
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: the command replaces its process before jax is loaded, and `--help` needs none of it."""
+    if name == "__version__":
+        return _version()
     if name not in _PUBLIC:
         raise AttributeError(f"module 'mace_tp' has no attribute {name!r}")
     return getattr(importlib.import_module(f"mace_tp.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("mace-tp")
+    except importlib.metadata.PackageNotFoundError:  # a source tree on the path that nobody installed
+        return "unknown"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def _sources(models: Source | Sequence[Source]) -> list[Source]:
 def _load(source: Source, dtype: str | None) -> Model:
     if isinstance(source, Model):
         return source.astype(build_dtype(Config(dtype=dtype or source.dtype.name)))
-    return load_model(Path(source).expanduser(), None if dtype is None else np.dtype(dtype))
+    return load_model(Path(os.path.expanduser(source)), None if dtype is None else np.dtype(dtype))
 
 
 def _fields(models: Sequence[Model]) -> list[StructureField]:

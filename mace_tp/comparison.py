@@ -11,6 +11,7 @@ import yaml
 
 from mace_tp.errors import InputError
 from mace_tp.plots import Record, read_metrics
+from mace_tp.product_notation import products_text
 
 # Keys of the configuration that make no other training of a run: seeds are averaged over, the data are compared by what they hold.
 _FREE = ("seed", "data.theory", "run_dir", "device", "logger.", "trainer.resume", "trainer.checkpoint_minutes", "trainer.keep_every")
@@ -30,9 +31,8 @@ class Run:
 
     @property
     def product(self) -> str:
-        """The tensor product: a name, `interaction / product basis` where the sites differ, with options."""
-        sites = [_site(self.config, site) for site in ("interaction", "product_basis")]
-        return sites[0] if sites[0] == sites[1] else " / ".join(sites)
+        """The tensor product as the command line takes it, such as `cg` or `cg/spherical_grid:rank=2`."""
+        return products_text(*(_site(self.config, site) for site in ("interaction", "product_basis")))
 
     def errors(self) -> dict[str, dict[str, float]]:
         """Errors of `valid`, and of every test file by a short name."""
@@ -42,7 +42,8 @@ class Run:
     @property
     def setting(self) -> dict[str, Any]:
         """The keys that make the training, with the tensor product, without the seed."""
-        return {key: value for key, value in self.config.items() if not key.startswith((*_FREE, *_DATA))}
+        kept = {key: value for key, value in self.config.items() if not key.startswith((*_FREE, *_DATA, _PRODUCT))}
+        return kept | {"tensor_product": self.product}  # a name and {name: ...} are the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +142,7 @@ def differences_of_data(groups: Sequence[Group]) -> list[str]:
 def other_differences(groups: Sequence[Group]) -> list[str]:
     """A line for every key of the configuration, seed, and entry of the environment that is not the same in all rows."""
     rows = {group.name: group.runs for group in groups}
-    keys = sorted({key for group in groups for run in group.runs for key in run.setting if not key.startswith(_PRODUCT)})
+    keys = sorted({key for group in groups for run in group.runs for key in run.setting if key != "tensor_product"})
     lines = [f"{key} differs: {text}" for key in keys if (text := _by_row(rows, lambda run, key=key: run.setting.get(key)))]
     seeds = {group.name: group.seeds for group in groups}
     if len({str(value) for value in seeds.values()}) > 1:
@@ -158,7 +159,8 @@ def find_baseline(groups: Sequence[Group], name: str | None) -> Group | None:
     Raises:
         InputError: there is no row of that name; lists them.
     """
-    found = next((group for group in groups if group.name == (name or "cg")), None)
+    wanted = (name or "cg").replace(" / ", "/")
+    found = next((group for group in groups if group.name == wanted), None)
     if name is not None and found is None:
         raise InputError(f"--baseline {name}: no such row; there are {', '.join(group.name for group in groups)}")
     return found
@@ -195,12 +197,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _site(config: Mapping[str, Any], site: str) -> str:
-    """A tensor product with its options."""
+def _site(config: Mapping[str, Any], site: str) -> Any:
+    """A tensor product: a name, or a mapping with its options."""
     prefix = f"{_PRODUCT}{site}."
     options = {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
-    name = options.pop("name", config.get(f"{_PRODUCT}{site}"))
-    return " ".join([str(name), *(f"{option}={value}" for option, value in options.items())])
+    return options or config.get(f"{_PRODUCT}{site}")
 
 
 def _name(run: Run, others: Sequence[Run]) -> str:

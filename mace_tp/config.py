@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from mace_tp.data.configuration import LabelKeys
 from mace_tp.errors import InputError
 from mace_tp.loss import LossWeights
 from mace_tp.model import Architecture, TensorProducts
+from mace_tp.product_notation import Pair, meant, split_product
 from mace_tp.tensor_products.base import TensorProduct
 from mace_tp.training.loop import Stage
 from mace_tp.training.optimizer import ConstantSchedule, CosineSchedule, PlateauSchedule, Schedule
@@ -52,7 +54,7 @@ class ModelConfig(Architecture):
 
 @dataclasses.dataclass
 class TensorProductConfig:
-    """`tensor_product`: one for each site; a name, or {name, **options}."""
+    """`tensor_product`: one for each site; a name, NAME:option=value,option=value, or {name, **options}."""
 
     interaction: Any = "cg"
     product_basis: Any = "cg"
@@ -150,20 +152,27 @@ def build_tensor_products(config: TensorProductConfig) -> TensorProducts:
     )
 
 
-def parse_product(text: str) -> TensorProduct:
-    """The tensor product of NAME or NAME:option=value,option=value.
+def parse_products(text: str) -> TensorProductConfig:
+    """The sites of NAME or INTERACTION/PRODUCT_BASIS, each with :option=value,option=value.
 
     Raises:
         InputError: no such product or option, or a value that it does not take.
     """
-    name, _, options = text.partition(":")
-    site: dict[str, Any] = {"name": name}
-    for option in filter(None, options.split(",")):
-        key, has_value, value = option.partition("=")
-        if not has_value:
-            raise InputError(f"{text}: an option is written option=value, such as spherical_grid:rank=2")
-        site[key] = int(value) if value.lstrip("-").isdigit() else value
-    return _build_tensor_product(site, "product")
+    interaction, slash, product_basis = text.partition("/")
+    sites = TensorProductConfig(*(split_product(site, text) for site in (interaction, product_basis if slash else interaction)))
+    for site in (sites.interaction, sites.product_basis):
+        _build_tensor_product(site, "tensor_product")
+    return sites
+
+
+def parse_product(text: str) -> TensorProduct:
+    """The tensor product of NAME or INTERACTION/PRODUCT_BASIS, each with :option=value,option=value.
+
+    Raises:
+        InputError: no such product or option, or a value that it does not take.
+    """
+    sites = build_tensor_products(parse_products(text))
+    return sites.interaction if sites.interaction == sites.product_basis else Pair(sites.interaction, sites.product_basis)
 
 
 def tensor_product_names() -> list[str]:
@@ -173,17 +182,23 @@ def tensor_product_names() -> list[str]:
 
 
 def _build_tensor_product(site: Any, field: str) -> TensorProduct:
-    options = {"name": site} if isinstance(site, str) else dict(site or {})
-    name = options.pop("name", None)
-    names = tensor_product_names()
+    options = split_product(site, f"{field}={site}") if isinstance(site, str) else site
+    if not isinstance(options, Mapping) or "name" not in options:
+        raise InputError(f"{field}={site}: must be the name of a tensor product, or {{name: NAME, option: value}}")
+    options = dict(options)
+    name, names = options.pop("name"), tensor_product_names()
     if name not in names:
-        raise InputError(f"{field}={name}: no such tensor product; valid: {', '.join(names)}")
+        raise InputError(f"{field}={name}: no such tensor product; {meant(str(name), names)}valid: {', '.join(names)}")
     cls = _find_class(name)
     valid = [option.name for option in dataclasses.fields(cls)]
-    unknown = sorted(set(options) - set(valid))
+    unknown = sorted(set(map(str, options)) - set(valid))
     if unknown:
-        raise InputError(f"{field}.{unknown[0]}: {name} has no such option; valid: {', '.join(valid) or 'none'}")
-    return cls(**options)
+        message = f"{field}.{unknown[0]}: {name} has no such option; {meant(unknown[0], valid)}valid: {', '.join(valid) or 'none'}"
+        raise InputError(message)
+    try:
+        return cls(**options)
+    except InputError as error:
+        raise InputError(f"{field}: {str(error).removeprefix('tensor_product: ')}") from error
 
 
 def _find_class(name: str) -> type[TensorProduct] | None:

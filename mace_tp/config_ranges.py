@@ -8,7 +8,7 @@ from typing import Any
 import e3nn_jax as e3nn
 
 from mace_tp.compiled import KERNELS
-from mace_tp.config import Config
+from mace_tp.config import Config, build_tensor_products
 from mace_tp.errors import InputError
 
 _POSITIVE = (
@@ -23,7 +23,7 @@ _NOT_NEGATIVE = (
     "optimizer.final_factor", "trainer.checkpoint_minutes", "seed",
 )  # fmt: skip
 _FRACTIONS = ("data.valid_fraction", "optimizer.warmup", "optimizer.beta1", "optimizer.beta2", "optimizer.ema_decay")
-_CHOICES: dict[str, tuple[str | None, ...]] = {
+CHOICES: dict[str, tuple[str | None, ...]] = {
     "data.on_bad_frame": ("error", "skip"),
     "model.first_interaction": ("nonresidual", "residual"),
     "model.other_interactions": ("nonresidual", "residual"),
@@ -47,11 +47,12 @@ def check_config(config: Config) -> None:
     _require(values, _NOT_NEGATIVE, lambda value: value >= 0, "must not be negative")
     _require(values, _FRACTIONS, lambda value: 0 <= value < 1, "must be in [0, 1)")
     _require(values, ("model.cutoff_power",), lambda value: value >= 2, "must be at least 2, or forces jump at the cutoff")
-    for field, valid in _CHOICES.items():
+    for field, valid in CHOICES.items():
         names = ", ".join("null" if name is None else name for name in valid)
         if values[field] not in valid:
             raise InputError(f"{field}={values[field]}: must be one of {names}")
     _check_type_weights(config.data.config_type_weights)
+    build_tensor_products(config.tensor_product)
     check_hidden_irreps(config.model.hidden_irreps, "model.hidden_irreps")
     if config.model.forces == "direct" and e3nn.Irrep("1o") not in e3nn.Irreps(config.model.hidden_irreps):
         raise InputError(f"model.hidden_irreps={config.model.hidden_irreps}: model.forces=direct reads forces from 1o, such as in 0e+1o")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None) -> Dat
     if not train:
         raise InputError(f"data.train={data.train}: no configuration to train on (isolated atoms do not count)")
     if data.isolated_atoms is not None:
-        isolated = isolated | read_isolated_atoms(Path(data.isolated_atoms).expanduser(), build_label_keys(data))
+        isolated = isolated | read_isolated_atoms(Path(os.path.expanduser(data.isolated_atoms)), build_label_keys(data))
     # Before the split: which elements the model knows must not depend on where the dice put a rare one.
     of_model = None if start is None else dict(zip(start.atomic_numbers, start.atomic_energies, strict=True))
     energies, origin = atomic_energies(data.atomic_energies, train, isolated, of_model)
@@ -136,4 +137,4 @@ def _paths(value: Any, field: str) -> list[str]:
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not values or not all(isinstance(path, str) for path in values):
         raise InputError(f"{field}={value}: must be a path or a list of paths")
-    return [str(Path(path).expanduser()) for path in values]
+    return [os.path.expanduser(path) for path in values]

@@ -7,6 +7,7 @@ from typing import Any
 from mace_tp.config import Config
 from mace_tp.data.elements import symbol
 from mace_tp.preparation import Setup
+from mace_tp.product_notation import site_text
 from mace_tp.saved_model import Model
 
 Errors = Mapping[str, Mapping[str, float]]
@@ -73,6 +74,7 @@ atoms.calc = mace_tp.Calculator("folder/of/this/file")  # atoms: of ASE
 
 def _facts(setup: Setup, config: Config, environment: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, str]:
     architecture, products, seen = setup.model.architecture, setup.model.tensor_product, setup.datasets.fingerprints.train_and_valid
+    interaction, product_basis = site_text(products.interaction), site_text(products.product_basis)
     shape = f"{architecture.num_channels} channels × ({architecture.hidden_irreps}), {architecture.num_interactions} layers"
     trained = f"{totals['epochs']} epochs, {totals['total_seconds'] / 60:.1f} min on {environment['device']}"
     best = f"those of epoch {totals['best_epoch']}" if totals["best_epoch"] else "those of its beginning, for no epoch is complete"
@@ -83,7 +85,7 @@ def _facts(setup: Setup, config: Config, environment: Mapping[str, Any], totals:
         "SHA-256 of what was read of both": f"`{seen.sha256}`",
         "E0s": _origin_of_energies(config),
         "weights of the beginning": f"`{config.model.init_from}`" if config.model.init_from else f"random, seed {config.seed}",
-        "tensor product": f"{_site(products.interaction)} in the interaction, {_site(products.product_basis)} in the product basis",
+        "tensor product": f"`{interaction}` in the interaction, `{product_basis}` in the product basis",
         "shape": f"{shape}, l_max {architecture.l_max}, correlation {architecture.correlation}",
         "cutoff": f"{architecture.cutoff:g} Å",
         "forces": _FORCES[architecture.forces],
@@ -115,12 +117,6 @@ _FORCES = {
 
 def _files(paths: str | list[str]) -> str:
     return ", ".join(_names([paths] if isinstance(paths, str) else paths).values())
-
-
-def _site(site: Any) -> str:
-    options = {"name": site} if isinstance(site, str) else dict(site)
-    name = options.pop("name")
-    return " ".join([f"`{name}`", *(f"{option}={value}" for option, value in options.items())])
 
 
 def _versions(environment: Mapping[str, Any]) -> str:

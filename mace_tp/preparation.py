@@ -18,6 +18,7 @@ from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.suspicions import suspicions
 from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.errors import InputError
+from mace_tp.product_notation import site_text
 from mace_tp.saved_model import Model, create_model, named_parameters
 from mace_tp.training.optimizer import make_optimizer
 from mace_tp.training.step import CompiledStep, make_eval_step, make_predict, make_train_step
@@ -165,10 +166,6 @@ def _report_model(model: Model, kernel: str) -> None:
     size = f"{model.num_parameters} parameters, {shape.num_channels} x ({shape.hidden_irreps}), {shape.num_interactions} layers"
     reach = f"l_max {shape.l_max}, correlation {shape.correlation}, cutoff {shape.cutoff:g} Å"
     _LOG.info("model: MACE, %s, %s, %s forces", size, reach, shape.forces)
-    interaction, product_basis = _name(model.tensor_product.interaction), _name(model.tensor_product.product_basis)
+    interaction, product_basis = site_text(model.tensor_product.interaction), site_text(model.tensor_product.product_basis)
     _LOG.info("tensor product: %s in the interaction, %s in the product basis", interaction, product_basis)
     _LOG.info("kernel: %s", describe_kernel(kernel))
-
-
-def _name(site: Any) -> str:
-    return site if isinstance(site, str) else str(site["name"])

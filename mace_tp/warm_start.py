@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def statistics_of_start(path: str | None, before: Mapping[str, Any] | None) -> D
     """
     if path is None:
         return None
-    return read_statistics(Path(path).expanduser()) if before is None else DatasetStatistics.from_dict(dict(before))
+    return read_statistics(Path(os.path.expanduser(path))) if before is None else DatasetStatistics.from_dict(dict(before))
 
 
 def starting_statistics(path: str | None, statistics: DatasetStatistics, kept: DatasetStatistics | None) -> DatasetStatistics:
@@ -77,8 +78,8 @@ def started_from(path: str, model: Model, frozen: frozenset[str] = frozenset()) 
     field = f"model.init_from={path}"
     mine = named_parameters(model.params)
     dtype = next(iter(mine.values())).dtype
-    source = load_model(Path(path).expanduser(), dtype)
-    if (saved := read_dtype(Path(path).expanduser())).itemsize > dtype.itemsize:
+    source = load_model(Path(os.path.expanduser(path)), dtype)
+    if (saved := read_dtype(Path(os.path.expanduser(path)))).itemsize > dtype.itemsize:
         _LOG.warning("%s: its weights are %s, and are rounded to %s; dtype=%s keeps them", field, saved, dtype, saved)
     _require_elements(field, source, model)
     if differences := _differences(source, model):

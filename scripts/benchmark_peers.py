@@ -221,9 +221,9 @@ def _num_threads() -> int:
 def _parts(program: str) -> tuple[str, str, str]:
     name, _, products = program.partition(":")
     interaction, _, product_basis = products.partition("/")
-    if name not in _WORKERS or not product_basis:
-        raise ValueError(f"{program}: must be PROGRAM:INTERACTION/PRODUCT_BASIS with one of {', '.join(_WORKERS)}")
-    return name, interaction, product_basis
+    if name not in _WORKERS or not interaction:
+        raise ValueError(f"{program}: must be PROGRAM:NAME or PROGRAM:INTERACTION/PRODUCT_BASIS with one of {', '.join(_WORKERS)}")
+    return name, interaction, product_basis or interaction
 
 
 def _measure(case: Case, rounds: int) -> dict[str, list[dict]]:

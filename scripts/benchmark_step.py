@@ -52,7 +52,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="a file of configurations with energies and forces")
-    parser.add_argument("--tensor-products", nargs="+", default=["cg"], help="NAME for both sites, or INTERACTION/PRODUCT_BASIS")
+    parser.add_argument("--tensor-products", nargs="+", default=["cg"], help="NAME or INTERACTION/PRODUCT_BASIS, each with :option=value")
     parser.add_argument("--l-max", type=int, nargs="+", default=[3])
     parser.add_argument("--channels", type=int, nargs="+", default=[32])
     parser.add_argument("--edge-block", type=int, nargs="+", default=[8])
@@ -86,7 +86,7 @@ def _measure(options: argparse.Namespace) -> dict:
     import jax
 
     from mace_tp.cli.main import use_light_compiler
-    from mace_tp.config import Config, DataConfig, TensorProductConfig, build_loss_weights
+    from mace_tp.config import Config, DataConfig, build_loss_weights, parse_products
     from mace_tp.data.batching import BatchLoader, choose_buckets
     from mace_tp.datasets import load_datasets
     from mace_tp.environment import describe, peak_memory_mb
@@ -102,8 +102,7 @@ def _measure(options: argparse.Namespace) -> dict:
     config = Config(data=DataConfig(train=options.data, atomic_energies="least_squares", max_configurations=50), model=architecture)
     datasets = load_datasets(config)
     dtype = np.dtype(np.float32)
-    interaction, _, product_basis = options.tensor_products[0].partition("/")
-    tensor_product = TensorProductConfig(interaction, product_basis or interaction)
+    tensor_product = parse_products(options.tensor_products[0])
     model = create_model(architecture, tensor_product, datasets.statistics, dtype, seed=0, kernel=options.kernels[0])
     buckets = choose_buckets(datasets.train, options.batch_size)
     batch = next(BatchLoader(datasets.train, options.batch_size, buckets, dtype).epoch(0))

@@ -19,7 +19,7 @@ import numpy as np
 from mace_tp.benchmark.cases import Operation
 from mace_tp.benchmark.derivatives import DERIVATIVES
 from mace_tp.benchmark.timing import compile_program, time_in_turn
-from mace_tp.config import TensorProductConfig, build_tensor_products
+from mace_tp.config import parse_product
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.environment import describe
 from mace_tp.tensor_products.base import InteractionPlan
@@ -259,7 +259,7 @@ def _product_bases(options: argparse.Namespace, irreps_in: e3nn.Irreps, irreps_o
         "Fourier: FFTs as published": Fourier(*shape, "published"),
         "Fourier: direct convolution": Fourier(*shape, "direct"),
     }
-    others = {name: build_tensor_products(TensorProductConfig(name, name)).product_basis.product_basis(*shape) for name in options.products}
+    others = {name: parse_product(name).product_basis(*shape) for name in options.products}
     monomials = Monomials(*shape)
     rng = np.random.default_rng(0)
     feats = jnp.asarray(rng.normal(size=(irreps_in.dim, options.nodes, options.channels)), jnp.float32)
@@ -277,8 +277,7 @@ def _product_bases(options: argparse.Namespace, irreps_in: e3nn.Irreps, irreps_o
 
 def _interactions(options: argparse.Namespace, harmonic_irreps: e3nn.Irreps, irreps_node: e3nn.Irreps) -> Case:
     def plan(name: str) -> InteractionPlan:
-        products = build_tensor_products(TensorProductConfig(name, name))
-        return products.interaction.interaction(irreps_node, harmonic_irreps, harmonic_irreps)
+        return parse_product(name).interaction(irreps_node, harmonic_irreps, harmonic_irreps)
 
     grid = plan("spherical_grid")
     same = {"path by path, summed in blocks (spherical_grid)": grid, "edge by edge on the sphere": EdgesOnTheSphere(grid)}

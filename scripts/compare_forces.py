@@ -25,7 +25,7 @@ def main() -> None:
     rows = []
     for product in options.products:
         for forces in ("gradient", "direct"):
-            run_dir = options.out / product / forces
+            run_dir = options.out / product.replace("/", "_").replace(":", "_") / forces
             _train(run_dir, [f"tensor_product={product}", f"model.forces={forces}", *options.overrides])
             rows.append(_row(product, forces, run_dir, _evaluated(run_dir, test)))
             print(rows[-1], flush=True)

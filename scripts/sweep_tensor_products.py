@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mace_tp.config import parse_product
+from mace_tp.config import parse_products
 
 _PRODUCTS = (
     "cg", "cg/gaunt", "cg/spherical_grid", "hybrid", "gaunt", "spherical_grid", "spherical_grid:rank=2", "vector_grid", "matrix",
@@ -25,13 +25,14 @@ _MACE_TP = [sys.executable, "-P", "-m", "mace_tp"]
 
 def main() -> None:
     options = _parser().parse_intermixed_args()
-    products = {product: _overrides(product) for product in options.products}
+    for product in options.products:
+        parse_products(product)  # InputError for one that there is not
     for seed in options.seeds:
         for name, data in options.data:
-            for product, overrides in products.items():
+            for product in options.products:
                 run_dir = options.out / name / product.replace("/", "_").replace(":", "_") / f"seed_{seed}"
                 common = [f"experiment={options.experiment}", f"seed={seed}", f"run_dir={run_dir}"]
-                _train(run_dir, [*common, *shlex.split(data), *overrides, *options.overrides])
+                _train(run_dir, [*common, *shlex.split(data), f"tensor_product={product}", *options.overrides])
     for name, _ in options.data:
         runs = options.out / name
         subprocess.run([*_MACE_TP, "compare", str(runs), "--baseline", options.baseline, "--out", str(runs / "comparison")], check=True)
@@ -47,18 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("overrides", nargs="*", help="further keys for `mace-tp train`")
     return parser
-
-
-def _overrides(product: str) -> list[str]:
-    """Keys for `mace-tp train`; InputError for a product that there is not."""
-    interaction, _, product_basis = product.partition("/")
-    overrides = []
-    for site, text in (("interaction", interaction), ("product_basis", product_basis or interaction)):
-        parse_product(text)
-        name, _, options = text.partition(":")
-        pairs = [f"name={name}", *filter(None, options.split(","))]
-        overrides += [f"tensor_product.{site}.{pair}" for pair in pairs]
-    return overrides
 
 
 def _train(run_dir: Path, overrides: list[str]) -> None:

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from matplotlib.image import imread
 from run_directories import make_run
 
@@ -29,9 +30,9 @@ def _groups(*paths):
 def test_runs_that_differ_in_their_seed_are_one_row(folder):
     groups = _groups(folder)
 
-    assert [(group.name, group.seeds) for group in groups] == [("cg", [0, 1, 2]), ("cg / spherical_grid", [0])]
+    assert [(group.name, group.seeds) for group in groups] == [("cg", [0, 1, 2]), ("cg/spherical_grid", [0])]
     assert len(find_runs([folder, folder / "cg"])) == 5, "each once"
-    assert [run.product for run in find_runs([folder]) if run.results is None] == ["cg / spherical_grid rank=2"]
+    assert [run.product for run in find_runs([folder]) if run.results is None] == ["cg/spherical_grid:rank=2"]
 
 
 def test_errors_are_means_and_deviations_and_times_are_ratios(folder):
@@ -45,20 +46,29 @@ def test_errors_are_means_and_deviations_and_times_are_ratios(folder):
     assert (second["step_ms"], second["gflop_per_step"], second["num_parameters"]) == (10, 1.5, 90_000)
 
 
+def test_a_product_written_as_a_name_and_as_a_mapping_is_one_row(tmp_path):
+    for seed, site in enumerate([{"name": "gaunt", "rank": 2}, "gaunt:rank=2"]):
+        path = make_run(tmp_path / f"{seed}", seed=seed) / "config.yaml"
+        config = yaml.safe_load(path.read_text()) | {"tensor_product": {"interaction": "cg", "product_basis": site}}
+        path.write_text(yaml.safe_dump(config))
+
+    assert [(group.name, group.seeds) for group in _groups(tmp_path)] == [("cg/gaunt:rank=2", [0, 1])]
+
+
 def test_the_baseline_is_chosen_by_name(folder):
     groups = _groups(folder)
 
-    assert find_baseline(groups, "cg / spherical_grid") is groups[1]
+    assert find_baseline(groups, "cg/spherical_grid") is find_baseline(groups, "cg / spherical_grid") is groups[1]
     assert find_baseline(_groups(folder / "grid"), None) is None
-    with pytest.raises(InputError, match="^--baseline gaunt: no such row; there are cg, cg / spherical_grid$"):
+    with pytest.raises(InputError, match="^--baseline gaunt: no such row; there are cg, cg/spherical_grid$"):
         find_baseline(groups, "gaunt")
 
 
 def test_rows_of_one_product_are_told_apart_by_their_keys(folder):
     make_run(folder / "wide", num_channels=64)
 
-    assert [group.name for group in _groups(folder)] == ["cg, model.num_channels=32", "cg / spherical_grid", "cg, model.num_channels=64"]
-    assert "model.num_channels differs: 32 in cg, model.num_channels=32, cg / spherical_grid; 64 in cg, model.num_channels=64" in (
+    assert [group.name for group in _groups(folder)] == ["cg, model.num_channels=32", "cg/spherical_grid", "cg, model.num_channels=64"]
+    assert "model.num_channels differs: 32 in cg, model.num_channels=32, cg/spherical_grid; 64 in cg, model.num_channels=64" in (
         other_differences(_groups(folder))
     )
 
@@ -121,11 +131,11 @@ def test_other_data_are_noticed(folder):
 def test_other_machines_and_versions_are_noticed(folder, key, value):
     make_run(folder / "other", "matrix", **{key: value})
 
-    assert f"{value} in cg / matrix" in next(line for line in other_differences(_groups(folder)) if line.startswith(f"{key} differs"))
+    assert f"{value} in cg/matrix" in next(line for line in other_differences(_groups(folder)) if line.startswith(f"{key} differs"))
 
 
 def test_other_seeds_are_noticed(folder):
-    assert "seeds differ: cg [0, 1, 2]; cg / spherical_grid [0]" in other_differences(_groups(folder))
+    assert "seeds differ: cg [0, 1, 2]; cg/spherical_grid [0]" in other_differences(_groups(folder))
     assert other_differences(_groups(folder / "cg")) == []
 
 
@@ -139,7 +149,7 @@ def test_files_hold_everything(folder, tmp_path):
     content = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
     assert content["rows"] == rows and content["remarks"] == ["a remark"] and len(content["runs"]["cg"]) == 3
     with open(out / "comparison.csv", encoding="utf-8") as file:
-        assert [row["name"] for row in csv.DictReader(file)] == ["cg", "cg / spherical_grid"]
+        assert [row["name"] for row in csv.DictReader(file)] == ["cg", "cg/spherical_grid"]
     text = (out / "comparison.md").read_text(encoding="utf-8").splitlines()
     assert "valid F RMSE meV/Å" in text[0] and "43.0 ± 3.6" in text[2] and text[-1] == "* a remark"
     assert len({line.count("|") for line in text[:4]}) == 1

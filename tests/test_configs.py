@@ -13,7 +13,9 @@ from omegaconf import OmegaConf
 
 from mace_tp.cli import benchmark, compare, convert, data, evaluate, export, expressivity, inspect, md
 from mace_tp.cli.config_errors import check_keys
+from mace_tp.cli.overrides import for_hydra
 from mace_tp.cli.shipped import config_directory, shipped_data
+from mace_tp.cli.train import _Options
 from mace_tp.config import Config, build_schedule, build_tensor_products, tensor_product_names
 from mace_tp.config_ranges import check_config
 
@@ -84,8 +86,8 @@ def test_the_pages_train():
 
 @pytest.mark.parametrize("arguments", commands("train"))
 def test_every_training_of_the_pages_composes(arguments):
-    words = [word for word in shlex.split(arguments, comments=True) if not word.startswith("-")]
-    overrides = OverridesParser.create().parse_overrides(words)
+    options = _Options.of(shlex.split(arguments, comments=True))
+    overrides = OverridesParser.create().parse_overrides(for_hydra(options.overrides, is_sweep=options.is_sweep))
 
     composed(*(f"{o.key_or_group}={next(o.sweep_string_iterator())}" if o.is_sweep_override() else o.input_line for o in overrides))
 

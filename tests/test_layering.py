@@ -34,7 +34,7 @@ ROWS = [
     {"data"},
     {"loss", "metrics"},
     {"training", "compilation_display", "loggers", "wandb_logger", "breakdown", "plots", "plot_labels", "error_plots", "parity"},
-    {"config"},
+    {"config", "product_notation"},
     {
         "autotune",
         "calculator",
@@ -46,6 +46,7 @@ ROWS = [
         "conservativity",
         "coupling_plots",
         "datasets",
+        "dry_run",
         "dynamics",
         "evaluation",
         "export",
@@ -66,7 +67,7 @@ ROWS = [
         "structure_field",
         "warm_start",
     },
-    {"cli", "__main__", "__init__"},
+    {"cli", "__main__", "__init__", "__version__"},
 ]
 
 # Rooms or files that may import each third-party package; jax and numpy may be used anywhere.
@@ -81,6 +82,7 @@ THIRD_PARTY = {
         "config_ranges",
         "coupling_plots",
         "expressivity",
+        "product_notation",
         "cli.expressivity",
         "integrations.mace_torch_layout",
     },

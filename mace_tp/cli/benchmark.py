@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     defaults = Architecture()
     parser.add_argument("--settings", nargs="+", metavar="SETTING", default=["MIMO"], help=f"{', '.join(SETTINGS)} (default MIMO)")
-    parser.add_argument("--products", nargs="+", metavar="PRODUCT", help="NAME or NAME:option=value (default: all)")
+    parser.add_argument("--products", nargs="+", metavar="PRODUCT", help="such as cg, cg/gaunt, spherical_grid:rank=2 (default: all)")
     parser.add_argument("--l-max", nargs="+", type=int, metavar="L", default=[1, 2, 3, 4], help="(default 1 2 3 4)")
     parser.add_argument("--derivatives", nargs="+", choices=tuple(DERIVATIVES), default=list(DERIVATIVES), help="(default: all)")
     parser.add_argument("--batch", type=int, default=10_000, help="pairs of features that SISO, SIMO and MIMO multiply (default 10000)")

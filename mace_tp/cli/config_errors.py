@@ -10,6 +10,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from mace_tp.cli.shipped import config_directory
 from mace_tp.config import Config
 from mace_tp.errors import InputError
+from mace_tp.product_notation import meant
 
 
 def one_line(error: Exception) -> str:
@@ -26,7 +27,8 @@ def one_line(error: Exception) -> str:
     group = re.search(r"Could not find '([^']+)'\n+Available options in '[^']+':\n((?:\t.+\n?)+)", str(cause))
     if group:
         folder, name = group.group(1).rsplit("/", 1)
-        return f"{folder}={name}: no such configuration; valid: {', '.join(group.group(2).split())}"
+        valid = group.group(2).split()
+        return f"{folder}={name}: no such configuration; {meant(name, valid)}valid: {', '.join(valid)}"
     override = re.search(r"Error parsing override '([^']+)'\nmissing EQUAL", str(cause))
     if override:
         return f"{override.group(1)}: not an override; give KEY=VALUE, such as data.train=FILE"
@@ -40,8 +42,8 @@ def check_keys(composed: DictConfig) -> None:
     Raises:
         InputError: names the key, and those that are valid.
     """
-    valid = _schema_keys()
-    for key in _keys(OmegaConf.to_container(composed)):
+    valid = schema_keys()
+    for key in _flat(OmegaConf.to_container(composed)):
         if not any(key == name or key.startswith(f"{name}.") for name in valid):
             raise InputError(_unknown_key(key))
 
@@ -53,24 +55,30 @@ def _unknown_key(key: str) -> str:
     if siblings:
         close = [prefix + sibling for sibling in difflib.get_close_matches(name, siblings, n=1)]
     else:  # the group itself is misspelt
-        close = difflib.get_close_matches(key, _schema_keys(), n=1)
+        close = difflib.get_close_matches(key, schema_keys(), n=1)
     valid = [prefix + sibling for sibling in siblings] or _children("")
     return f"{key}: no such configuration key; " + (f"did you mean {close[0]}?" if close else f"valid: {', '.join(valid)}")
 
 
 def _children(prefix: str) -> list[str]:
     """Names that may follow a prefix such as `model.`; at the top also the groups that are no part of the schema (`experiment`)."""
-    names = [key.removeprefix(prefix).split(".")[0] for key in _schema_keys() if key.startswith(prefix)]
-    groups = [] if prefix else [folder.name for folder in config_directory().iterdir() if folder.is_dir()]
-    return list(dict.fromkeys([*names, *sorted(groups)]))
+    names = [key.removeprefix(prefix).split(".")[0] for key in schema_keys() if key.startswith(prefix)]
+    return list(dict.fromkeys([*names, *([] if prefix else group_options())]))
 
 
-def _schema_keys() -> list[str]:
-    return _keys(OmegaConf.to_container(OmegaConf.structured(Config)))
+def schema_keys() -> dict[str, Any]:
+    """Full names of the keys of the configuration, with their defaults."""
+    return _flat(OmegaConf.to_container(OmegaConf.structured(Config)))
 
 
-def _keys(values: dict[str, Any], prefix: str = "") -> list[str]:
-    names: list[str] = []
+def group_options() -> dict[str, list[str]]:
+    """Groups of keys, and the names of their files in `configs/`."""
+    folders = sorted(folder for folder in config_directory().iterdir() if folder.is_dir())
+    return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
     for name, value in values.items():
-        names += _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
-    return names
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Which irreps tensor products couple, and the dimension of the family of maps that they reach (dof), by evaluating "
         "them in float64. `residual` is what is not a sum of couplings: how far a product is from equivariant.",
     )
-    parser.add_argument("--products", nargs="+", metavar="PRODUCT", help="NAME or NAME:option=value (default: all)")
+    parser.add_argument("--products", nargs="+", metavar="PRODUCT", help="such as cg, cg/gaunt, spherical_grid:rank=2 (default: all)")
     parser.add_argument("--l-max", nargs="+", type=int, metavar="L", default=[1, 2, 3], help="of the bilinear map (default 1 2 3)")
     parser.add_argument("--outputs", choices=("natural", "all"), default="all", help="`all` has pseudo-tensors, too (default all)")
     parser.add_argument("--basis-irreps", default="0e+1o+2e+3o", help="factors of the product basis (default %(default)s)")

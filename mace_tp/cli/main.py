@@ -7,10 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+from mace_tp import __version__
 from mace_tp.cache import cache_directory, processor
 from mace_tp.errors import InputError, TrainingError
 
-_COMMANDS = {
+COMMANDS = {
     "train": "train a model: mace-tp train [data.train=FILE] [key=value ...], -m for sweeps, --help for all keys",
     "evaluate": "errors and predictions of a model: mace-tp evaluate MODEL FILE...",
     "compare": "errors and costs of finished trainings side by side: mace-tp compare RUN...",
@@ -21,21 +22,37 @@ _COMMANDS = {
     "convert": "models of mace-torch, both ways: mace-tp convert mace-torch FILE.model OUT --trust",
     "data": "open data sets of the field: mace-tp data list, mace-tp data get NAME",
     "inspect": "what is in files of structures, and what looks wrong: mace-tp inspect FILE...",
+    "completion": "a script with which the shell completes all this: mace-tp completion bash",
 }
 _COMPILES_ANEW = ("benchmark",)  # commands that tell how long it takes to compile
 _STARTED = "MACE_TP_STARTED"
 
 
 def main() -> None:
+    """Run one command. A reader of the output that has gone, such as `head`, ends it quietly."""
+    try:
+        try:
+            _run()
+        finally:
+            _flush()
+    except BrokenPipeError:
+        _discard_output()
+        sys.exit(141)
+
+
+def _run() -> None:
     """Run one command. What the user got wrong ends in one line and exit code 2, a training that failed in one line and 1."""
     os.environ.setdefault(_STARTED, str(time.monotonic()))
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
         return
+    if arguments[0] in ("-V", "--version") or arguments[1:] == ["--version"]:
+        print(f"mace-tp {__version__}")
+        return
     command = arguments[0]
-    if command not in _COMMANDS:
-        print(f"mace-tp: {command}: no such command; valid: {', '.join(_COMMANDS)}", file=sys.stderr)
+    if command not in COMMANDS:
+        print(f"mace-tp: {command}: no such command; valid: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     _use_huge_pages()
     use_light_compiler()
@@ -50,11 +67,27 @@ def main() -> None:
     except TrainingError as error:
         print(f"mace-tp {command}: {error}", file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except KeyboardInterrupt as error:
         sys.exit(getattr(error, "exit_code", 130))
+
+
+def _flush() -> None:
+    """Write what is left of the output: while Python ends, a failure could only be "Exception ignored"."""
+    if sys.stdout is None:  # started with a closed standard output
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_output()
+        print(f"mace-tp: standard output: cannot be written ({error.strerror})", file=sys.stderr)
+        sys.exit(1)
+
+
+def _discard_output() -> None:
+    """Let the text that is left in the buffer go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command_started() -> float:
@@ -63,7 +96,8 @@ def command_started() -> float:
 
 
 def _usage() -> str:
-    return "usage: mace-tp COMMAND ...\n" + "\n".join(f"  {name:10} {text}" for name, text in _COMMANDS.items())
+    commands = "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items())
+    return f"usage: mace-tp COMMAND ...   (mace-tp COMMAND --help, mace-tp --version)\n{commands}"
 
 
 def _use_huge_pages() -> None:

@@ -1,25 +1,35 @@
 """`mace-tp train`: Hydra composes the configuration, `mace_tp.run` does the work."""
 
 import contextlib
+import dataclasses
 import logging
 import os
 import sys
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mace_tp.cli.config_errors import check_keys, one_line
+from mace_tp.cli.config_file import ConfigFile, read_config_file
 from mace_tp.cli.main import command_started
+from mace_tp.cli.outputs import require_new_folder
+from mace_tp.cli.overrides import for_hydra
 from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.compilation import shown_compilations
 from mace_tp.compilation_display import elapsed_time
 from mace_tp.config import Config
+from mace_tp.config_ranges import check_config
+from mace_tp.dry_run import dry_run
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.loggers import setup_logging
 from mace_tp.run import train
@@ -27,60 +37,122 @@ from mace_tp.run import train
 _LOG = logging.getLogger("mace_tp")
 # With one of these the user has said what to train on; otherwise it is the data that ship.
 _CHOICES_OF_DATA = ("data=", "data.train=", "experiment=")
-# Keys whose values are paths.
-_PATHS = ("data.train", "data.valid", "data.test", "data.isolated_atoms", "model.init_from", "run_dir")
-# Below these any key may come: the options of a tensor product. `++` tells Hydra not to look for it in the schema.
-_OPEN_KEYS = ("tensor_product.interaction", "tensor_product.product_basis")
+_FILE = "--config FILE takes a YAML file of your own"
+_COMPLETION = "mace-tp completion bash prints a script for the shell"
+# Options of Hydra's that lead nowhere in this program.
+_NOT_HERE = {
+    **dict.fromkeys(("--config-path", "-cp", "--config-name", "-cn"), _FILE),
+    **dict.fromkeys(("--shell-completion", "-sc"), _COMPLETION),
+}
 
 
 def main(arguments: list[str]) -> None:
     """Compose, then train once for each job of a sweep."""
+    options = _Options.of(arguments)
     OmegaConf.register_new_resolver("shipped_data", shipped_data, replace=True)
     OmegaConf.register_new_resolver("expand_user", os.path.expanduser, replace=True)
-    ConfigStore.instance().store(name="schema", node=Config)
-    sys.argv = ["mace-tp train", *_completed(arguments)]
+    file = None if options.config_file is None else read_config_file(options.config_file)
+    ConfigStore.instance().store(name="schema", node=Config if file is None else file.schema)
+    given = _completed(options, file)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed by Hydra
-    jobs = _Jobs()
+    jobs = _Jobs(_rehearse if options.is_dry_run else _job)
     try:
-        hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(jobs.run)()
+        if options.shows_config:
+            _check_before_showing(given)
+        with tempfile.TemporaryDirectory() if options.is_dry_run else contextlib.nullcontext() as elsewhere:
+            places = [f"hydra.{mode}.dir={elsewhere}" for mode in ("run", "sweep") if elsewhere]
+            sys.argv = ["mace-tp train", *given, *places, *options.of_hydra]
+            hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(jobs.run)()
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(one_line(error)) from error
     except OSError as error:
-        if jobs.num_begun:
+        if jobs.num_begun or error.filename is None:  # without a name it is the output that cannot be written
             raise
         raise InputError(f"run_dir: {error.filename} cannot be made or written ({error.strerror})") from error
     if jobs.errors:
         raise type(jobs.errors[0])("; ".join(map(str, jobs.errors)))
 
 
-def _completed(arguments: list[str]) -> list[str]:
-    """The arguments for Hydra, which wants all overrides together; with the data that ship where the user has named none."""
-    is_query = any(argument.startswith(("--help", "-h", "--hydra-help", "--version")) for argument in arguments)
-    names_data = any(argument.lstrip("+").startswith(_CHOICES_OF_DATA) for argument in arguments)
-    ours = [] if is_query or names_data else ["experiment=ethanol"]
-    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    others = [argument for argument in arguments if argument not in overrides]
-    return [_quoted(f"++{override}" if override.startswith(_OPEN_KEYS) else override) for override in overrides] + ours + others
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    """The arguments: overrides, and what begins with a dash."""
+
+    overrides: list[str]
+    of_hydra: list[str]
+    config_file: str | None = None
+    is_dry_run: bool = False
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> "_Options":
+        """Sort the arguments.
+
+        Raises:
+            InputError: an option of Hydra's that does nothing good here; names the one that does.
+        """
+        left, overrides, of_hydra, file, is_dry_run = list(arguments), [], [], None, False
+        while left:
+            word, equals, value = left.pop(0).partition("=")
+            if word == "--config":
+                if not (equals or left):
+                    raise InputError("--config: no file; mace-tp train --config FILE KEY=VALUE ...")
+                file = value if equals else left.pop(0)
+            elif word == "--dry-run":
+                is_dry_run = True
+            elif word in _NOT_HERE:
+                raise InputError(f"{word}: {_NOT_HERE[word]}")
+            elif equals and not word.startswith("-"):
+                overrides.append(f"{word}={value}")
+            else:
+                of_hydra.append(f"{word}{equals}{value}")
+        return cls(overrides, of_hydra, file, is_dry_run)
+
+    def has(self, *options: str) -> bool:
+        return any(option.partition("=")[0] in options for option in self.of_hydra)
+
+    @property
+    def is_sweep(self) -> bool:
+        return self.has("-m", "--multirun")
+
+    @property
+    def shows_config(self) -> bool:
+        return self.has("-c", "--cfg")
 
 
-def _quoted(override: str) -> str:
-    """Quotes around the value of a path, which may hold `=`, `~` and spaces; lists, sweeps, null and what is quoted already stay."""
-    key, _, value = override.partition("=")
-    is_plain = key in _PATHS and value not in ("", "null") and not any(mark in value for mark in "[]{}()$,'\"")
-    return f"{key}='{value}'" if is_plain else override
+def _completed(options: _Options, file: ConfigFile | None) -> list[str]:
+    """The overrides for Hydra, with the data that ship where the user has named none."""
+    names_data = any(override.lstrip("+").startswith(_CHOICES_OF_DATA) for override in options.overrides)
+    if options.has("--help", "-h", "--hydra-help") or names_data or (file is not None and file.names_data):
+        ours = []
+    else:
+        ours = ["experiment=ethanol"] if file is None else ["data=ethanol"]  # the experiment has a time limit, which the file may have, too
+    of_file = [] if file is None else file.overrides(options.overrides)
+    return [*for_hydra([*of_file, *options.overrides], is_sweep=options.is_sweep), *ours]
+
+
+def _check_before_showing(overrides: list[str]) -> None:
+    """Hydra shows a configuration without looking at its values.
+
+    Raises:
+        InputError: there is one that cannot be used.
+    """
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        composed = compose("config", overrides)
+    check_keys(composed)
+    check_config(OmegaConf.to_object(composed))
 
 
 class _Jobs:
     """What Hydra calls for each job. Errors are kept until all are done: about one that left a job Hydra would print lines of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: Callable[[DictConfig], None]) -> None:
+        self.job = job
         self.num_begun = 0
         self.errors: list[InputError | TrainingError] = []
 
     def run(self, composed: DictConfig) -> None:
         self.num_begun += 1
         try:
-            _job(composed)
+            self.job(composed)
         except (InputError, TrainingError) as error:
             self.errors.append(error)
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere
@@ -88,15 +160,9 @@ class _Jobs:
 
 
 def _job(composed: DictConfig) -> None:
-    check_keys(composed)
-    if OmegaConf.is_missing(composed, "data") or composed.data.train is None:
-        raise InputError("data.train: no training file; give data.train=FILE, or data=ethanol for the data that ship")
-    config = OmegaConf.to_object(composed)
+    config = _config(composed)
     run_dir = _make_run_dir(HydraConfig.get().runtime.output_dir, resume=config.trainer.resume is not None)
-    try:
-        setup_logging(run_dir / "train.log")
-    except OSError as error:
-        raise InputError(f"run_dir={run_dir}: cannot be written ({error.strerror})") from error
+    _log_to(run_dir / "train.log", run_dir)
     display = elapsed_time if config.logger.progress else contextlib.nullcontext
     try:
         with shown_compilations(display):
@@ -112,15 +178,54 @@ def _job(composed: DictConfig) -> None:
     _report(results, run_dir)
 
 
-def _make_run_dir(path: str, resume: bool) -> Path:
-    """Make the run directory; one that already holds a run is only accepted to resume it.
+def _rehearse(composed: DictConfig) -> None:
+    """`--dry-run`: Hydra's own folder is a temporary one."""
+    config, of_hydra = _config(composed), HydraConfig.get()
+    is_sweep = of_hydra.mode == RunMode.MULTIRUN
+    run_dir = _new_run_dir(str(Path(config.run_dir, str(of_hydra.job.num) if is_sweep else "")), resume=config.trainer.resume is not None)
+    require_new_folder("run_dir", run_dir)
+    _log_to(Path(of_hydra.runtime.output_dir) / "train.log", run_dir)
+    dry_run(config, run_dir)
+
+
+def _config(composed: DictConfig) -> Config:
+    """The configuration of a job.
 
     Raises:
-        InputError: it holds a run, or cannot be made or written.
+        InputError: a key is not known, or there are no data.
     """
-    run_dir = Path(path).expanduser().absolute()
+    check_keys(composed)
+    if OmegaConf.is_missing(composed, "data") or composed.data.train is None:
+        raise InputError("data.train: no training file; give data.train=FILE, or data=ethanol for the data that ship")
+    return OmegaConf.to_object(composed)
+
+
+def _log_to(path: Path, run_dir: Path) -> None:
+    try:
+        setup_logging(path)
+    except OSError as error:
+        raise InputError(f"run_dir={run_dir}: cannot be written ({error.strerror})") from error
+
+
+def _new_run_dir(path: str, resume: bool) -> Path:
+    """The place of the run directory; one that already holds a run is only accepted to resume it.
+
+    Raises:
+        InputError: it holds a run.
+    """
+    run_dir = Path(os.path.expanduser(path)).absolute()
     if (run_dir / "config.yaml").exists() and not resume:
         raise InputError(f"run_dir={path}: already holds a run; continue it with trainer.resume=auto, or choose another run_dir")
+    return run_dir
+
+
+def _make_run_dir(path: str, resume: bool) -> Path:
+    """Make the run directory.
+
+    Raises:
+        InputError: it holds a run that is not resumed, or cannot be made or written.
+    """
+    run_dir = _new_run_dir(path, resume)
     try:
         (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,6 +1,6 @@
 """A trained model as an energy function of jax-md, so that a whole simulation is one program of XLA.
 
-pip install 'mace-tp[jax-md]'
+In the clone of mace-tp: pip install -e '.[jax-md]'
 """
 
 import functools

@@ -210,7 +210,7 @@ def _library() -> tuple[ModuleType, ModuleType]:
         import cuequivariance
         import cuequivariance_jax
     except ModuleNotFoundError as error:
-        install = "pip install 'mace-tp[cuequivariance]'"
+        install = "in the clone of mace-tp: pip install -e '.[cuequivariance]'"
         raise InputError(f"tensor_product=cuequivariance: the package is not installed; {install}") from error
     from cuequivariance_jax.segmented_polynomials.segmented_polynomial import segmented_polynomial_p
 

@@ -187,6 +187,14 @@ MISTAKES = {
     # tensor products
     "tensor_product=nothere": ["tensor_product=nothere: no such configuration; valid:", "cg"],
     "tensor_product.interaction=nothere": ["tensor_product.interaction=nothere: no such tensor product; valid:", "cg"],
+    "tensor_product=spherical_grd": ["tensor_product=spherical_grd: no such configuration; did you mean spherical_grid? valid:"],
+    "tensor_product=cg/gautn": ["tensor_product=gautn: no such tensor product; did you mean gaunt? valid:"],
+    "tensor_product=spherical_grid:rank=0": ["tensor_product: rank of spherical_grid must be a whole number of at least 1, got 0"],
+    "tensor_product.interaction=sphericalgrid": ["tensor_product.interaction=sphericalgrid: no such tensor product; did you mean"],
+    "tensor_product.interaction=cg/gaunt": ["one product for each site; tensor_product=INTERACTION/PRODUCT_BASIS sets both"],
+    "tensor_product.interaction=3": ["tensor_product.interaction=3: no such tensor product"],
+    "tensor_product.interaction=[cg]": ["tensor_product.interaction=[cg]: no such tensor product"],
+    "tensor_product.product_basis={name: gaunt, rnk: 2}": ["product_basis.rnk: gaunt has no such option; did you mean rank?"],
     "tensor_product.product_basis.wings=2": ["tensor_product.product_basis.wings: cg has no such option; valid:"],
     "tensor_product.interaction={name: cg, wings: 2}": ["tensor_product.interaction.wings: cg has no such option; valid:"],
 }

@@ -8,7 +8,7 @@ import pytest
 def test_both_sites_and_the_bilinear_map(run, toys, tmp_path):
     arguments = ["--l-max", "1", "--batch", "20", "--channels", "2", "--correlation", "2", "--repeats", "2", "--graphs", "2"]
     arguments += ["--settings", "SISO", "MIMO", "interaction", "product_basis", "--derivatives", "value", "training"]
-    arguments += ["--products", "cg", "gaunt", "spherical_grid:rank=2", "--data", toys / "train.xyz", "--out", tmp_path / "out"]
+    arguments += ["--products", "cg", "gaunt", "cg/spherical_grid:rank=2", "--data", toys / "train.xyz", "--out", tmp_path / "out"]
 
     outcome = run("benchmark", *arguments)
 
@@ -27,9 +27,9 @@ def test_both_sites_and_the_bilinear_map(run, toys, tmp_path):
     ("arguments", "message"),
     [
         (["--settings", "MIXO"], "--settings MIXO: no such setting; valid: SISO, SIMO, MIMO, interaction, product_basis"),
-        (["--products", "fast"], "product=fast: no such tensor product; valid: auto, cg, "),
+        (["--products", "fast"], "tensor_product=fast: no such tensor product; valid: auto, cg, "),
         (["--products", "gaunt:rank"], "gaunt:rank: an option is written option=value, such as spherical_grid:rank=2"),
-        (["--products", "gaunt:depth=2"], "product.depth: gaunt has no such option; valid: rank"),
+        (["--products", "gaunt:depth=2"], "tensor_product.depth: gaunt has no such option; valid: rank"),
         (["--l-max", "-1"], "--l-max -1: must not be negative"),
         (["--batch", "0"], "--batch 0: must be positive"),
         (["--repeats", "0"], "--repeats 0: must be positive"),

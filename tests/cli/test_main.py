@@ -1,10 +1,15 @@
-"""What the command does to its process before jax computes."""
+"""What the command does to its process before jax computes, what it says of itself, and how it ends where nobody reads."""
 
+import contextlib
+import importlib.metadata
 import os
+import sys
+from unittest import mock
 
 import pytest
 
-from mace_tp.cli.main import use_light_compiler
+import mace_tp
+from mace_tp.cli.main import COMMANDS, main, use_light_compiler
 
 
 @pytest.mark.parametrize("given", ["", "--xla_dump_to=here", "--xla_backend_extra_options=own"])
@@ -25,3 +30,46 @@ def test_a_file_of_xla_flags_stays_the_only_source(monkeypatch):
     use_light_compiler()
 
     assert os.environ["XLA_FLAGS"] == "/my/flags.txt"
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("-V",), ("train", "--version"), ("evaluate", "--version")])
+def test_the_version_is_told(arguments, run):
+    outcome = run(*arguments)
+
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == f"mace-tp {importlib.metadata.version('mace-tp')}\n" == f"mace-tp {mace_tp.__version__}\n"
+
+
+def test_the_public_names_are_listed():
+    assert {"Calculator", "Config", "Evaluator", "__version__", "load_model", "train"} <= set(dir(mace_tp))
+    assert all(hasattr(mace_tp, name) for name in mace_tp.__all__)
+
+
+@contextlib.contextmanager
+def _output_to_nobody():
+    """Standard output is a pipe whose reader has gone; yields what is written to standard error."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as nobody, mock.patch.object(sys, "stdout", nobody):
+        yield
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)
+def test_a_reader_that_has_gone_ends_the_command_quietly(arguments, monkeypatch, capsys):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    monkeypatch.setattr(sys, "argv", ["mace-tp", *arguments])
+
+    with _output_to_nobody(), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 141
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_an_output_that_is_full_is_told_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["mace-tp", "--help"])
+
+    with open("/dev/full", "w") as full, mock.patch.object(sys, "stdout", full), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "mace-tp: standard output: cannot be written (No space left on device)\n"

@@ -134,6 +134,6 @@ def test_missing_cuequivariance_is_one_line_and_hides_no_other_product(monkeypat
     monkeypatch.setitem(sys.modules, "cuequivariance", None)
     assert "cuequivariance" in tensor_product_names()
     product = build_tensor_products(TensorProductConfig("cuequivariance", "cuequivariance")).interaction
-    with pytest.raises(InputError, match=r"not installed; pip install 'mace-tp\[cuequivariance\]'"):
+    with pytest.raises(InputError, match=r"not installed; in the clone of mace-tp: pip install -e '\.\[cuequivariance\]'$"):
         product.interaction(SCALAR, SCALAR, SCALAR)
     assert CG().interaction(SCALAR, SCALAR, SCALAR).num_weights == 1
