@@ -6,6 +6,8 @@ The command `mace-tp` and this module offer the same: `train`, `load_model`, `Ev
 import importlib
 from typing import Any
 
+from mace_tp import forked as _forked  # noqa: F401 - from now on it sees whether jax is in use when a process is forked
+
 _PUBLIC = {
     "Calculator": "calculator",
     "Config": "config",

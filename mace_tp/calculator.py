@@ -1,6 +1,5 @@
 """Trained models as a calculator of ASE."""
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,7 +31,8 @@ class Calculator(AseCalculator):
     `energy_std` (eV), `forces_std` [atoms, 3] and `stress_std` [6], standard deviations of the models around their mean (n-1), and
     `energy_committee` [models] and `forces_committee` [models, atoms, 3].
 
-    Copies and pickles hold the models and the last results; they compile anew when they are used.
+    Copies and pickles hold the models and the last results; they compile anew when they are used. A process that was forked after jax
+    was used cannot compute.
 
     Args:
         models: one, or several as a committee.
@@ -57,9 +57,7 @@ class Calculator(AseCalculator):
         self.dtype: str = self._models[0].dtype.name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Parameters as arrays of numpy: those of jax would be read again before float64 is switched on.
-        models = [dataclasses.replace(model, params=jax.device_get(model.params)) for model in self._models]
-        return functools.partial(type(self), device=self._device_name), (models,), {"atoms": self.atoms, "results": self.results}
+        return functools.partial(type(self), device=self._device_name), (self._models,), {"atoms": self.atoms, "results": self.results}
 
     @property
     def num_compilations(self) -> int:
@@ -72,7 +70,8 @@ class Calculator(AseCalculator):
         """What ASE calls: everything is computed at once.
 
         Raises:
-            InputError: there are no atoms, an element or a cell that the models cannot take, or a position that is no number.
+            InputError: there are no atoms, an element or a cell that the models cannot take, a position that is no number, or this process
+                was forked after jax was used.
         """
         super().calculate(atoms, properties, system_changes)
         if self.atoms is None:
@@ -96,7 +95,9 @@ def _sources(models: Source | Sequence[Source]) -> list[Source]:
 
 def _load(source: Source, dtype: str | None) -> Model:
     if isinstance(source, Model):
-        return source.astype(build_dtype(Config(dtype=dtype or source.dtype.name)))
+        wanted = build_dtype(Config(dtype=dtype or source.dtype.name))
+        # A calculator that is unpickled computes nothing before it is used: an error here would be none of the task that it belongs to.
+        return source if source.dtype == wanted else source.astype(wanted)
     return load_model(Path(source).expanduser(), None if dtype is None else np.dtype(dtype))
 
 

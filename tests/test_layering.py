@@ -22,6 +22,7 @@ ROWS = [
         "dataset_statistics",
         "exported",
         "exported_inputs",
+        "forked",
         "graph",
         "kernel",
         "radial",
