@@ -94,6 +94,7 @@ THIRD_PARTY = {
     "wandb": {"wandb_logger"},
     "cuequivariance": {"tensor_products.cuequivariance"},
     "cuequivariance_jax": {"tensor_products.cuequivariance"},
+    "cuequivariance_ops_jax": {"tensor_products.cuequivariance"},
     "h5py": {"data.conversion"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
@@ -101,7 +102,7 @@ THIRD_PARTY = {
 }
 ANYWHERE = {"jax", "numpy"}
 # Imported inside a function only: slow to load, and off by default.
-LAZY = {"h5py", "wandb", "cuequivariance", "cuequivariance_jax"}
+LAZY = {"h5py", "wandb", "cuequivariance", "cuequivariance_jax", "cuequivariance_ops_jax"}
 
 
 @dataclasses.dataclass(frozen=True)
