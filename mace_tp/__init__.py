@@ -7,6 +7,8 @@ import importlib
 import importlib.metadata
 from typing import Any
 
+from mace_tp import forked as _forked  # noqa: F401 - from now on it sees whether jax is in use when a process is forked
+
 _PUBLIC = {
     "Calculator": "calculator",
     "Config": "config",

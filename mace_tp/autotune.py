@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,21 +67,27 @@ def _choose(
     cache: Path,
     kernel: str,
 ) -> str:
+    forms, reasons = _available(forms)
+    if len(forms) == 1:
+        [name] = forms
+        _LOG.info("tensor_product.%s: %s is the only form here (%s)", site, name, "; ".join(_left_out(reasons)))
+        return name
     layers = _layers(site, architecture)
     what = _description(site, forms, architecture, layers, batch, dtype) | {"kernel": describe_kernel(kernel)}
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     known = _read(cache)
     if key not in known:
-        seconds, reasons = _measure(site, forms, architecture, layers, batch, dtype)
-        known[key] = {"what": what, "seconds": seconds, "left_out": reasons}
-        _write(cache, known)
+        seconds, failed = _measure(site, forms, architecture, layers, batch, dtype)
+        known[key] = {"what": what, "seconds": seconds, "left_out": reasons | failed}
+        if not failed:  # a driver that is mended has no version in the key
+            _write(cache, known)
         origin = "timed now"
     else:
         origin = f"timed earlier, {cache}"
     seconds, reasons = known[key]["seconds"], known[key]["left_out"]
     best = min(seconds, key=seconds.__getitem__)
     others = [f"{name} {1000 * value:.1f} ms" for name, value in seconds.items() if name != best]
-    others += [f"{name} left out: {reason}" for name, reason in reasons.items()]
+    others += _left_out(reasons)
     _LOG.info(
         "tensor_product.%s: %s is the fastest form, %.1f ms of a step (%s); %s",
         site,
@@ -91,6 +97,21 @@ def _choose(
         origin,
     )
     return best
+
+
+def _available(forms: Mapping[str, TensorProduct]) -> tuple[dict[str, TensorProduct], dict[str, str]]:
+    """The forms that can compute here, and why others cannot."""
+    reasons: dict[str, str] = {}
+    for name, product in forms.items():
+        try:
+            product.require_packages()
+        except InputError as error:
+            reasons[name] = str(error)
+    return {name: product for name, product in forms.items() if name not in reasons}, reasons
+
+
+def _left_out(reasons: Mapping[str, str]) -> list[str]:
+    return [f"{name} left out: {reason}" for name, reason in reasons.items()]
 
 
 def _layers(site: str, architecture: Architecture) -> dict[str, int]:
@@ -108,9 +129,13 @@ def _measure(
     batch: GraphBatch,
     dtype: jnp.dtype,
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Seconds that each form takes for all layers, in turn, and why forms were left out."""
+    """Seconds that each form takes for all layers, in turn, and why forms were left out.
+
+    Raises:
+        Exception: of the first form, where none can be timed.
+    """
     seconds: dict[str, float] = collections.defaultdict(float)
-    reasons: dict[str, str] = {}
+    failures: dict[str, Exception] = {}
     for irreps, count in layers.items():
         sizes = Sizes(
             batch=0,
@@ -123,20 +148,30 @@ def _measure(
             dtype=dtype,
         )
         calls = {}
-        for name, product in forms.items():
+        for name in [name for name in forms if name not in failures]:
             try:
-                program = training(make_case(site, product, architecture.l_max, sizes).operation)
+                program = training(make_case(site, forms[name], architecture.l_max, sizes).operation)
                 with compiling(f"tensor_product.{site}={name}, to be timed"):
-                    calls[name] = compile_program(*program).call
-            except InputError as error:
-                reasons[name] = str(error)
+                    call = compile_program(*program).call
+                jax.block_until_ready(call())
+                calls[name] = call
+            except Exception as error:  # kernels of other packages raise what they like, down to their first launch
+                failures[name] = error
+        if len(failures) == len(forms):
+            raise next(iter(failures.values()))
         for name, values in time_in_turn(calls, _REPEATS).items():
             seconds[name] += count * float(np.median(values))
-    return {name: value for name, value in seconds.items() if name not in reasons}, reasons
+    reasons = {name: " ".join(f"{type(error).__name__}: {error}".split())[:160] for name, error in failures.items()}
+    return {name: value for name, value in seconds.items() if name not in failures}, reasons
 
 
 def _description(
-    site: str, forms: Sequence[str], architecture: Architecture, layers: Mapping[str, int], batch: GraphBatch, dtype: jnp.dtype
+    site: str,
+    forms: Mapping[str, TensorProduct],
+    architecture: Architecture,
+    layers: Mapping[str, int],
+    batch: GraphBatch,
+    dtype: jnp.dtype,
 ) -> dict[str, Any]:
     """Everything that the times depend on, as JSON."""
     device = jax.config.jax_default_device or jax.devices()[0]
@@ -144,7 +179,7 @@ def _description(
     shapes = {"nodes": batch.num_nodes, "edges": batch.num_edges, "channels": architecture.num_channels}
     return {
         "site": site,
-        "forms": {name: _version(name) for name in forms},
+        "forms": {name: {package: _version(package) for package in product.packages()} for name, product in forms.items()},
         "layers": dict(layers),
         "l_max": architecture.l_max,
         "correlation": architecture.correlation,
@@ -154,7 +189,7 @@ def _description(
 
 
 def _version(package: str) -> str | None:
-    """Of the package that a form is named after, if it is one and installed."""
+    """None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
 """Trained models as a calculator of ASE."""
 
-import dataclasses
 import functools
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -33,7 +33,11 @@ class Calculator(AseCalculator):
     `energy_std` (eV), `forces_std` [atoms, 3] and `stress_std` [6], standard deviations of the models around their mean (n-1), and
     `energy_committee` [models] and `forces_committee` [models, atoms, 3].
 
-    Copies and pickles hold the models and the last results; they compile anew when they are used.
+    `name` is "mace_tp"; `parameters` has the paths of the `models` as they were given (None for a loaded one), a digest of the `weights`
+    of each, and the `dtype`. ASE's databases and trajectories keep both.
+
+    Copies and pickles hold the models and the last results; they compile anew when they are used. A process that was forked after jax
+    was used cannot compute.
 
     Args:
         models: one, or several as a committee.
@@ -45,6 +49,7 @@ class Calculator(AseCalculator):
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+    name = "mace_tp"  # with the parameters in ASE's databases and trajectories
 
     def __init__(self, models: Source | Sequence[Source], *, dtype: str | None = None, device: str = "auto") -> None:
         super().__init__()
@@ -52,15 +57,27 @@ class Calculator(AseCalculator):
             raise InputError(f"dtype={dtype}: must be one of float32, float64")
         self.device, self._device_name = build_device(Config(device=device)), device
         with jax.default_device(self.device):
-            self._models = [_load(source, dtype) for source in _sources(models)]
+            sources = _sources(models)
+            self._models = [_load(source, dtype) for source in sources]
             self._fields = _fields(self._models)
         self.elements = self._models[0].statistics.atomic_numbers
         self.dtype: str = self._models[0].dtype.name
+        paths = [None if isinstance(source, Model) else str(source) for source in sources]
+        self.parameters |= {"models": paths, "weights": [_digest(model) for model in self._models], "dtype": self.dtype}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Parameters as arrays of numpy: those of jax would be read again before float64 is switched on.
-        models = [dataclasses.replace(model, params=jax.device_get(model.params)) for model in self._models]
-        return functools.partial(type(self), device=self._device_name), (models,), {"atoms": self.atoms, "results": self.results}
+        state = {"atoms": self.atoms, "results": self.results, "parameters": self.parameters}
+        return functools.partial(type(self), device=self._device_name), (self._models,), state
+
+    def set(self, **parameters: Any) -> dict[str, Any]:
+        """Refuse other parameters, which would only be written down.
+
+        Raises:
+            InputError: there are any.
+        """
+        if parameters:
+            raise InputError(f"{', '.join(parameters)}: cannot be changed; make another Calculator(models, dtype=..., device=...)")
+        return {}
 
     @property
     def num_compilations(self) -> int:
@@ -73,7 +90,8 @@ class Calculator(AseCalculator):
         """What ASE calls: everything is computed at once.
 
         Raises:
-            InputError: there are no atoms, an element or a cell that the models cannot take, or a position that is no number.
+            InputError: there are no atoms, an element or a cell that the models cannot take, a position that is no number, or this process
+                was forked after jax was used.
         """
         super().calculate(atoms, properties, system_changes)
         if self.atoms is None:
@@ -97,7 +115,9 @@ def _sources(models: Source | Sequence[Source]) -> list[Source]:
 
 def _load(source: Source, dtype: str | None) -> Model:
     if isinstance(source, Model):
-        return source.astype(build_dtype(Config(dtype=dtype or source.dtype.name)))
+        wanted = build_dtype(Config(dtype=dtype or source.dtype.name))
+        # A calculator that is unpickled computes nothing before it is used: an error here would be none of the task that it belongs to.
+        return source if source.dtype == wanted else source.astype(wanted)
     return load_model(Path(os.path.expanduser(source)), None if dtype is None else np.dtype(dtype))
 
 
@@ -115,6 +135,12 @@ def _fields(models: Sequence[Model]) -> list[StructureField]:
         verlet = next((field.verlet for other, field in made if model.architecture.cutoff == other.architecture.cutoff), None)
         fields.append(StructureField(model, step, verlet))
     return fields
+
+
+def _digest(model: Model) -> str:
+    """The weights in sixteen digits, which tell models of one path from each other."""
+    arrays = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(model.params)]
+    return hashlib.sha256(b"".join(arrays)).hexdigest()[:16]
 
 
 def _are_alike(model: Model, other: Model) -> bool:

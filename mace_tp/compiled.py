@@ -26,6 +26,12 @@ class Compiled(TensorProduct):
 
     product: TensorProduct
 
+    def packages(self) -> tuple[str, ...]:
+        return self.product.packages()
+
+    def require_packages(self) -> None:
+        self.product.require_packages()
+
     def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> InteractionPlan:
         plan = self.product.interaction(irreps_node, irreps_edge, irreps_keep)
         return plan if plan.polynomial() is None else CompiledInteraction(plan)

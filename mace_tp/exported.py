@@ -16,6 +16,7 @@ import numpy as np
 from mace_tp.edge_blocks import EDGE_BLOCK, fill_edge_blocks
 from mace_tp.errors import InputError
 from mace_tp.exported_inputs import Structure, checked
+from mace_tp.forked import refuse_fork
 
 FORMAT = 2  # 1 took positions and shifts and subtracted them in the model's dtype
 FUNCTION, DESCRIPTION = "function.bin", "description.json"
@@ -62,8 +63,10 @@ class ExportedModel:
             cell: [3, 3], Å, rows are lattice vectors; None where nothing is periodic.
 
         Raises:
-            InputError: the model does not know an element, the arrays are no structure with all its edges, or the result is not finite.
+            InputError: the model does not know an element, the arrays are no structure with all its edges, the result is not finite, or
+                this process was forked after jax was used.
         """
+        refuse_fork()
         structure = checked(positions, atomic_numbers, senders, receivers, shifts, cell)
         species = self._species(structure.atomic_numbers)
         outputs = self._compiled(*self._padded(structure, species), structure.cell.astype(self.dtype))

@@ -12,6 +12,7 @@ from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.config_ranges import check_config
 from mace_tp.environment import describe, peak_memory_mb
 from mace_tp.errors import TrainingError
+from mace_tp.forked import refuse_fork
 from mace_tp.origin import as_begun, origin_of
 from mace_tp.preparation import prepare
 from mace_tp.results import draw, final_outcomes, write_results
@@ -34,6 +35,7 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
         TrainingError: it cannot go on: numbers that are not finite, a disk that is full.
         TrainingStopped: a signal has ended it after a step; `trainer.resume=auto` goes on from there.
     """
+    refuse_fork()
     check_config(config)
     dtype = build_dtype(config)
     device = build_device(config)

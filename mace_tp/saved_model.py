@@ -19,6 +19,7 @@ from mace_tp.compiled import KERNELS, Compiled
 from mace_tp.config import Config, TensorProductConfig, build_dtype, build_tensor_products, tensor_product_names
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
+from mace_tp.forked import refuse_fork
 from mace_tp.model import MACE, Architecture, TensorProducts
 from mace_tp.tensor_products.base import UnreachableIrrep
 from mace_tp.training.state import Params, parameter_name
@@ -48,7 +49,12 @@ class Model:
 
     def astype(self, dtype: jnp.dtype) -> "Model":
         """The same model with parameters of another dtype, which must be switched on in jax."""
+        refuse_fork()
         return dataclasses.replace(self, params=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), self.params))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Arrays of numpy: those of jax would be read again before float64 is switched on, and never in a process that is forked.
+        return self.__dict__ | {"params": jax.device_get(self.params)}
 
 
 def create_model(
@@ -110,6 +116,7 @@ def _initialized(
     architecture: Architecture, products: TensorProducts, statistics: DatasetStatistics, dtype: jnp.dtype, seed: int
 ) -> tuple[nnx.GraphDef, Params]:
     """Structure and random parameters."""
+    refuse_fork()
     return nnx.split(MACE(architecture, products, statistics, dtype=dtype, rng=np.random.default_rng(seed)), nnx.Param)
 
 

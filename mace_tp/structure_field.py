@@ -1,6 +1,7 @@
 """A trained model on one structure after another: energy, forces and stress, compiled once for structures of like size."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -10,7 +11,9 @@ from mace_tp.data.buckets import Bucket, padded_shape
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.graphs import NO_VOLUME, Graph
 from mace_tp.data.verlet import VerletList
+from mace_tp.forked import refuse_fork
 from mace_tp.saved_model import Model
+from mace_tp.training.state import Params
 from mace_tp.training.step import CompiledStep, make_predict
 
 # Å. Within it the search for neighbors is not repeated; a wider one has more candidates to look through at every step.
@@ -56,10 +59,11 @@ class StructureField:
         """Evaluate a structure, which `check_configuration` accepts.
 
         Raises:
-            InputError: an atom's element is not among the model's.
+            InputError: an atom's element is not among the model's, or this process was forked after jax was used.
         """
+        refuse_fork()
         graph = self.verlet.graph(configuration)
-        prediction = jax.device_get(self.step(self._model.params, pad_batch([graph], self._bucket(graph), self._dtype)))
+        prediction = jax.device_get(self.step(self._params, pad_batch([graph], self._bucket(graph), self._dtype)))
         num_atoms = graph.num_nodes
         energies = self._energies[graph.species] + prediction.node_energy[:num_atoms]
         has_stress = prediction.stress is not None and abs(np.linalg.det(graph.cell)) > NO_VOLUME
@@ -69,6 +73,11 @@ class StructureField:
             forces=prediction.forces[:num_atoms].astype(np.float64),
             stress=prediction.stress[0].astype(np.float64) if has_stress else None,
         )
+
+    @functools.cached_property
+    def _params(self) -> Params:
+        """On the device; those of a model that was pickled are not before they are used."""
+        return jax.device_put(self._model.params)
 
     def _bucket(self, graph: Graph) -> Bucket:
         """The least shape that holds the graph and is not much too large; a new one if there is none."""

@@ -1,7 +1,9 @@
 """A site that leaves a choice of execution forms gets the one that is measured as the fastest; measurements are kept."""
 
 import dataclasses
+import importlib.metadata
 import json
+import sys
 import time
 import types
 
@@ -30,7 +32,7 @@ def seconds(monkeypatch) -> dict[str, float]:
         return {name: np.full(repeats, said[name]) for name in calls}
 
     monkeypatch.setattr(module, "time_in_turn", fake)
-    monkeypatch.setattr(module, "compile_program", lambda *_: types.SimpleNamespace(call=None))
+    monkeypatch.setattr(module, "compile_program", lambda *_: types.SimpleNamespace(call=lambda: None))
     return said
 
 
@@ -51,7 +53,7 @@ def test_the_fastest_form_is_taken_at_each_site(fastest, seconds, batch, archite
 
 
 def test_compilations_of_the_forms_are_counted(seconds, batch, architecture, cache, monkeypatch):
-    monkeypatch.setattr(module, "compile_program", lambda *_: time.sleep(0.05) or types.SimpleNamespace(call=None))
+    monkeypatch.setattr(module, "compile_program", lambda *_: time.sleep(0.05) or types.SimpleNamespace(call=lambda: None))
 
     with counted_compilations() as clock:
         _tuned(batch, architecture, cache)
@@ -91,16 +93,97 @@ def test_other_shapes_are_measured_anew(change, seconds, batch, architecture, ca
     assert seconds["measurements"] > before
 
 
+CG = TensorProductConfig({"name": "cg"}, {"name": "cg"})
+
+
 def test_a_form_that_is_not_installed_is_left_out(seconds, batch, architecture, cache, monkeypatch, caplog):
     def missing():
         raise cuequivariance.InputError("tensor_product=cuequivariance: the package is not installed")
 
     monkeypatch.setattr(cuequivariance, "_library", missing)
     with caplog.at_level("INFO", "mace_tp"):
-        chosen = _tuned(batch, architecture, cache)
+        assert _tuned(batch, architecture, cache) == CG
 
-    assert chosen == TensorProductConfig({"name": "cg"}, {"name": "cg"})
     assert "cuequivariance left out: tensor_product=cuequivariance: the package is not installed" in caplog.text
+    assert seconds["measurements"] == 0 and not cache.exists(), "nothing is left to choose among"
+
+
+@pytest.mark.parametrize("error", [ImportError("no kernels"), OSError("libcue_ops.so: cannot open"), ValueError("two\nlines")])
+def test_on_a_gpu_a_form_whose_kernels_do_not_load_is_left_out(error, seconds, batch, architecture, cache, monkeypatch, caplog):
+    pytest.importorskip("cuequivariance_jax")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setitem(sys.modules, "cuequivariance_ops_jax", _Broken(error))
+    with caplog.at_level("INFO", "mace_tp"):
+        assert _tuned(batch, architecture, cache) == CG
+
+    reason = " ".join(str(error).split())
+    assert f"its kernels for a GPU cannot be loaded ({type(error).__name__}: {reason})" in caplog.text
+    assert not cache.exists(), "once they load, all forms are timed"
+
+
+class _Broken(types.ModuleType):
+    """A module from which nothing can be imported."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("broken")
+        self._error = error
+
+    def __getattr__(self, name: str) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize("when", ["lowering", "launch"])
+@pytest.mark.parametrize("error", [ValueError("a polynomial that the\nkernels lack"), jax.errors.JaxRuntimeError("no kernel image")])
+def test_a_form_that_fails_later_is_left_out_and_tried_again(when, error, seconds, batch, architecture, cache, monkeypatch, caplog):
+    def compiled(function, arguments):
+        is_foreign = isinstance(made.pop(), cuequivariance.Cuequivariance)
+        if is_foreign and when == "lowering":
+            raise error
+        return types.SimpleNamespace(call=lambda: (_ for _ in ()).throw(error) if is_foreign else None)
+
+    made, make_case = [], module.make_case
+    monkeypatch.setattr(module, "make_case", lambda site, product, *rest: made.append(product.product) or make_case(site, product, *rest))
+    monkeypatch.setattr(module, "compile_program", compiled)
+    with caplog.at_level("INFO", "mace_tp"):
+        assert _tuned(batch, architecture, cache) == CG
+    assert f"cuequivariance left out: {type(error).__name__}: {' '.join(str(error).split())}" in caplog.text
+    assert not cache.exists()
+
+
+def test_where_no_form_can_be_timed_the_reason_is_that_of_the_first(seconds, batch, architecture, cache, monkeypatch):
+    def compiled(function, arguments):
+        raise jax.errors.JaxRuntimeError("out of memory")
+
+    monkeypatch.setattr(module, "compile_program", compiled)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
+        _tuned(batch, architecture, cache)
+
+
+PACKAGES = ["cuequivariance", "cuequivariance-jax", "cuequivariance-ops-cu12", "cuequivariance-ops-jax-cu13"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("before, after", [("0.13.0", "0.13.1"), (None, "0.13.0")])
+def test_another_version_of_the_library_or_its_kernels_is_measured_anew(
+    package, before, after, seconds, batch, architecture, cache, monkeypatch
+):
+    versions, version = {package: before}, importlib.metadata.version
+
+    def stated(name):
+        if name not in versions:
+            return version(name)
+        if versions[name] is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", stated)
+    _tuned(batch, architecture, cache)
+    known = seconds["measurements"]
+    _tuned(batch, architecture, cache)
+    assert seconds["measurements"] == known
+    versions[package] = after
+    _tuned(batch, architecture, cache)
+    assert seconds["measurements"] == 2 * known
 
 
 def test_sites_without_a_choice_stay_and_nothing_is_measured(seconds, batch, architecture, cache):

@@ -5,6 +5,8 @@ import dataclasses
 import pickle
 
 import ase
+import ase.db
+import ase.io
 import jax
 import numpy as np
 import pytest
@@ -142,6 +144,30 @@ def test_a_copy_of_a_calculator_gives_the_same(copied, atoms):
     other.positions[:] = atoms.positions
     assert other.get_potential_energy() == pytest.approx(energy, rel=1e-12)
     np.testing.assert_allclose(other.get_forces(), forces, atol=1e-12)
+
+
+def test_databases_and_trajectories_keep_name_and_parameters(molecule, models, tmp_path):
+    save_model(tmp_path / "model", models[0], {})
+    atoms = _atoms(molecule)
+    atoms.calc = Calculator([tmp_path, models[1]], dtype="float64")
+    atoms.get_potential_energy()
+
+    ase.db.connect(tmp_path / "a.db").write(atoms)
+    ase.io.write(tmp_path / "a.traj", atoms)
+
+    row = ase.db.connect(tmp_path / "a.db").get(calculator="mace_tp")
+    again = Calculator([models[0], models[1]])
+    weights = again.parameters["weights"]
+    assert row.calculator_parameters == {"models": [str(tmp_path), None], "weights": weights, "dtype": "float64"}
+    assert len(set(weights)) == 2 and set(weights).isdisjoint(Calculator(models[0], dtype="float32").parameters["weights"])
+    assert ase.io.read(tmp_path / "a.traj").calc.name == "mace_tp"
+    for copied in (copy.deepcopy(atoms.calc), pickle.loads(pickle.dumps(atoms.calc))):
+        assert copied.parameters == atoms.calc.parameters
+
+
+def test_parameters_that_would_only_be_written_down_are_refused(calculator):
+    with pytest.raises(InputError, match=r"^dtype: cannot be changed; make another Calculator"):
+        calculator.set(dtype="float32")
 
 
 def test_a_pickle_keeps_float64_where_it_is_not_switched_on(calculator):

@@ -23,6 +23,7 @@ ROWS = [
         "dataset_statistics",
         "exported",
         "exported_inputs",
+        "forked",
         "graph",
         "kernel",
         "radial",
@@ -98,6 +99,7 @@ THIRD_PARTY = {
     "wandb": {"wandb_logger"},
     "cuequivariance": {"tensor_products.cuequivariance"},
     "cuequivariance_jax": {"tensor_products.cuequivariance"},
+    "cuequivariance_ops_jax": {"tensor_products.cuequivariance"},
     "h5py": {"data.conversion"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
@@ -105,7 +107,7 @@ THIRD_PARTY = {
 }
 ANYWHERE = {"jax", "numpy"}
 # Imported inside a function only: slow to load, and off by default.
-LAZY = {"h5py", "wandb", "cuequivariance", "cuequivariance_jax"}
+LAZY = {"h5py", "wandb", "cuequivariance", "cuequivariance_jax", "cuequivariance_ops_jax"}
 
 
 @dataclasses.dataclass(frozen=True)

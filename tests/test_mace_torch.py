@@ -12,19 +12,22 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mace_tp.cli.convert import main as convert
 from mace_tp.data.batching import pad_batch
 from mace_tp.data.buckets import Bucket
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.graphs import build_graphs
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.graph import GraphBatch, edge_vectors
+from mace_tp.integrations import mace_torch_files
 from mace_tp.integrations.mace_torch import to_model
 from mace_tp.integrations.mace_torch_files import MaceTorchModel
 from mace_tp.integrations.mace_torch_layout import to_ours, to_theirs
 from mace_tp.model import Architecture
 from mace_tp.potential import Prediction, predict
-from mace_tp.saved_model import Model
+from mace_tp.saved_model import Model, named_parameters, save_model
 from mace_tp.training.state import Params
+from mace_tp.training.step import make_predict
 
 FOLDER = pathlib.Path(__file__).parent / "fixtures" / "mace_torch"
 CASES = [
@@ -122,6 +125,28 @@ def test_weights_outside_the_contraction_come_back_to_the_last_bit_and_in_it_the
     again = to_ours(arrays | theirs, architecture, num_species)
     for name, values in ours.items():
         np.testing.assert_allclose(again[name], values, rtol=0, atol=1e-12 * np.abs(values).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [None, "float32", "float64"])
+def test_what_is_written_in_a_dtype_is_what_is_evaluated_in_it(dtype, tmp_path, monkeypatch):
+    """Of a model that was trained in float32: its numbers as they are, and every constant in the dtype that is asked for."""
+    hyper, arrays = _read("scalars_correlation_3")
+    trained = _model(hyper, arrays).astype(np.dtype(np.float32))
+    save_model(tmp_path / "a", trained, {})
+    names, written = ("path", "architecture", "statistics", "parameters", "dtype"), {}
+    monkeypatch.setattr(mace_torch_files, "write", lambda *given: written.update(zip(names, given)))
+
+    convert(["to-mace-torch", str(tmp_path / "a"), str(tmp_path / "a.model"), *([] if dtype is None else ["--dtype", dtype])])
+
+    assert written["dtype"] == (dtype or "float32") and written["statistics"] == _statistics(hyper)
+    for name, value in named_parameters(trained.params).items():
+        np.testing.assert_array_equal(written["parameters"][name], np.asarray(value, np.float64), err_msg=name)
+    theirs = to_theirs(written["parameters"], arrays, _architecture(hyper), 3)
+    again = to_model(MaceTorchModel(_architecture(hyper), _statistics(hyper), arrays | theirs, written["dtype"]), np.dtype(np.float64))
+    batch = _batch(arrays, hyper)
+    values = [jax.jit(make_predict(model.graphdef, hyper["r_max"]))(model.params, batch) for model in (again, trained.astype(np.float64))]
+    for ours, expected in zip(*map(jax.tree.leaves, values), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
 def test_an_array_that_is_missing_or_too_small_is_named():

@@ -112,6 +112,17 @@ def test_a_model_in_float32_is_the_same_to_its_rounding(tmp_path):
     _assert_same(theirs, Calculator(tmp_path / "a", dtype="float64"), 1e-6)
 
 
+@pytest.mark.parametrize("further", [{}, {"pair_repulsion": "zbl", "distance_transform": "agnesi", "message_normalization": "density"}])
+def test_a_model_trained_in_float32_is_written_in_float64_as_it_is_evaluated_in_float64(further, statistics, tmp_path):
+    shape = Architecture(cutoff=4.0, l_max=2, num_channels=4, radial_mlp=[8], num_bessel=8, readout_mlp=4, correlation=3, **further)
+    save_model(tmp_path / "a", create_model(shape, TensorProductConfig(), statistics, np.dtype(np.float32), seed=1), {})
+
+    convert(["to-mace-torch", str(tmp_path / "a"), str(tmp_path / "a.model"), "--dtype", "float64"])
+
+    assert next(torch.load(tmp_path / "a.model", weights_only=False).parameters()).dtype == torch.float64
+    _assert_same(MACECalculator(tmp_path / "a.model", default_dtype="float64"), Calculator(tmp_path / "a", dtype="float64"), 1e-12)
+
+
 def jax_dtype(path) -> str:
     return next(iter(named_parameters(load_model(path).params).values())).dtype.name
 

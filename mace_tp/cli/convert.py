@@ -6,8 +6,6 @@ import hashlib
 import os
 from pathlib import Path
 
-import jax
-
 from mace_tp.config import Config, build_dtype
 from mace_tp.data.elements import symbols
 from mace_tp.errors import InputError
@@ -35,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     write = commands.add_parser("to-mace-torch", help="a model of mace-tp → FILE.model of mace-torch")
     write.add_argument("model", type=Path, metavar="MODEL", help="run directory, or the folder `model` in it")
     write.add_argument("out", type=Path, metavar="OUT.model")
+    write.add_argument("--dtype", choices=("float32", "float64"), help="default: as trained")
     write.set_defaults(run=_write)
     for command in (read, write):
         command.add_argument("--force", action="store_true", help="replace OUT if it is there")
@@ -63,9 +62,9 @@ def _read(options: argparse.Namespace) -> None:
 
 def _write(options: argparse.Namespace) -> None:
     _require_absent(options)
-    model = load_model(options.model)
+    model = load_model(options.model, None if options.dtype is None else build_dtype(Config(dtype=options.dtype)))
     mace_torch.write_model(options.out, model)
-    print(f"{options.out}: a ScaleShiftMACE in {jax.tree.leaves(model.params)[0].dtype}, for mace.calculators.MACECalculator")
+    print(f"{options.out}: a ScaleShiftMACE in {model.dtype}, for mace.calculators.MACECalculator with default_dtype='{model.dtype}'")
 
 
 def _require_absent(options: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from flax import nnx
 from mace_tp.data.elements import symbol, symbols
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.errors import InputError
+from mace_tp.forked import refuse_fork
 from mace_tp.graph import GraphBatch, outside
 from mace_tp.saved_model import Model
 
@@ -43,8 +44,10 @@ def mace_neighbor_list(
         fractional_coordinates: of jax-md.
 
     Raises:
-        InputError: jax-md is not installed, the model does not know an element, or the box is too small for the nearest image.
+        InputError: jax-md is not installed, the model does not know an element, the box is too small for the nearest image, or this
+            process was forked after jax was used.
     """
+    refuse_fork()
     _require_wide(displacement, box, model.architecture.cutoff, skin, fractional_coordinates)
     space, partition = _import("space"), _import("partition")
     # jax-md adds the skin to the cutoff by itself.
@@ -56,6 +59,7 @@ def mace_neighbor_list(
 
     # What else jax-md's simulations hand on is for the displacement, such as the box of a barostat: the same for every edge.
     def energy_fn(positions: jax.Array, neighbor: Any, **dynamic: Any) -> jax.Array:
+        refuse_fork()
         num_atoms, width = neighbor.idx.shape
         receivers = jnp.repeat(positions, width, axis=0)
         senders = positions[jnp.minimum(neighbor.idx, num_atoms - 1).ravel()]
@@ -71,8 +75,9 @@ def edge_energy(model: Model, atomic_numbers: Sequence[int]) -> EdgeEnergy:
     A neighbor that is the number of atoms, as jax-md fills up its tables, or larger does not count, and its vector is not looked at.
 
     Raises:
-        InputError: the model does not know an element.
+        InputError: the model does not know an element, or this process was forked after jax was used.
     """
+    refuse_fork()
     species = _species(model, atomic_numbers)
     num_atoms, cutoff = len(species), model.architecture.cutoff
     dtype = jax.tree.leaves(model.params)[0].dtype

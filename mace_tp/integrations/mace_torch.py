@@ -27,7 +27,7 @@ def to_model(source: MaceTorchModel, dtype: jnp.dtype) -> Model:
 
 
 def write_model(path: Path, model: Model) -> None:
-    """Write a model as a file of mace-torch.
+    """Write a model as a file of mace-torch, in the model's dtype: parameters and constants.
 
     Raises:
         InputError: mace-torch has no such model, is not installed, or the file cannot be written.
@@ -39,5 +39,4 @@ def write_model(path: Path, model: Model) -> None:
     if model.architecture.forces != "gradient":
         raise InputError(f"{path}: mace-torch has no models with {model.architecture.forces} forces")
     parameters = {name: np.asarray(value, np.float64) for name, value in named_parameters(model.params).items()}
-    dtype = jax.tree.leaves(model.params)[0].dtype.name
-    mace_torch_files.write(path, model.architecture, model.statistics, parameters, dtype)
+    mace_torch_files.write(path, model.architecture, model.statistics, parameters, model.dtype.name)

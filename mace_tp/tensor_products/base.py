@@ -254,6 +254,17 @@ class TensorProduct(abc.ABC):
         measurement; empty for a product that is what it is."""
         return {}
 
+    def packages(self) -> tuple[str, ...]:
+        """Optional packages on whose versions its speed depends."""
+        return ()
+
+    def require_packages(self) -> None:  # noqa: B027 - most need none
+        """Find out before anything is planned whether it can compute here.
+
+        Raises:
+            InputError: an optional package that it needs on this device is missing, or cannot be loaded.
+        """
+
     @abc.abstractmethod
     def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> InteractionPlan:
         """Plan for node features (multiplicity one) times harmonics; outputs other than `irreps_keep` are dropped.

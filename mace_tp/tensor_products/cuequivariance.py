@@ -21,15 +21,25 @@ import numpy as np
 from jax.interpreters import partial_eval
 
 from mace_tp.errors import InputError
+from mace_tp.graph import GraphBatch
 from mace_tp.tensor_products.base import TensorProduct, require_couplings, require_reached
 from mace_tp.tensor_products.cg import CGBinary, CGInteraction, CGProductBasis, path_coupling
 from mace_tp.tensor_products.irreps import rows_of
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
+_INSTEAD = "tensor_product=cg is the same function of the same weights"
+
 
 @dataclasses.dataclass(frozen=True)
 class Cuequivariance(TensorProduct):
-    """Clebsch-Gordan through cuEquivariance; InputError where that is not installed."""
+    """Clebsch-Gordan through cuEquivariance; InputError where that is not installed, or on a GPU its kernels are not."""
+
+    def packages(self) -> tuple[str, ...]:
+        kernels = [f"cuequivariance-ops-{kind}" for kind in ("cu12", "cu13", "jax-cu12", "jax-cu13")]
+        return "cuequivariance", "cuequivariance-jax", *kernels
+
+    def require_packages(self) -> None:
+        _library()
 
     def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> CGInteraction:
         _library()
@@ -89,11 +99,26 @@ class CuequivarianceInteraction(CGInteraction):
         senders: jax.Array,
         receivers: jax.Array,
     ) -> jax.Array:
+        return self._summed(jnp.stack(list(weights), axis=1), None, node_feats, edge_attrs, senders, receivers)
+
+    def of_pairs(self, pair_weights: jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, batch: GraphBatch) -> jax.Array:
+        return self._summed(pair_weights, batch.edge_pair, node_feats, edge_attrs, batch.senders, batch.receivers)
+
+    def _summed(
+        self,
+        weights: jax.Array,
+        entries: jax.Array | None,
+        node_feats: jax.Array,
+        edge_attrs: jax.Array,
+        senders: jax.Array,
+        receivers: jax.Array,
+    ) -> jax.Array:
+        """From weights [entries, num_weights, channels] and the entry of every edge; None where each has its own."""
         _, num_nodes, channels = node_feats.shape
         sizes = self.num_weights, self.irreps_node.dim, self.irreps_edge.dim, self.irreps_out.dim
         polynomial = _polynomial([self.terms], sizes, [(channels,), (channels,), (), (channels,)])
-        inputs = [_by_entry(jnp.stack(weights)), _by_entry(node_feats), jnp.asarray(edge_attrs)]
-        output = _evaluate(polynomial, inputs, [None, senders, None, receivers], num_nodes)
+        inputs = [weights.reshape(weights.shape[0], self.num_weights * channels), _by_entry(node_feats), jnp.asarray(edge_attrs)]
+        output = _evaluate(polynomial, inputs, [entries, senders, None, receivers], num_nodes)
         return output.reshape(num_nodes, -1, channels).swapaxes(0, 1)
 
     def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
@@ -196,22 +221,43 @@ def _evaluate(polynomial: Any, inputs: list[jax.Array], indices: list[jax.Array 
         num_nodes: entries of the output.
     """
     _, cuex = _library()
-    # On a GPU the kernels come from cuequivariance-ops-jax-cu12 or -cu13; the library says so where they are missing.
-    device = jax.config.jax_default_device
-    platform = device.platform if isinstance(device, jax.Device) else jax.default_backend()
-    method = "uniform_1d" if platform == "gpu" else "naive"
+    method = "uniform_1d" if _is_gpu() else "naive"
     output = jax.ShapeDtypeStruct((num_nodes, polynomial.outputs[0].size), inputs[0].dtype)
     return cuex.segmented_polynomial(polynomial, inputs, [output], indices, method=method)[0]
 
 
+def _is_gpu() -> bool:
+    """Whether a GPU is what jax computes on by default."""
+    device = jax.config.jax_default_device
+    return (device.platform if isinstance(device, jax.Device) else jax.default_backend()) == "gpu"
+
+
+def _require_kernels() -> None:
+    try:
+        from cuequivariance_ops_jax import Operation, Path, uniform_1d  # noqa: F401
+    except Exception as error:  # it loads shared libraries, and raises whatever goes wrong there
+        raise InputError(
+            f"tensor_product=cuequivariance: its kernels for a GPU cannot be loaded ({_one_line(error)}); install "
+            f"cuequivariance-ops-jax-cu12 or -cu13, whichever CUDA jax has; {_INSTEAD}"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
+
+
 def _library() -> tuple[ModuleType, ModuleType]:
-    """`cuequivariance` and `cuequivariance_jax`, imported late: they are optional, and slow to load."""
+    """`cuequivariance` and `cuequivariance_jax`, imported late: they are optional, and slow to load; on a GPU their kernels too."""
     try:
         import cuequivariance
         import cuequivariance_jax
     except ModuleNotFoundError as error:
         install = "in the clone of mace-tp: pip install -e '.[cuequivariance]'"
         raise InputError(f"tensor_product=cuequivariance: the package is not installed; {install}") from error
+    except Exception as error:  # they load shared libraries, and raise whatever goes wrong there
+        raise InputError(f"tensor_product=cuequivariance: the package cannot be loaded ({_one_line(error)}); {_INSTEAD}") from error
+    if _is_gpu():
+        _require_kernels()
     from cuequivariance_jax.segmented_polynomials.segmented_polynomial import segmented_polynomial_p
 
     # jax 0.12 hands a rule of dead code elimination the live inputs, too; that of cuequivariance-jax 0.13 does not take them.

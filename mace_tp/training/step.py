@@ -14,6 +14,7 @@ import optax
 from flax import nnx, struct
 
 from mace_tp.compilation import compiling
+from mace_tp.forked import refuse_fork
 from mace_tp.graph import GraphBatch
 from mace_tp.kernel.flops import kernel_flops
 from mace_tp.loss import LossWeights, weighted_loss
@@ -66,7 +67,12 @@ class CompiledStep:
         return self.compile(state, batch, *rest)(state, batch, *rest)
 
     def compile(self, state: TrainState | Params, batch: GraphBatch, *rest: Control | jax.Array) -> jax.stages.Compiled:
-        """The program for the shape of this batch; nothing is run."""
+        """The program for the shape of this batch; nothing is run.
+
+        Raises:
+            InputError: this process was forked after jax was used.
+        """
+        refuse_fork()
         shape = (batch.num_nodes, batch.num_edges, batch.num_pairs, batch.num_graphs)
         if shape not in self._compiled:
             start = time.monotonic()

@@ -61,7 +61,10 @@ def test_every_command_of_the_pages_runs(run, folder, monkeypatch):
         outcome = run(command, *arguments, *SHORT[command])
         assert outcome.code == 0, f"{command} {arguments}: {outcome.err}"
     for program in _blocks("using.md", "python"):
-        if "jax_md" not in program or importlib.util.find_spec("jax_md"):
+        if "__main__" in program:  # starts processes, which import it
+            Path("processes.py").write_text(program, encoding="utf-8")
+            subprocess.run([sys.executable, "processes.py"], check=True, timeout=300)
+        elif "jax_md" not in program or importlib.util.find_spec("jax_md"):
             exec(compile(program, "using.md", "exec"), {})
     assert "| PBE, 500 eV |" in (folder / "runs" / "mine" / "model" / "README.md").read_text(encoding="utf-8")
     assert (folder / "md_nve" / "energies.png").exists()
