@@ -55,7 +55,7 @@ def _train(run_dir: Path, overrides: list[str]) -> None:
         return
     if (run_dir / "config.yaml").exists():
         overrides = [*overrides, "trainer.resume=auto"]
-    print(f"+ mace-tp train {' '.join(overrides)}", flush=True)
+    print(f"+ {shlex.join(['mace-tp', 'train', *overrides])}", flush=True)
     subprocess.run([*_MACE_TP, "train", *overrides, "logger.progress=false"], check=True)
 
 

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import hashlib
 import os
+import shlex
 from pathlib import Path
 
 from mace_tp.config import Config, build_dtype
@@ -57,7 +58,8 @@ def _read(options: argparse.Namespace) -> None:
     except OSError as error:
         raise InputError(f"{options.out}: cannot be written ({error.strerror})") from error
     print(f"{options.out}: {model.num_parameters} parameters, elements {symbols(model.statistics.atomic_numbers)}")
-    print(f"to train it further: mace-tp train model.init_from={options.out} {' '.join(_keys(model, dtype))} data.train=FILE")
+    line = ["mace-tp", "train", f"model.init_from={options.out}", *_keys(model, dtype), "data.train=FILE"]
+    print(f"to train it further: {shlex.join(line)}")
 
 
 def _write(options: argparse.Namespace) -> None:
