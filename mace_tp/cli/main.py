@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from mace_tp.cache import cache_directory, processor
+from mace_tp.cli.signals import end_on_signals, ended_by, hold_signals
 from mace_tp.errors import InputError, TrainingError
 
 _COMMANDS = {
@@ -27,7 +28,18 @@ _STARTED = "MACE_TP_STARTED"
 
 
 def main() -> None:
-    """Run one command. What the user got wrong ends in one line and exit code 2, a training that failed in one line and 1."""
+    """Run one command. What the user got wrong ends in one line and exit code 2, a training that failed in one line and 1, a signal in 128
+    + its number."""
+    try:
+        end_on_signals()
+        _run()
+    except BaseException:
+        if (number := ended_by()) is not None:  # on the way out it may have become any exception
+            sys.exit(128 + number)
+        raise
+
+
+def _run() -> None:
     os.environ.setdefault(_STARTED, str(time.monotonic()))
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -80,6 +92,7 @@ def _use_huge_pages() -> None:
     if "[never]" in offered.read_text():
         return
     os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, "glibc.malloc.hugetlb=1"]))
+    hold_signals()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "mace_tp", *sys.argv[1:]])
 
 

@@ -16,6 +16,7 @@ from mace_tp.cli.config_errors import check_keys, one_line
 from mace_tp.cli.main import command_started
 from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
+from mace_tp.cli.signals import last_words
 from mace_tp.config import Config
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.loggers import setup_logging
@@ -95,16 +96,18 @@ def _job(composed: DictConfig) -> None:
     except OSError as error:
         raise InputError(f"run_dir={run_dir}: cannot be written ({error.strerror})") from error
     try:
-        results = train(config, run_dir, command_started())
+        with last_words(lambda text: _tell_of_the_checkpoint(text, run_dir)):
+            results = train(config, run_dir, command_started())
     except KeyboardInterrupt as error:
-        saved = any(path.name.isdigit() for path in (run_dir / "checkpoints").iterdir())
-        _LOG.warning(
-            "%s; %s",
-            str(error) or "interrupted",
-            f"to continue from the last checkpoint add run_dir={run_dir} trainer.resume=auto" if saved else "no checkpoint yet",
-        )
+        _tell_of_the_checkpoint(str(error) or "interrupted", run_dir)
         raise
     _report(results, run_dir)
+
+
+def _tell_of_the_checkpoint(why: str, run_dir: Path) -> None:
+    saved = any(path.name.isdigit() for path in (run_dir / "checkpoints").iterdir())
+    advice = f"to continue from the last checkpoint add run_dir={run_dir} trainer.resume=auto" if saved else "no checkpoint yet"
+    _LOG.warning("%s; %s", why, advice)
 
 
 def _make_run_dir(path: str, resume: bool) -> Path:
