@@ -9,12 +9,12 @@ from typing import Any
 
 from mace_tp.config import Config, DataConfig, build_label_keys
 from mace_tp.data.configuration import Configuration
-from mace_tp.data.elements import symbol
+from mace_tp.data.elements import symbol, symbols
 from mace_tp.data.fingerprint import Fingerprint, fingerprint
 from mace_tp.data.graphs import Graph, build_graphs
 from mace_tp.data.readers import read_configurations, require_labels
 from mace_tp.data.splits import SAME_ENERGY, is_isolated_atom, read_isolated_atoms, separate_isolated_atoms, split
-from mace_tp.data.statistics import atomic_energies, compute_statistics
+from mace_tp.data.statistics import atomic_energies, compute_statistics, describe_energies
 from mace_tp.data.unused import ignored_states
 from mace_tp.data.weights import NO_TYPE, weigh
 from mace_tp.dataset_statistics import DatasetStatistics
@@ -42,14 +42,16 @@ class Datasets:
     statistics: DatasetStatistics
     fingerprints: Fingerprints
     origin_of_energies: str  # a line that says where the E0s come from
+    configured_energies: dict[int, float]  # {Z: E0 in eV} by data.atomic_energies; a run that is continued keeps those of its statistics
 
 
-def load_datasets(config: Config, start: DatasetStatistics | None = None) -> Datasets:
+def load_datasets(config: Config, start: DatasetStatistics | None = None, kept: DatasetStatistics | None = None) -> Datasets:
     """Read all files, split, and take the statistics from the training part.
 
     Args:
         config: the whole configuration.
         start: of the model that the training starts from; None where it starts from none.
+        kept: statistics of the run that is continued, which are its model's and stay; None for a new run.
 
     Raises:
         InputError: a file, a label or a field of `data` cannot be used.
@@ -59,11 +61,17 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None) -> Dat
     train, isolated = _read(_paths(data.train, "data.train"), data, _needed_labels(config), type_weights)
     if not train:
         raise InputError(f"data.train={data.train}: no configuration to train on (isolated atoms do not count)")
+    if kept is not None:
+        _require_elements(kept, train)
     if data.isolated_atoms is not None:
         isolated = isolated | read_isolated_atoms(Path(os.path.expanduser(data.isolated_atoms)), build_label_keys(data))
     # Before the split: which elements the model knows must not depend on where the dice put a rare one.
     of_model = None if start is None else dict(zip(start.atomic_numbers, start.atomic_energies, strict=True))
-    energies, origin = atomic_energies(data.atomic_energies, train, isolated, of_model)
+    configured, origin = atomic_energies(data.atomic_energies, train, isolated, of_model)
+    energies = configured
+    if kept is not None:
+        energies = dict(zip(kept.atomic_numbers, kept.atomic_energies, strict=True))
+        origin = describe_energies(energies, "kept from the run that goes on")
     if data.valid is None:
         train, valid = split(train, data.valid_fraction, config.seed)
     else:
@@ -74,7 +82,7 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None) -> Dat
     numbers, values = tuple(energies), tuple(energies.values())
     cutoff = config.model.cutoff
     train_graphs = build_graphs(train, numbers, values, cutoff)
-    statistics = compute_statistics(train, train_graphs, energies)
+    statistics = kept or compute_statistics(train, train_graphs, energies)
     tests = {path: _read([path], data, (), {})[0] for path in (_paths(data.test, "data.test") if data.test is not None else [])}
     for line in ignored_states([*train, *valid, *(frame for frames in tests.values() for frame in frames)]):
         _LOG.warning(line)
@@ -89,7 +97,22 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None) -> Dat
             test={path: fingerprint(frames) for path, frames in tests.items()},
         ),
         origin_of_energies=origin,
+        configured_energies=configured,
     )
+
+
+def _require_elements(kept: DatasetStatistics, train: Sequence[Configuration]) -> None:
+    """A model learns no new elements: its parameters are for those that it began with.
+
+    Raises:
+        InputError: the training data have others; names them.
+    """
+    there = {int(number) for configuration in train for number in configuration.atomic_numbers}
+    if unknown := sorted(there - set(kept.atomic_numbers)):
+        raise InputError(
+            f"trainer.resume: the training data have {symbols(unknown)}, which the run in run_dir does not know; its elements are "
+            f"{symbols(kept.atomic_numbers)}; train a new model in another run_dir"
+        )
 
 
 def _needed_labels(config: Config) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mace_tp.config import Config
 from mace_tp.data.elements import symbol
+from mace_tp.origin import SAME_ENERGY
 from mace_tp.preparation import Setup
 from mace_tp.product_notation import site_text
 from mace_tp.saved_model import Model
@@ -83,7 +84,7 @@ def _facts(setup: Setup, config: Config, environment: Mapping[str, Any], totals:
         "training data": f"{_files(config.data.train)}: {len(setup.datasets.train)} configurations",
         "validation data": _validation(setup, config),
         "SHA-256 of what was read of both": f"`{seen.sha256}`",
-        "E0s": _origin_of_energies(config),
+        "E0s": _origin_of_energies(setup, config),
         "weights of the beginning": f"`{config.model.init_from}`" if config.model.init_from else f"random, seed {config.seed}",
         "tensor product": f"`{interaction}` in the interaction, `{product_basis}` in the product basis",
         "shape": f"{shape}, l_max {architecture.l_max}, correlation {architecture.correlation}",
@@ -102,8 +103,11 @@ def _validation(setup: Setup, config: Config) -> str:
     return f"{count} of the same files, drawn at random (seed {config.seed})"
 
 
-def _origin_of_energies(config: Config) -> str:
+def _origin_of_energies(setup: Setup, config: Config) -> str:
     choice, atoms = config.data.atomic_energies, config.data.isolated_atoms
+    kept = dict(zip(setup.model.statistics.atomic_numbers, setup.model.statistics.atomic_energies))
+    if any(abs(kept[number] - energy) > SAME_ENERGY for number, energy in setup.datasets.configured_energies.items()):
+        return "those with which the training began"
     if choice == "isolated":
         return f"energies of isolated atoms, of {_files(config.data.train if atoms is None else atoms)}"
     return "fitted to the training energies by least squares" if choice == "least_squares" else "given by the user"

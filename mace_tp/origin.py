@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mace_tp.config import Config
+from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.datasets import Datasets
@@ -24,14 +25,22 @@ _FREE = (
 )  # fmt: skip
 # Keys that may, too, but then the learning rate and the end are others.
 _TOLD = ("trainer.",)
+# Keys that matter only by the data that they give, so that the same files may be named by another path.
+_DATA = {"data.train": "training", "data.valid": "validation", "data.valid_fraction": "validation", "data.test": "test"}
+_ENERGIES = ("data.isolated_atoms", "data.atomic_energies")
+# Keys on which a validation loss depends, besides the validation data.
+_OF_VALIDATION_LOSS = ("loss.", "model.", "tensor_product.", "dtype")
+# eV; E0s that are closer are the same.
+SAME_ENERGY = 1e-6
 
 
 def origin_of(config: Config, datasets: Datasets, statistics: DatasetStatistics, environment: dict[str, Any]) -> dict[str, Any]:
-    """Configuration, data, the model's statistics and versions, as JSON."""
-    data = {"training": datasets.train, "validation": datasets.valid}
+    """Configuration, data, E0s as configured, the model's statistics and versions, as JSON."""
+    data = {"training": datasets.train, "validation": datasets.valid, "test": [graph for test in datasets.test.values() for graph in test]}
     origin = {
         "config": dataclasses.asdict(config),
         "data": {name: {"configurations": len(graphs), "sha256": _fingerprint(graphs)} for name, graphs in data.items()},
+        "atomic_energies": {symbol(number): energy for number, energy in datasets.configured_energies.items()},
         "statistics": statistics.to_dict(),
         "environment": environment,
     }
@@ -57,38 +66,67 @@ def as_begun(config: Config, before: dict[str, Any] | None) -> Config:
     )
 
 
-def require_same(before: dict[str, Any], now: dict[str, Any], *, changes_are_wanted: bool) -> None:
+def require_same(before: dict[str, Any], now: dict[str, Any], *, changes_are_wanted: bool) -> list[str]:
     """Compare the origin of a checkpoint with that of the training that wants to continue it.
+
+    Returns:
+        What is different, by key.
 
     Raises:
         InputError: lists what is different, unless changes are wanted; then they are logged.
     """
-    keys = _changed_keys(before["config"], now["config"])
-    refused = [change for key, change in keys.items() if not key.startswith(_TOLD)] + _changed_data(before["data"], now["data"])
+    keys = _changed_keys(before, now)
+    refused = [change for key, change in keys.items() if not key.startswith(_TOLD)]
+    refused += _changed_data(before["data"], now["data"]) + _changed_energies(before, now)
     told = [change for key, change in keys.items() if key.startswith(_TOLD)]
     if refused and not changes_are_wanted:
         changes = "; ".join(refused + told)
         raise InputError(f"trainer.resume=auto: the run began with other settings ({changes}); trainer.resume=anyway takes the new ones")
     if refused or told:
         _LOG.warning("resume: %s", "; ".join(refused + told))
+    return refused + told
+
+
+def losses_compare(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a validation loss of the training that wrote a checkpoint can be compared with one of the training that continues it."""
+    changed = _changed_keys(before, now)
+    return before["data"]["validation"] == now["data"]["validation"] and not any(key.startswith(_OF_VALIDATION_LOSS) for key in changed)
 
 
 def _changed_keys(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     """What each key was and is, of those that matter and are not the same."""
     # A version that did not know a key did what its default does.
     known = _flat(dataclasses.asdict(Config()))
-    old, new = (collections.ChainMap(_flat(config), known) for config in (before, now))
-    keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key) and not key.startswith(_FREE))
+    old, new = (collections.ChainMap(_flat(origin["config"]), known) for origin in (before, now))
+    same = {name for name, data in now["data"].items() if before["data"].get(name) == data}
+    free = _FREE if _changed_energies(before, now) else (*_FREE, *_ENERGIES)
+    keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key) and not key.startswith(free) and _DATA.get(key) not in same)
     return {key: f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys}
 
 
 def _changed_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     changes = []
     for name, data in now.items():
-        if before[name] != data:
+        if before.get(name, data) != data:  # a version that did not know the test data compared their paths alone
             counts = f"{before[name]['configurations']} configurations then, {data['configurations']} now"
             changes.append(f"the {name} data are others: {counts}")
     return changes
+
+
+def _changed_energies(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """E0s that the configuration gives otherwise than before; the model keeps its own."""
+    old, new = _energies(before), _energies(now)
+    changed = [name for name in new if name in old and abs(old[name] - new[name]) > SAME_ENERGY]
+    listed = ", ".join(f"{name} {old[name]:.6g} eV then, {new[name]:.6g} eV now" for name in changed)
+    return [f"the E0s are others: {listed}; the model keeps those that it has"] if changed else []
+
+
+def _energies(origin: dict[str, Any]) -> dict[str, float]:
+    """{symbol: E0 in eV} as configured; in versions that did not note them the model's were the same."""
+    if "atomic_energies" in origin:
+        return origin["atomic_energies"]
+    statistics = origin["statistics"]
+    return dict(zip(map(symbol, statistics["atomic_numbers"]), statistics["atomic_energies"]))
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

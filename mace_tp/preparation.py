@@ -16,6 +16,7 @@ from mace_tp.config import Config, OptimizerConfig, TensorProductConfig, build_a
 from mace_tp.data.batching import BatchLoader, are_weighted, choose_buckets
 from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.suspicions import suspicions
+from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.errors import InputError
 from mace_tp.product_notation import site_text
@@ -47,18 +48,19 @@ def prepare(config: Config, dtype: jnp.dtype, before: Mapping[str, Any] | None =
     Args:
         config: the whole configuration.
         dtype: of parameters and data.
-        before: the origin of the run that is continued; None for a new one.
+        before: the origin of the run that is continued, whose model keeps its statistics; None for a new one.
 
     Raises:
         InputError: a file, a label or a key cannot be used.
     """
-    start = statistics_of_start(config.model.init_from, None if before is None else before["statistics"])
-    datasets = load_datasets(config, start)
+    kept = None if before is None else DatasetStatistics.from_dict(before["statistics"])
+    start = statistics_of_start(config.model.init_from, kept)
+    datasets = load_datasets(config, start, kept)
     train_loader = _train_loader(config, datasets, dtype)
     _report_data(config, datasets, train_loader)
     _require_no_stress(config, datasets)
     tensor_product = _tuned(config, train_loader, dtype)
-    statistics = starting_statistics(config.model.init_from, datasets.statistics, start)
+    statistics = kept or starting_statistics(config.model.init_from, datasets.statistics, start)
     model = create_model(build_architecture(config.model), tensor_product, statistics, dtype, config.seed, config.kernel)
     _report_model(model, config.kernel)
     predict_batch = make_predict(model.graphdef, config.model.cutoff)

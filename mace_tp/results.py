@@ -77,14 +77,18 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         totals: what only the training knows; added as it is.
     """
     path = run_dir / "results.json"
-    if totals["first_step_seconds"] is None and path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))  # a finished run that was resumed: nothing was added
+    seen = {
+        "data": _about_data(setup.datasets),
+        "valid": errors["valid"],
+        "test": {name: values for name, values in errors.items() if name != "valid"},
+    }
+    if totals["first_step_seconds"] is None and path.exists():  # a finished run that was resumed: its costs stay those of its training
+        return _write(path, json.loads(path.read_text(encoding="utf-8")) | seen)
     records = plots.read_metrics(run_dir / "metrics.jsonl")
     steady = [record for record in records[1:] if record.get("step_seconds") is not None] or records
     results = {
         "tensor_product": dataclasses.asdict(setup.model.tensor_product),
         "forces": setup.model.architecture.forces,
-        "data": _about_data(setup.datasets),
         "num_parameters": setup.model.num_parameters,
         "flops_per_step": setup.train_step.flops(),
         "num_compilations": setup.train_step.num_compilations,
@@ -92,9 +96,12 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         "step_seconds": _median(record.get("step_seconds") for record in steady),
         **spread_of_steps(steady),
         **totals,
-        "valid": errors["valid"],
-        "test": {name: values for name, values in errors.items() if name != "valid"},
+        **seen,
     }
+    return _write(path, results)
+
+
+def _write(path: Path, results: dict[str, Any]) -> dict[str, Any]:
     path.write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
     return results
 

@@ -16,12 +16,12 @@ from mace_tp.config import Config, build_dtype, build_schedule, build_stages
 from mace_tp.data.batching import Bucket
 from mace_tp.data.writers import write_graphs
 from mace_tp.environment import peak_memory_mb
-from mace_tp.errors import TrainingError
+from mace_tp.errors import InputError, TrainingError
 from mace_tp.graph import GraphBatch
 from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
 from mace_tp.metrics import loss_from_sums, summarize
 from mace_tp.model_card import write_card
-from mace_tp.origin import require_same
+from mace_tp.origin import losses_compare, require_same
 from mace_tp.preparation import Setup
 from mace_tp.results import epoch_record, write_config
 from mace_tp.saved_model import save_model
@@ -51,15 +51,16 @@ class Session:
         self.best_params: Params = jax.tree.map(jnp.copy, setup.model.params)
         self.progress = Progress()
         self.schedule = build_schedule(config.optimizer)
-        self._resume()
+        best_compares = self._resume()
         self._start()
         write_config(run_dir / "config.yaml", config)
         self.skips = Skips(self.progress.num_skipped, map(tuple, self.progress.skipped_in_a_row))
         self._elapsed_before, self._compiled_before = self.progress.elapsed_seconds, self.progress.compile_seconds
         self.plan = self._plan(build_dtype(config))
         self._compile()
-        self.loggers = self._loggers()
         self._stopwatch = Stopwatch(compilations, self.progress.training_seconds or 0.0)
+        self._judge_best_anew(best_compares)
+        self.loggers = self._loggers()
         self._last_save = time.monotonic()
         self.first_step_seconds: float | None = None
 
@@ -121,17 +122,20 @@ class Session:
         finally:
             self.loggers.finish()
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Take the last checkpoint, if that is wanted; whether its best validation loss can be compared with those to come."""
         resume = self.config.trainer.resume
         if resume is None:
-            return
+            return True
         before = self.checkpoints.origin()
-        if before is not None:
-            require_same(before, self.origin, changes_are_wanted=resume == "anyway")
-        restored = self.checkpoints.restore(self.state, self.best_params)
+        changes = [] if before is None else require_same(before, self.origin, changes_are_wanted=resume == "anyway")
+        try:
+            restored = self.checkpoints.restore(self.state, self.best_params)
+        except InputError as error:
+            raise InputError("; ".join([f"trainer.resume={resume}: {error}", *changes])) from error
         if restored is None:
             _LOG.info("resume: no checkpoint in %s yet; starting from the beginning", self.run_dir)
-            return
+            return True
         if before is None:
             _LOG.warning("resume: the checkpoint is of a version that kept neither configuration nor data; they are not compared")
         self.progress = restored.progress
@@ -145,6 +149,27 @@ class Session:
             self.setup.train_loader.buckets = [Bucket(*shape) for shape in self.progress.buckets]
         within = f" and {self.progress.batch} batches of the next" if self.progress.batch else ""
         _LOG.info("resume: continuing after epoch %d%s", self.progress.epoch, within)
+        return before is not None and losses_compare(before, self.origin)
+
+    def _judge_best_anew(self, compares: bool) -> None:
+        """Measure the kept best model anew where its loss is of other validation data, loss weights or settings than the next one.
+
+        Loss weights are others, too, where a later end puts the training back into stage one.
+        """
+        progress, before = self.progress, self.progress.best_loss
+        stage = self.plan.stage(min(self.plan.progress(progress.epoch + 1), 1.0))
+        # With a new stage every training compares afresh.
+        if before is None or stage > progress.stage or (compares and stage == progress.stage):
+            return
+        progress.stage = stage
+        sums = evaluate(self.setup.eval_step, self.best_params, self.setup.eval_loaders["valid"].epoch(0))
+        loss = float(loss_from_sums(sums, self.plan.stages[stage].weights))
+        progress.best_loss, progress.patience_from = loss if math.isfinite(loss) else math.inf, progress.epoch
+        self.schedule.restart()
+        _LOG.info(
+            "resume: validation data or loss are others: the kept best model, of epoch %d, had a validation loss of %.4g and now has "
+            "%.4g, with which epochs to come are compared", progress.best_epoch, before, loss,
+        )  # fmt: skip
 
     def _start(self) -> None:
         """Take the weights of another model, if there is one to start from; a training that goes on has its own."""

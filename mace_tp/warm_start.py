@@ -29,19 +29,19 @@ _ELEMENT_AXES = {"embedding.weight": (0, True), "skip.weights": (0, True), "prod
 _OF_PRODUCT = {"interaction": ("interaction.radial_mlp.output", "interaction.linear.weights"), "product_basis": ("product_basis.weights",)}
 
 
-def statistics_of_start(path: str | None, before: Mapping[str, Any] | None) -> DatasetStatistics | None:
+def statistics_of_start(path: str | None, kept: DatasetStatistics | None) -> DatasetStatistics | None:
     """Statistics of the model that a training starts from; None where it starts from none.
 
     Args:
         path: `model.init_from`.
-        before: of the run that is continued, as its checkpoint has them; None for a new one.
+        kept: of the run that is continued; None for a new one.
 
     Raises:
         InputError: there is no model.
     """
     if path is None:
         return None
-    return read_statistics(Path(os.path.expanduser(path))) if before is None else DatasetStatistics.from_dict(dict(before))
+    return kept or read_statistics(Path(os.path.expanduser(path)))
 
 
 def starting_statistics(path: str | None, statistics: DatasetStatistics, kept: DatasetStatistics | None) -> DatasetStatistics:

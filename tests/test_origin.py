@@ -12,7 +12,7 @@ from mace_tp.origin import require_same
 
 def _origin(**model) -> dict:
     config = Config(model=ModelConfig(**model))
-    return {"config": json.loads(json.dumps(dataclasses.asdict(config))), "data": {}}
+    return {"config": json.loads(json.dumps(dataclasses.asdict(config))), "data": {}, "atomic_energies": {}}
 
 
 def test_a_key_that_the_checkpoint_does_not_know_had_its_default():

@@ -137,8 +137,8 @@ def test_numbers_that_the_weights_count_on_come_with_them_and_in_a_run_that_goes
     assert kept == dataclasses.replace(
         _FEWER, avg_num_neighbors=statistics.avg_num_neighbors, scale=statistics.scale, shift=statistics.shift
     )
-    assert starting_statistics("gone", _FEWER, statistics_of_start("gone", kept.to_dict())) == kept
-    assert starting_statistics(None, _FEWER, statistics_of_start(None, kept.to_dict())) == _FEWER
+    assert starting_statistics("gone", _FEWER, statistics_of_start("gone", kept)) == kept
+    assert starting_statistics(None, _FEWER, statistics_of_start(None, kept)) == _FEWER
 
 
 def test_other_energies_of_isolated_atoms_are_said(statistics, saved, caplog):

@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+from mace_tp.cli.signals import raising
 from mace_tp.data.open_sets import OpenSet, find_open_set, open_sets
 from mace_tp.errors import InputError
 
@@ -46,8 +47,9 @@ def _get(options: argparse.Namespace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {folder}: cannot be made ({error.strerror})") from error
-    sources = given or _fetched(entry, folder / "fetched")
-    made = [path for source in sources for path in convert(entry.format, source, folder)]
+    with raising():
+        sources = given or _fetched(entry, folder / "fetched")
+        made = [path for source in sources for path in convert(entry.format, source, folder)]
     print("\n".join(map(str, made)))
     print(f"licence: {entry.licence}; cite {entry.cite}")
     print(f"to train: {_training_line(entry, made)}")

@@ -12,6 +12,7 @@ import jax
 from mace_tp.breakdown import Breakdown
 from mace_tp.cli.outputs import require_new_file, require_new_folder
 from mace_tp.cli.report import breakdown_lines, conservativity_lines, error_table
+from mace_tp.cli.signals import raising
 from mace_tp.compilation_display import told_compilations
 from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.conservativity import measure_conservativity
@@ -59,7 +60,8 @@ def main(arguments: list[str]) -> None:
         content = {"model": str(options.model), "units": _UNITS, "files": files, "environment": environment, "conservativity": measured}
         _write_json(options.json, content | {"forces": model.architecture.forces, "tensor_product": asdict(model.tensor_product)})
     if options.predictions:
-        _write_predictions(options.predictions, model, list(evaluations.values()))
+        with raising():
+            _write_predictions(options.predictions, model, list(evaluations.values()))
     if options.plots:
         _draw(options.plots, evaluations)
 

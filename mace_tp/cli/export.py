@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from mace_tp.cli.signals import raising
 from mace_tp.compilation import compiling
 from mace_tp.compilation_display import told_compilations
 from mace_tp.config import Config, build_dtype
@@ -30,13 +31,14 @@ def main(arguments: list[str]) -> None:
     jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*/")
     model = load_model(options.model, None if options.dtype is None else build_dtype(Config(dtype=options.dtype)))
     part = options.out.with_name(options.out.name + ".part")
-    try:
-        with compiling(f"the model for {' and '.join(options.platforms)}", is_kept=False):
-            export_model(part, model, options.platforms)
-        print(_check(part, model) if runs_here(options.platforms) else "not checked: jax runs on none of these platforms here")
-        part.replace(options.out)
-    finally:
-        part.unlink(missing_ok=True)
+    with raising():
+        try:
+            with compiling(f"the model for {' and '.join(options.platforms)}", is_kept=False):
+                export_model(part, model, options.platforms)
+            print(_check(part, model) if runs_here(options.platforms) else "not checked: jax runs on none of these platforms here")
+            part.replace(options.out)
+        finally:
+            part.unlink(missing_ok=True)
     size = options.out.stat().st_size / 1e6
     dtype = jax.tree.leaves(model.params)[0].dtype.name
     print(f"{options.out}: {size:.2f} MB, {dtype}, for {' and '.join(options.platforms)}; read it with mace_tp.load_exported")

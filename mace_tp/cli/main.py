@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mace_tp import __version__
 from mace_tp.cache import cache_directory, processor
+from mace_tp.cli.signals import end_on_signals, ended_by, hold_signals
 from mace_tp.errors import InputError, TrainingError
 
 COMMANDS = {
@@ -29,8 +30,10 @@ _STARTED = "MACE_TP_STARTED"
 
 
 def main() -> None:
-    """Run one command. A reader of the output that has gone, such as `head`, ends it quietly."""
+    """Run one command. What the user got wrong ends in one line and exit code 2, a training that failed in one line and 1, a signal in 128
+    + its number. A reader of the output that has gone, such as `head`, ends it quietly."""
     try:
+        end_on_signals()
         try:
             _run()
         finally:
@@ -38,10 +41,13 @@ def main() -> None:
     except BrokenPipeError:
         _discard_output()
         sys.exit(141)
+    except BaseException:
+        if (number := ended_by()) is not None:  # on the way out it may have become any exception
+            sys.exit(128 + number)
+        raise
 
 
 def _run() -> None:
-    """Run one command. What the user got wrong ends in one line and exit code 2, a training that failed in one line and 1."""
     os.environ.setdefault(_STARTED, str(time.monotonic()))
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -114,6 +120,7 @@ def _use_huge_pages() -> None:
     if "[never]" in offered.read_text():
         return
     os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, "glibc.malloc.hugetlb=1"]))
+    hold_signals()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "mace_tp", *sys.argv[1:]])
 
 

@@ -14,6 +14,7 @@ import ase.io
 from rich.progress import track
 
 from mace_tp.calculator import Calculator
+from mace_tp.cli.signals import raising
 from mace_tp.compilation import shown_compilations
 from mace_tp.compilation_display import told_compilations
 from mace_tp.data.readers import UNREADABLE
@@ -43,12 +44,13 @@ def main(arguments: list[str]) -> None:
     atoms.calc = Calculator(options.model, dtype=options.dtype, device=options.device)
     print(" · ".join(f"{name} {value}" for name, value in describe(atoms.calc.device, atoms.calc.dtype).items()))
     samples: list[Sample] = []
-    try:
-        for sample in _record(atoms, simulation, options.out):
-            samples.append(sample)
-    finally:  # a run that ends early leaves the picture, too
-        if samples:
-            _report(samples, len(atoms), simulation, options.out)
+    with raising():
+        try:
+            for sample in _record(atoms, simulation, options.out):
+                samples.append(sample)
+        finally:  # a run that ends early leaves the picture, too
+            if samples:
+                _report(samples, len(atoms), simulation, options.out)
 
 
 def _parser() -> argparse.ArgumentParser:

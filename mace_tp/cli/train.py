@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from mace_tp.cli.outputs import require_new_folder
 from mace_tp.cli.overrides import for_hydra
 from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
+from mace_tp.cli.signals import last_words
 from mace_tp.compilation import shown_compilations
 from mace_tp.compilation_display import elapsed_time
 from mace_tp.config import Config
@@ -165,15 +167,10 @@ def _job(composed: DictConfig) -> None:
     _log_to(run_dir / "train.log", run_dir)
     display = elapsed_time if config.logger.progress else contextlib.nullcontext
     try:
-        with shown_compilations(display):
+        with shown_compilations(display), last_words(lambda text: _tell_of_the_checkpoint(text, run_dir)):
             results = train(config, run_dir, command_started())
     except KeyboardInterrupt as error:
-        saved = any(path.name.isdigit() for path in (run_dir / "checkpoints").iterdir())
-        _LOG.warning(
-            "%s; %s",
-            str(error) or "interrupted",
-            f"to continue from the last checkpoint add run_dir={run_dir} trainer.resume=auto" if saved else "no checkpoint yet",
-        )
+        _tell_of_the_checkpoint(str(error) or "interrupted", run_dir)
         raise
     _report(results, run_dir)
 
@@ -186,6 +183,13 @@ def _rehearse(composed: DictConfig) -> None:
     require_new_folder("run_dir", run_dir)
     _log_to(Path(of_hydra.runtime.output_dir) / "train.log", run_dir)
     dry_run(config, run_dir)
+
+
+def _tell_of_the_checkpoint(why: str, run_dir: Path) -> None:
+    saved = any(path.name.isdigit() for path in (run_dir / "checkpoints").iterdir())
+    # As one word of a shell.
+    advice = f"to continue from the last checkpoint add {shlex.quote(f'run_dir={run_dir}')} trainer.resume=auto"
+    _LOG.warning("%s; %s", why, advice if saved else "no checkpoint yet")
 
 
 def _config(composed: DictConfig) -> Config:

@@ -47,8 +47,13 @@ def atomic_energies(
         energies, origin = _of_model(of_model, numbers), "those of model.init_from"
     else:
         raise InputError(f"data.atomic_energies={choice}: must be isolated, least_squares, model, or a mapping such as {{H: -13.6}}")
+    return energies, describe_energies(energies, origin)
+
+
+def describe_energies(energies: Mapping[int, float], origin: str) -> str:
+    """A line with the E0 of every element ({Z: eV}) and where they come from."""
     listed = ", ".join(f"{symbol(number)} {energy:.4f}" for number, energy in energies.items())
-    return energies, f"atomic energies E0 ({origin}): {listed} eV"
+    return f"atomic energies E0 ({origin}): {listed} eV"
 
 
 def compute_statistics(

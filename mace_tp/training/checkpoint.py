@@ -44,6 +44,8 @@ class Progress:
     num_skipped: int = 0  # updates that were not finite and not made
     skipped_in_a_row: list[list[int]] = dataclasses.field(default_factory=list)  # (epoch, batch) of those without an update in between
     compile_seconds: float = 0.0  # of all sessions so far
+    patience_from: int = 0  # epoch from which `trainer.patience` counts, if no later one was better
+    passed_over: int = 0  # epochs of stage one that were left out because nothing got better
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +157,7 @@ class Checkpoints:
         self._manager.close()
 
     def _read(self, number: int, template: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        self._require_shapes(number, template)
         arguments = {"arrays": ocp.args.StandardRestore(template)}
         if not (self._directory / str(number) / "about").exists():  # of a version before digests
             restored = self._manager.restore(number, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **arguments))
@@ -164,6 +167,14 @@ class Checkpoints:
         if restored.about["digest"] != _digest(jax.device_get(restored.arrays), about):
             raise ValueError("its contents have changed since they were written")
         return restored.arrays, about
+
+    def _require_shapes(self, number: int, template: dict[str, Any]) -> None:
+        """Raise a ValueError that names an array which the checkpoint has otherwise than the template: orbax would tell of itself."""
+        there = _shapes(ocp.StandardCheckpointHandler().metadata(self._directory / str(number) / "arrays").tree)
+        here = _shapes(template)
+        if there != here:
+            name = min(name for name in {*there, *here} if there.get(name) != here.get(name))
+            raise ValueError(f"another model or optimizer, {name} is {there.get(name, 'not there')}, must be {here.get(name, 'not there')}")
 
     def _put_aside(self, reasons: dict[int, str]) -> None:
         """Rename damaged checkpoints, so that their numbers are free and somebody can look at them."""
@@ -195,6 +206,12 @@ class _LastTwoAndKept(PreservationPolicy):
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         last = {checkpoint.step for checkpoint in checkpoints[-2:]}
         return [checkpoint.step in last | self.numbers for checkpoint in checkpoints]
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+    """Type and shape of every array by its name."""
+    names = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {name.removesuffix(".value"): f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in names.items()}
 
 
 def _digest(arrays: dict[str, Any], about: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 
 # What a terminal, a batch system before its time limit, and a system that shuts down send.
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
 class TrainingStopped(KeyboardInterrupt):
@@ -39,13 +39,16 @@ def stop_on_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    # Whoever hears of signals through it, as the command does, would take the first one for the end.
+    wakeup = signal.set_wakeup_fd(-1)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     # What is ignored stays so, as in a shell's background jobs; None is a handler that Python cannot set again.
     before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
 
     def remember(number: int, _: object) -> None:
         request.number = number

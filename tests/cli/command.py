@@ -5,6 +5,7 @@ import dataclasses
 import io
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from unittest import mock
 from hydra.core.global_hydra import GlobalHydra
 
 from mace_tp.cli.main import main
+from mace_tp.training.signals import SIGNALS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,7 @@ def run_command(*arguments: str | Path) -> Outcome:
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         _same_logging(),
+        _same_signals(),
     ):
         code = _exit_code(main)
     return Outcome(code, out.getvalue(), err.getvalue())
@@ -51,6 +54,15 @@ def _exit_code(command: Callable[[], None]) -> int:
             return 1
         return error.code or 0
     return 0
+
+
+@contextlib.contextmanager
+def _same_signals() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    signal.set_wakeup_fd(-1)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @contextlib.contextmanager

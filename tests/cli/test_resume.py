@@ -1,0 +1,163 @@
+"""Trainings that go on with other data, another end or another place: what they keep, what they measure anew, what they refuse."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from command import Outcome
+from test_bad_input import assert_one_line
+from toy_data import crystals, isolated_atoms, label, molecules, write
+
+
+def _results(run_dir: Path) -> dict:
+    return json.loads((run_dir / "results.json").read_text())
+
+
+def _statistics(run_dir: Path) -> dict:
+    return json.loads((run_dir / "model" / "model.json").read_text())["statistics"]
+
+
+def _losses(run_dir: Path) -> dict[int, float]:
+    lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    return {line["epoch"]: line["valid_loss"] for line in lines}
+
+
+@pytest.fixture
+def resume(finished, run, on_molecules, tmp_path) -> Iterator[Callable[..., Outcome]]:
+    """Continues a copy of the finished run, in `run`, with its own line and what is given."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    yield lambda *more: run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=anyway", *more)
+
+
+# Statistics
+
+
+def test_other_data_leave_the_function_of_a_finished_run_as_it_is(finished, resume, toys, tmp_path):
+    outcome = resume(f"data.train={toys}/test.xyz")
+
+    assert outcome.code == 0 and "nothing is left to train" in outcome.out
+    assert _statistics(tmp_path / "run") == _statistics(finished[0])
+    assert _results(tmp_path / "run")["test"] == _results(finished[0])["test"]
+
+
+def test_the_errors_of_a_finished_run_are_of_the_data_and_the_model_that_are_there_now(resume, toys, tmp_path):
+    outcome = resume(f"data.valid={toys}/test.xyz")
+
+    found = _results(tmp_path / "run")
+    assert found["valid"] == found["test"][f"{toys}/test.xyz"]
+    assert found["data"]["valid"]["configurations"] == 6
+    assert re.search(rf"validation +6 .*{found['valid']['force_rmse']:.2f}", outcome.out)
+
+
+def test_other_energies_of_atoms_are_told_and_not_taken(finished, resume, tmp_path):
+    atoms = isolated_atoms("H", "C", "O")
+    atoms[0] = label(atoms[0], "energy", "forces")
+    atoms[0].calc.results["energy"] += 1.5
+    atoms[0].info["config_type"] = "IsolatedAtom"
+
+    outcome = resume(f"data.isolated_atoms={write(tmp_path / 'atoms.xyz', atoms)}", "trainer.max_epochs=5")
+
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"the E0s are others: H \S+ eV then, \S+ eV now; the model keeps those that it has", outcome.out)
+    assert "kept from the run that goes on" in outcome.out
+    assert _statistics(tmp_path / "run") == _statistics(finished[0])
+    assert "| E0s | those with which the training began |" in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+
+
+# The best model
+
+
+def _anew(outcome: Outcome) -> float:
+    """The validation loss of the kept best model, measured anew."""
+    return float(re.search(r"the kept best model, of epoch \d+, had a validation loss of \S+ and now has (\S+),", outcome.out)[1])
+
+
+def _assert_best_of_all(run_dir: Path, kept: float, first: int) -> None:
+    """The best is that of the new epochs and the kept one."""
+    losses = {epoch: loss for epoch, loss in _losses(run_dir).items() if epoch >= first}
+    best = _results(run_dir)["best_epoch"]
+    assert best >= first if min(losses.values()) < kept * 0.999 else best < first
+    assert best < first or losses[best] == min(losses.values())
+
+
+def test_the_kept_best_is_measured_anew_on_other_validation_data(resume, tmp_path):
+    frames = molecules(4, seed=5)
+    for frame in frames:  # beside which every error is small
+        frame.calc.results["forces"] = 30 * frame.calc.results["forces"]
+    hard = write(tmp_path / "hard.xyz", frames)
+
+    outcome = resume(f"data.valid={hard}", f"data.train={hard}", "trainer.max_epochs=6")
+
+    assert outcome.code == 0, outcome.err
+    assert _anew(outcome) > 100 * _losses(tmp_path / "run")[4]
+    _assert_best_of_all(tmp_path / "run", _anew(outcome), first=5)
+    assert _results(tmp_path / "run")["best_epoch"] > 4, "the new epochs fit the new data better"
+
+
+def test_the_kept_best_is_measured_anew_with_other_loss_weights(finished, resume, tmp_path):
+    outcome = resume("loss.stage_two.forces_weight=1e4", "trainer.max_epochs=6")
+
+    assert outcome.code == 0, outcome.err
+    assert _anew(outcome) > 10 * _losses(finished[0])[4]
+    _assert_best_of_all(tmp_path / "run", _anew(outcome), first=5)
+
+
+def test_the_kept_best_is_measured_anew_where_a_later_end_leads_back_to_stage_one(resume, tmp_path):
+    outcome = resume("trainer.max_epochs=12", "loss.stage_two.start=0.9")
+
+    assert outcome.code == 0, outcome.err
+    assert _anew(outcome) < _losses(tmp_path / "run")[4], "stage one gives less weight to energies"
+
+
+def test_the_best_loss_stays_where_nothing_of_it_has_changed(resume):
+    outcome = resume("trainer.max_epochs=5", "optimizer.learning_rate=0.001")
+
+    assert outcome.code == 0 and "measured" not in outcome.out and "the kept best model" not in outcome.out
+
+
+# Another model
+
+
+def test_other_elements_are_refused_by_name(resume, tmp_path):
+    outcome = resume(
+        f"data.train={write(tmp_path / 'copper.xyz', crystals(3, seed=0))}", "data.valid=null", "data.atomic_energies=least_squares"
+    )
+
+    assert_one_line(outcome, "trainer.resume: the training data have Cu", "does not know", "its elements are H C O")
+
+
+@pytest.mark.parametrize("change", ["model.num_channels=3", "dtype=float32", "optimizer.amsgrad=false"])
+def test_a_model_that_the_checkpoint_does_not_fit_is_refused_by_its_keys(change, resume, tmp_path):
+    outcome = resume(change)
+
+    assert_one_line(outcome, "no checkpoint is whole and fits the model", f"{change.partition('=')[0]} was ")
+    assert "strict" not in outcome.err
+    assert not list((tmp_path / "run" / "checkpoints").glob("*.damaged"))
+
+
+# Another place
+
+
+def test_the_same_data_by_other_paths_are_the_same(finished, run, on_molecules, toys, tmp_path, monkeypatch):
+    shutil.copytree(finished[0], tmp_path / "run")
+    for file in toys.iterdir():
+        shutil.copy(file, tmp_path / file.name)
+    monkeypatch.chdir(tmp_path)
+
+    outcome = run(*(word.replace(f"{toys}/", "") for word in on_molecules), "run_dir=run", "trainer.resume=auto")
+
+    assert outcome.code == 0, outcome.err
+    assert "nothing is left to train" in outcome.out and "resume: data." not in outcome.out
+
+
+def test_other_test_data_are_refused_by_their_key(finished, run, on_molecules, toys, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    arguments = [word for word in on_molecules if not word.startswith("data.test=")]
+
+    outcome = run(*arguments, f"data.test={toys}/valid.xyz", f"run_dir={tmp_path}/run", "trainer.resume=auto")
+
+    assert_one_line(outcome, "data.test was", "the test data are others: 6 configurations then, 4 now")
+    assert "data.train" not in outcome.err
