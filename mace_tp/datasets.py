@@ -53,7 +53,7 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None) -> Dat
     if not train:
         raise InputError(f"data.train={data.train}: no configuration to train on (isolated atoms do not count)")
     if data.isolated_atoms is not None:
-        isolated = isolated | read_isolated_atoms(Path(data.isolated_atoms).expanduser(), build_label_keys(data))
+        isolated = isolated | read_isolated_atoms(Path(data.isolated_atoms).expanduser(), build_label_keys(data), config.model.cutoff)
     # Before the split: which elements the model knows must not depend on where the dice put a rare one.
     of_model = None if start is None else dict(zip(start.atomic_numbers, start.atomic_energies, strict=True))
     energies, origin = atomic_energies(data.atomic_energies, train, isolated, of_model)
