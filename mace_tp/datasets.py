@@ -64,7 +64,8 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None, kept: 
     if kept is not None:
         _require_elements(kept, train)
     if data.isolated_atoms is not None:
-        isolated = isolated | read_isolated_atoms(Path(os.path.expanduser(data.isolated_atoms)), build_label_keys(data))
+        path = Path(os.path.expanduser(data.isolated_atoms))
+        isolated = isolated | read_isolated_atoms(path, build_label_keys(data), config.model.cutoff)
     # Before the split: which elements the model knows must not depend on where the dice put a rare one.
     of_model = None if start is None else dict(zip(start.atomic_numbers, start.atomic_energies, strict=True))
     configured, origin = atomic_energies(data.atomic_energies, train, isolated, of_model)

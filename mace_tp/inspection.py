@@ -36,7 +36,7 @@ def inspect_files(
         InputError: a file has nothing that can be used.
     """
     frames: dict[str, list[Configuration]] = {}
-    known: dict[int, float] = read_isolated_atoms(isolated_atoms, keys) if isolated_atoms else {}
+    known: dict[int, float] = read_isolated_atoms(isolated_atoms, keys, cutoff) if isolated_atoms else {}
     lines = []
     for path in paths:
         structures, tagged = separate_isolated_atoms(read_configurations(path, keys, skip_bad=True))

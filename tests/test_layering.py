@@ -90,7 +90,10 @@ THIRD_PARTY = {
     "flax": {"graph", "nn", "model", "forces", "potential", "loss", "metrics", "training", "saved_model", "integrations.jax_md"},
     "optax": {"training", "preparation"},
     "orbax": {"training.checkpoint"},
-    "ase": {"calculator", "cli.md", "data.conversion", "simulation", "covalent_radii", "data.masses", "data.readers", "data.writers"},
+    "ase": {
+        "calculator", "cli.md", "data.ase_files", "data.conversion", "simulation", "covalent_radii", "data.masses", "data.readers",
+        "data.writers",
+    },
     "matscipy": {"data.neighbors"},
     "scipy": {"data.neighbors", "data.validation", "tensor_products.sphere"},
     "safetensors": {"saved_model"},

@@ -17,7 +17,7 @@ from mace_tp.calculator import Calculator
 from mace_tp.cli.signals import raising
 from mace_tp.compilation import shown_compilations
 from mace_tp.compilation_display import told_compilations
-from mace_tp.data.readers import UNREADABLE
+from mace_tp.data.ase_files import read_structure
 from mace_tp.dynamics import fit_line
 from mace_tp.environment import describe
 from mace_tp.errors import InputError
@@ -86,15 +86,7 @@ def _require_valid(simulation: Simulation) -> None:
 
 
 def _read(path: Path, frame: int) -> ase.Atoms:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        atoms = ase.io.read(path, index=frame)
-    except (StopIteration, *UNREADABLE) as error:
-        # A frame that is not there; but a parser that stumbles may raise the same.
-        if frame != 0 and isinstance(error, (IndexError, StopIteration)):
-            raise InputError(f"{path}: has no frame {frame}; frames count from 0") from error
-        raise InputError(f"{path}: ASE cannot read it ({' '.join(str(error).split())[:160] or type(error).__name__})") from error
+    atoms = read_structure(path, frame)
     if not len(atoms):
         raise InputError(f"{path} frame {frame}: has no atoms")
     # Labels and what else the file holds belong to another place.

@@ -1,13 +1,11 @@
 """Files of open data sets → extended XYZ in eV, Å, eV/Å."""
 
 import io
-import lzma
 import re
 import shutil
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -23,10 +21,6 @@ from mace_tp.errors import InputError
 HARTREE = 27.211386245988  # eV
 BOHR = 0.529177210903  # Å
 _STRESS = re.compile(r"(?<!\S)stress=")
-# RuntimeError is that of an archive with a password, and NotImplementedError, which is one, that of an unknown compression.
-_DAMAGED = (
-    OSError, EOFError, ValueError, LookupError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-)  # fmt: skip
 
 
 def convert(format: str, source: Path, folder: Path) -> list[Path]:
@@ -39,9 +33,10 @@ def convert(format: str, source: Path, folder: Path) -> list[Path]:
         try:
             made = FORMATS[format](source, Path(unfinished))
             empty = [path.name for path in made if not _begins_with_a_frame(path)]
-        except InputError:
+        except (InputError, MemoryError):
             raise
-        except _DAMAGED as error:
+        # Archives, decompressors and HDF5 raise exceptions of many kinds on a damaged file. No list is complete.
+        except Exception as error:
             # What the system said of a disk has a number; a decompressor that finds damage raises an OSError without one.
             if isinstance(error, OSError) and error.errno is not None:
                 raise InputError(f"{source}: cannot be converted into {folder} ({error.strerror})") from error

@@ -7,22 +7,17 @@ import io
 import logging
 import lzma
 import re
-import sqlite3
-import struct
-import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ase
-import ase.db
-import ase.io
 import numpy as np
 from ase.io.extxyz import key_val_str_to_dict, read_xyz
-from ase.io.formats import UnknownFileTypeError
 
 from mace_tp.data import extended_xyz
+from mace_tp.data.ase_files import ase_frames, parser_errors
 from mace_tp.data.bad_frames import BadFrames
 from mace_tp.data.configuration import Configuration, FileFrame, LabelKeys
 from mace_tp.data.labels import energy_label, find_label, forces_label, stress_label
@@ -38,11 +33,8 @@ _XYZ_SUFFIXES = (".xyz", ".extxyz")
 # A stress of six numbers, which ASE's parser of comment lines refuses under its own words.
 _VOIGT_STRESS = re.compile(r"(?<!\S)(stress|virial)=([\"'{])\s*((?:[^\s\"'{}]+[\s,]+){5}[^\s\"'{}]+)\s*[\"'}]")
 _VOIGT_TO_MATRIX = (0, 5, 4, 5, 1, 3, 4, 3, 2)
-# What ASE's many parsers raise on a file that they cannot read.
-UNREADABLE = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, EOFError, SyntaxError, ImportError,
-    RuntimeError, sqlite3.Error, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError, UnknownFileTypeError,
-)  # fmt: skip
+# eV. Energies that differ by less differ by rounding.
+_SAME_ENERGY = 1e-4
 _DEFAULT_KEYS = dataclasses.asdict(LabelKeys())
 _LIKELY_KEYS = {
     "energy": ("energy", "REF_energy", "dft_energy", "DFT_energy", "free_energy", "total_energy", "Energy", "energies"),
@@ -64,7 +56,7 @@ def read_configurations(path: str | Path, keys: LabelKeys, *, skip_bad: bool = F
     Args:
         path: the file.
         keys: where the labels lie. A key with `virial` in it names a virial in eV, of which the stress is -virial / volume.
-        skip_bad: log frames that cannot be used and go on; for files that ASE reads, only those whose content is at fault.
+        skip_bad: log frames that cannot be used and go on; where ASE cannot read a frame, those before it are used.
 
     Raises:
         InputError: the file is missing, empty, truncated or not readable, a label or position is not finite, an element is unknown,
@@ -81,6 +73,7 @@ def read_configurations(path: str | Path, keys: LabelKeys, *, skip_bad: bool = F
     else:
         frames = list(_frames(path, bad))
         _warn_of_second_labels([atoms for _, atoms in frames], keys, path)
+        _warn_of_free_energy([atoms for _, atoms in frames], keys, path)
         for index, atoms in frames:
             with bad.of_one_frame():
                 configuration = _configuration(atoms, keys, str(path), index)
@@ -174,7 +167,7 @@ def _frames(path: Path, bad: BadFrames) -> Iterator[tuple[int, ase.Atoms]]:
     """Frames with their numbers in the file."""
     if is_extended_xyz(path):
         return _extended_xyz_frames(path, bad)
-    return enumerate(_database_frames(path) if path.suffix == ".db" else _ase_frames(path))
+    return enumerate(ase_frames(path, bad))
 
 
 def is_extended_xyz(path: Path) -> bool:
@@ -194,11 +187,13 @@ def _extended_xyz_frames(path: Path, bad: BadFrames) -> Iterator[tuple[int, ase.
 
 def _read_frame(lines: Sequence[str], frame: extended_xyz.Frame, path: Path) -> ase.Atoms:
     text = io.StringIO("".join(lines[frame.start : frame.stop]))
-    try:
+
+    def describe(said: str) -> str:
+        extended_xyz.explain(lines, frame, str(path))  # raises where it finds the word at fault
+        return f"{path} frame {frame.index} (line {frame.line}): cannot be read ({said})"
+
+    with parser_errors(describe):
         return next(read_xyz(text, slice(None), properties_parser=_parse_comment))
-    except UNREADABLE as error:
-        extended_xyz.explain(lines, frame, str(path))
-        raise InputError(f"{path} frame {frame.index} (line {frame.line}): cannot be read ({_one_line(error)})") from error
 
 
 def _lines(path: Path) -> list[str]:
@@ -218,33 +213,6 @@ def _parse_comment(line: str) -> dict[str, Any]:
 def _matrix_from_voigt(match: re.Match) -> str:
     words = match.group(3).replace(",", " ").split()
     return f'{match.group(1)}="{" ".join(words[index] for index in _VOIGT_TO_MATRIX)}"'
-
-
-def _ase_frames(path: Path) -> Iterator[ase.Atoms]:
-    count = 0
-    try:
-        for atoms in ase.io.iread(path, ":"):
-            yield atoms
-            count += 1
-    except UNREADABLE as error:
-        raise InputError(f"{path} frame {count}: ASE cannot read it ({_one_line(error)})") from error
-    if count == 0:
-        raise InputError(f"{path}: holds no frames; at least one is needed")
-
-
-def _database_frames(path: Path) -> Iterator[ase.Atoms]:
-    count = 0
-    try:
-        with ase.db.connect(path) as database:
-            for row in database.select():
-                atoms = row.toatoms()
-                atoms.info |= {**row.data, **row.key_value_pairs}
-                yield atoms
-                count += 1
-    except UNREADABLE as error:
-        raise InputError(f"{path} frame {count}: not a readable ASE database ({_one_line(error)})") from error
-    if count == 0:
-        raise InputError(f"{path}: the database holds no rows; at least one is needed")
 
 
 def _places(atoms: ase.Atoms) -> tuple[Mapping[str, Any], ...]:
@@ -282,6 +250,22 @@ def _warn_of_second_labels(frames: Sequence[ase.Atoms], keys: LabelKeys, path: P
     for field, key, other, count in second_labels([_places(atoms) for atoms in frames], keys):
         both = f"has both {key} and {other}; {key} is used (data.{field}_key={other} for the other)"
         _LOG.warning("%s: %s; they differ in %d of %d frames", path, both, count, len(frames))
+
+
+def _warn_of_free_energy(frames: Sequence[ase.Atoms], keys: LabelKeys, path: Path) -> None:
+    """ASE has the energy extrapolated to zero smearing as `energy`, and the one whose gradient the forces are as `free_energy`."""
+    if keys.energy != _DEFAULT_KEYS["energy"]:
+        return
+    both = [(len(atoms), *(find_label(key, _places(atoms)) for key in ("energy", "free_energy"))) for atoms in frames]
+    # Values that are no numbers are refused by the reader of labels where they are used.
+    gaps = [(abs(energy - free), num_atoms) for num_atoms, energy, free in both if isinstance(energy, float) and isinstance(free, float)]
+    if any(gap > _SAME_ENERGY for gap, _ in gaps):
+        _LOG.warning(
+            "%s: energy is used; it differs from free_energy by up to %.1f meV/atom, and the forces belong to free_energy "
+            "(data.energy_key=free_energy uses it)",
+            path,
+            1000 * max(gap / num_atoms for gap, num_atoms in gaps),
+        )
 
 
 def _one_line(error: BaseException) -> str:

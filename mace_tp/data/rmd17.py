@@ -1,11 +1,10 @@
 """The npz files of revised MD17: one molecule, many frames, energies and forces in kcal/mol."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from mace_tp.data.ase_files import parser_errors
 from mace_tp.data.configuration import Configuration, FileFrame
 from mace_tp.data.labels import energy_label, forces_label
 from mace_tp.errors import InputError
@@ -60,13 +59,12 @@ def _configuration(
 
 
 def _load(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    try:
+    with parser_errors(lambda said: f"{path}: not a readable npz archive; it may be truncated ({said})"):
         with np.load(path, allow_pickle=False) as archive:
             present = archive.files
             fields = {name: archive[name] for name in _FIELDS if name in present}
-    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: not a readable npz archive; it may be truncated ({error})") from error
-    missing = [name for name in _FIELDS if name not in fields]
-    if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(present)}; rMD17 has {', '.join(_FIELDS)}")
-    return fields["nuclear_charges"].astype(np.int64).ravel(), fields["coords"], fields["energies"].ravel(), fields["forces"]
+        missing = [name for name in _FIELDS if name not in fields]
+        if missing:
+            raise InputError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(present)}; rMD17 has {', '.join(_FIELDS)}")
+        coords, energies, forces = (fields[name].astype(np.float64) for name in _FIELDS[1:])
+        return fields["nuclear_charges"].astype(np.int64).ravel(), coords, energies.ravel(), forces

@@ -1,16 +1,21 @@
 """Divides configurations: training from validation, isolated atoms from the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from mace_tp.data.configuration import Configuration, LabelKeys
 from mace_tp.data.elements import symbol
+from mace_tp.data.neighbors import neighbor_list
 from mace_tp.data.order import random_order
 from mace_tp.data.readers import read_configurations
 from mace_tp.errors import InputError
 
 # eV. Two energies of one isolated atom that differ by more belong to two calculations.
 SAME_ENERGY = 1e-4
+# Å. Boxes of isolated atoms are 10 Å and more; in the crystals of nearly all elements the nearest neighbor is within 5 Å.
+_CRYSTAL = 5.0
 
 
 def split(configurations: Sequence[Configuration], valid_fraction: float, seed: int) -> tuple[list[Configuration], list[Configuration]]:
@@ -48,22 +53,55 @@ def separate_isolated_atoms(configurations: Sequence[Configuration]) -> tuple[li
         (the other configurations, {Z: energy in eV}).
 
     Raises:
-        InputError: a tagged frame has several atoms or no energy, or one element has two energies.
+        InputError: a tagged frame has several atoms or no energy, or is a crystal, or one element has two energies.
     """
     tagged = [configuration for configuration in configurations if _is_tagged(configuration)]
     return [configuration for configuration in configurations if not _is_tagged(configuration)], _energies(tagged)
 
 
-def read_isolated_atoms(path: str | Path, keys: LabelKeys) -> dict[int, float]:
-    """{Z: energy in eV} of every frame with one atom in a file, tagged or not.
+def read_isolated_atoms(path: str | Path, keys: LabelKeys, cutoff: float) -> dict[int, float]:
+    """{Z: energy in eV} of the isolated atoms in a file: tagged frames, and of an element without one single atoms in vacuum.
+
+    Args:
+        path: the file; other frames may be in it.
+        keys: where labels are.
+        cutoff: Å. A single atom that has a periodic image within it is a crystal.
 
     Raises:
-        InputError: the file cannot be read, has no frame with one atom, or as in `separate_isolated_atoms`.
+        InputError: the file cannot be read, has no isolated atom, or has no tags and of an element only crystals; or as in
+            `separate_isolated_atoms`.
     """
-    frames = [frame for frame in read_configurations(path, keys) if frame.num_atoms == 1 or _is_tagged(frame)]
-    if not frames:
+    frames = read_configurations(path, keys)
+    tagged = [frame for frame in frames if _is_tagged(frame)]
+    elements = {_element(frame) for frame in tagged}
+    single = [frame for frame in frames if frame.num_atoms == 1 and _element(frame) not in elements]
+    isolated = [frame for frame in single if _nearest_image(frame, cutoff) == np.inf]
+    if not tagged and not single:
         raise InputError(f"{path}: no frame with a single atom; data.isolated_atoms needs one for each element")
-    return _energies(frames)
+    if not tagged:  # the file is one of isolated atoms, so that a crystal in it is a mistake
+        _require_isolated(single, {_element(frame) for frame in isolated}, cutoff)
+    return _energies(tagged + isolated)
+
+
+def _require_isolated(single: Sequence[Configuration], elements: Collection[int], cutoff: float) -> None:
+    """Require that every frame is of one of the elements of which there is an isolated atom."""
+    for frame in single:
+        if _element(frame) not in elements:
+            away = f"whose periodic image is {_nearest_image(frame, cutoff):.2f} Å away"
+            raise InputError(
+                f"{frame.source}: a crystal of {symbol(_element(frame))}, {away}; data.isolated_atoms needs a single atom without an image "
+                f"within the cutoff of {cutoff:g} Å"
+            )
+
+
+def _element(frame: Configuration) -> int:
+    return int(frame.atomic_numbers[0])
+
+
+def _nearest_image(frame: Configuration, cutoff: float) -> float:
+    """The distance of a single atom's nearest periodic image, Å; infinite where none is within the cutoff."""
+    shifts = neighbor_list(frame.positions, frame.cell, frame.pbc, cutoff)[2]
+    return float(np.linalg.norm(shifts, axis=1).min(initial=np.inf))
 
 
 def is_isolated_atom(config_type: str) -> bool:
@@ -80,9 +118,12 @@ def _energies(frames: Sequence[Configuration]) -> dict[int, float]:
     for frame in frames:
         if frame.num_atoms != 1:
             raise InputError(f"{frame.source}: tagged {frame.config_type} but has {frame.num_atoms} atoms; the tag is for single atoms")
+        nearest = _nearest_image(frame, _CRYSTAL) if _is_tagged(frame) else np.inf
+        if nearest < np.inf:
+            raise InputError(f"{frame.source}: tagged {frame.config_type} but is a crystal, whose periodic image is {nearest:.2f} Å away")
         if frame.energy is None:
             raise InputError(f"{frame.source}: an isolated atom without an energy; give it one under data.energy_key, or remove the frame")
-        number = int(frame.atomic_numbers[0])
+        number = _element(frame)
         if abs(energies.setdefault(number, frame.energy) - frame.energy) > SAME_ENERGY:
             both = f"{energies[number]} and {frame.energy} eV"
             raise InputError(f"{frame.source}: a second isolated {symbol(number)} with another energy ({both}); keep one")

@@ -48,6 +48,7 @@ def test_without_isolated_atoms_or_energies(run, toys, tmp_path):
 
 
 def test_mistakes_are_one_line(run, tmp_path):
-    for arguments in (["nothing.xyz"], ["nothing.xyz", "--cutoff", "-1"]):
+    (tmp_path / "OUTCAR").write_text("junk\nmore\n")
+    for arguments in (["nothing.xyz"], ["nothing.xyz", "--cutoff", "-1"], [tmp_path / "OUTCAR"]):
         outcome = run("inspect", *arguments)
         assert outcome.code == 2 and outcome.err.count("\n") == 1

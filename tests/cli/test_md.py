@@ -100,7 +100,7 @@ def test_flags_that_cannot_be_used_are_named(flags, message, run, finished, toys
 
 def test_files_that_cannot_be_used_are_named(run, finished, toys, tmp_path, dynamics):
     broken = {"text.xyz": "not a structure\n", "bad.cif": "data_x\n_cell_length_a foo\n", "POSCAR": "junk\n1\n", "bad.vasp": "junk\n",
-              "bad.xsf": "CRYSTAL\n", "bad.db": "junk"}  # fmt: skip
+              "bad.xsf": "CRYSTAL\n", "bad.db": "junk", "OUTCAR": "junk\nmore\n"}  # fmt: skip
     for name, text in broken.items():
         (tmp_path / name).write_text(text)
     ase.io.write(tmp_path / "empty.xyz", ase.Atoms(), format="extxyz")

@@ -233,6 +233,7 @@ def test_rmd17_archive_is_in_kcal_per_mol(tmp_path):
         ({"forces": np.zeros((2, 2, 3))}, r"forces has shape \[2, 2, 3\]; 2 energies of 3 atoms need \[2, 3, 3\]"),
         ({"energies": np.array([1.0, np.nan])}, "frame 1: energies holds nan"),
         ({"forces": np.full((2, 3, 3), np.inf)}, "frame 0, atom 0: forces holds inf"),
+        ({"energies": np.array(["a", "b"])}, "not a readable npz archive; .*could not convert"),
     ],
 )
 def test_unusable_rmd17_archive_is_an_error(tmp_path, replaced, message):

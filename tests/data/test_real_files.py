@@ -51,12 +51,12 @@ def test_isolated_atoms_are_found_in_both_spellings_and_without_a_tag():
     assert tagged[1] == -10.707211383396714
     assert separate_isolated_atoms(read_configurations(SHARED / "rmd17/isolated_atoms.xyz", LabelKeys()))[0] == []
     for name in ("3bpa/iso_atoms.xyz", "rmd17/isolated_atoms.xyz"):
-        assert sorted(read_isolated_atoms(SHARED / name, LabelKeys())) == [1, 6, 7, 8]
+        assert sorted(read_isolated_atoms(SHARED / name, LabelKeys(), 5.0)) == [1, 6, 7, 8]
 
 
 def test_interaction_energies_of_3bpa_are_those_of_bonds():
     configurations = read_configurations(SHARED / "3bpa/train_300K.xyz", LabelKeys())
-    energies, _ = atomic_energies("isolated", configurations, read_isolated_atoms(SHARED / "3bpa/iso_atoms.xyz", LabelKeys()))
+    energies, _ = atomic_energies("isolated", configurations, read_isolated_atoms(SHARED / "3bpa/iso_atoms.xyz", LabelKeys(), 5.0))
     graphs = build_graphs(configurations, tuple(energies), tuple(energies.values()), 5.0)
     per_atom = np.array([graph.interaction_energy / graph.num_nodes for graph in graphs])
     assert (per_atom > -4.9).all() and (per_atom < -4.8).all()

@@ -72,8 +72,35 @@ def test_file_of_isolated_atoms_needs_no_tags(tmp_path):
     path = tmp_path / "atoms.xyz"
     molecule = "2\nenergy=-31.0\nH 0 0 0\nH 0 0 0.74\n"
     path.write_text("1\nenergy=-13.5\nH 0 0 0\n1\nenergy=-2040.0 config_type=isolated_atom\nO 0 0 0\n" + molecule)
-    assert read_isolated_atoms(path, LabelKeys()) == {1: -13.5, 8: -2040.0}
+    assert read_isolated_atoms(path, LabelKeys(), 5.0) == {1: -13.5, 8: -2040.0}
 
     path.write_text(molecule)
     with pytest.raises(InputError, match="atoms.xyz: no frame with a single atom"):
-        read_isolated_atoms(path, LabelKeys())
+        read_isolated_atoms(path, LabelKeys(), 5.0)
+
+
+CRYSTAL = '1\nLattice="0 1.8 1.8 1.8 0 1.8 1.8 1.8 0" pbc="T T T" energy=0.02{tag}\nCu 0 0 0\n'
+IN_A_BOX = '1\nLattice="12 0 0 0 12 0 0 0 12" pbc="T T T" energy=3.5{tag}\nCu 0 0 0\n'
+
+
+def test_a_crystal_gives_no_energy_of_an_atom(tmp_path):
+    path = tmp_path / "atoms.xyz"
+    message = r"atoms.xyz frame 1: a crystal of Cu, whose periodic image is 2.55 Å away; .* within the cutoff of 5 Å"
+    path.write_text("1\nenergy=-13.5\nH 0 0 0\n" + CRYSTAL.format(tag=""))
+    with pytest.raises(InputError, match=message):
+        read_isolated_atoms(path, LabelKeys(), 5.0)
+
+    path.write_text(CRYSTAL.format(tag="") + IN_A_BOX.format(tag=""))
+    assert read_isolated_atoms(path, LabelKeys(), 5.0) == {29: 3.5}
+    with pytest.raises(InputError, match="frame 0: a crystal of Cu"):
+        read_isolated_atoms(path, LabelKeys(), 12.5)
+
+    path.write_text(CRYSTAL.format(tag=" config_type=IsolatedAtom"))
+    with pytest.raises(InputError, match="frame 0: tagged IsolatedAtom but is a crystal, whose periodic image is 2.55 Å away"):
+        read_isolated_atoms(path, LabelKeys(), 2.0)
+
+
+def test_tagged_frames_decide_where_there_are_any(tmp_path):
+    path = tmp_path / "atoms.xyz"
+    path.write_text(CRYSTAL.format(tag=" config_type=bulk") + IN_A_BOX.format(tag=" config_type=IsolatedAtom"))
+    assert read_isolated_atoms(path, LabelKeys(), 5.0) == {29: 3.5}
