@@ -62,10 +62,11 @@ class Session:
     def run_epochs(self) -> None:
         """Train until the configured end or a signal; the last state is saved."""
         trainer = self.config.trainer
-        if self._is_over():
+        is_over = self._is_over()
+        if is_over:
             _LOG.info("nothing is left to train after epoch %d; trainer.max_epochs and max_minutes say how long", self.progress.epoch)
         with stop_on_signals() as stop, TrainingProgress(self.config.logger.progress, trainer.max_epochs) as progress_bar:
-            while not stop and not self._is_over():
+            while not stop and not is_over:
                 record = self._epoch(progress_bar, stop)
                 if record is None:
                     break
@@ -76,6 +77,7 @@ class Session:
                     self.progress.kept.append(self.progress.num_batches)
                 if is_kept or self._save_is_due(trainer.checkpoint_minutes):
                     self._save()
+                is_over = self._is_over()
             self._save()
             self.checkpoints.wait()
             stop.raise_if_set()
@@ -181,6 +183,7 @@ class Session:
             stages=build_stages(config.loss),
             ema_decay=config.optimizer.ema_decay,
             dtype=dtype,
+            passed_over=self.progress.passed_over,
         )
 
     def _compile(self) -> None:
@@ -200,10 +203,26 @@ class Session:
         # One epoch there is always, if only of one step: without it there would be no model.
         if self.progress.epoch and self.plan.progress(self.progress.epoch) >= 1:
             return True
-        patience = self.config.trainer.patience
-        if patience is not None and self.progress.epoch - self.progress.best_epoch > patience:
+        return self._patience_is_over()
+
+    def _patience_is_over(self) -> bool:
+        """Whether too many epochs brought nothing better in the last stage; an earlier stage then gives way to the next one."""
+        progress, patience, stages = self.progress, self.config.trainer.patience, self.plan.stages
+        if patience is None or progress.epoch - max(progress.best_epoch, progress.patience_from) < patience:
+            return False
+        if self.plan.stage(self.plan.progress(progress.epoch)) > progress.stage:  # its first epoch is to come
+            return False
+        if progress.stage + 1 == len(stages):
             _LOG.info("early stop: no better validation loss for %d epochs", patience)
             return True
+        start, max_epochs = stages[progress.stage + 1].start, self.plan.max_epochs
+        first = next((epoch for epoch in range(progress.epoch, max_epochs) if epoch / max_epochs >= start), max_epochs - 1)
+        progress.passed_over = first - progress.epoch
+        self.plan = dataclasses.replace(self.plan, passed_over=progress.passed_over)
+        _LOG.info(
+            "stage two begins early: no better validation loss for %d epochs; %d epochs are passed over, at most %d are left", patience,
+            progress.passed_over, max_epochs - first,
+        )  # fmt: skip
         return False
 
     def _epoch(self, progress_bar: TrainingProgress, stop: StopRequest) -> dict[str, Any] | None:
