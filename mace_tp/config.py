@@ -105,7 +105,7 @@ class TrainerConfig:
 
     max_epochs: int = 100
     max_minutes: float | None = None  # of updates and validation; reading of the data and compilation come on top
-    patience: int | None = None  # epochs without a better validation loss of the same stage before the training ends
+    patience: int | None = None  # so many epochs without a better validation loss end the training, in stage one that stage
     checkpoint_minutes: float = 1.0  # least time between checkpoints; one is always written at the end
     keep_every: int | None = None  # keep the checkpoint of every so many epochs, beside the last two
     resume: str | None = None  # `auto` continues the run in run_dir; `anyway` also with another configuration or other data

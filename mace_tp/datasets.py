@@ -77,14 +77,19 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None, kept: 
         train, valid = split(train, data.valid_fraction, config.seed)
     else:
         valid, _ = _read(_paths(data.valid, "data.valid"), data, _needed_labels(config), type_weights)
+    if not valid and data.valid is not None:
+        raise InputError(f"data.valid={data.valid}: no configuration to validate on (isolated atoms do not count)")
     if not valid:
-        raise InputError("no validation set, by which the best model is chosen; give data.valid, or data.valid_fraction above 0")
+        advice = "give data.valid, or data.valid_fraction above 0" if len(train) > 1 else "give data.valid"
+        raise InputError(f"no validation set, by which the best model is chosen; {advice}")
     _warn_of_unused_weights(type_weights, train + valid)
     numbers, values = tuple(energies), tuple(energies.values())
     cutoff = config.model.cutoff
     train_graphs = build_graphs(train, numbers, values, cutoff)
     statistics = kept or compute_statistics(train, train_graphs, energies)
     tests = {path: _read([path], data, (), {})[0] for path in (_paths(data.test, "data.test") if data.test is not None else [])}
+    if empty := [path for path, frames in tests.items() if not frames]:
+        raise InputError(f"data.test={empty[0]}: no configuration to test on (isolated atoms do not count)")
     for line in ignored_states([*train, *valid, *(frame for frames in tests.values() for frame in frames)]):
         _LOG.warning(line)
     return Datasets(

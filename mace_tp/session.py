@@ -189,6 +189,7 @@ class Session:
             stages=build_stages(config.loss),
             ema_decay=config.optimizer.ema_decay,
             dtype=dtype,
+            passed_over=self.progress.passed_over,
         )
 
     def _compile(self) -> None:
@@ -212,7 +213,8 @@ class Session:
             ends.append(f"after {trainer.max_minutes:g} minutes without compilation (trainer.max_minutes)")
             done.append(f"{self.training_seconds() / 60:.1f} minutes")
         if trainer.patience is not None:
-            ends.append(f"after {trainer.patience} epochs without a better validation loss (trainer.patience)")
+            in_stage = " of the last stage" if len(self.plan.stages) > 1 else ""
+            ends.append(f"after {trainer.patience} epochs{in_stage} without a better validation loss (trainer.patience)")
         so_far = f"; done are {' and '.join(done)}" if progress.num_batches else ""
         return f"the training ends {' or '.join(ends)}{', whichever comes first' if len(ends) > 1 else ''}{so_far}"
 
@@ -220,17 +222,34 @@ class Session:
         """Whether the training is at its end; the reason is logged."""
         epoch, trainer = self.progress.epoch, self.config.trainer
         # One epoch there is always, if only of one step: without it there would be no model.
-        if epoch >= trainer.max_epochs:
-            _LOG.info("the training ends after epoch %d: trainer.max_epochs is reached", epoch)
+        if epoch and epoch + self.progress.passed_over >= trainer.max_epochs:
+            passed_over = f", {self.progress.passed_over} of them passed over" if self.progress.passed_over else ""
+            _LOG.info("the training ends after epoch %d: trainer.max_epochs=%d is reached%s", epoch, trainer.max_epochs, passed_over)
             return True
         if epoch and self.plan.by_clock() >= 1:
             counts = epoch, trainer.max_epochs, trainer.max_minutes
             _LOG.info("the training ends after epoch %d of %d: the %g minutes of trainer.max_minutes are over", *counts)
             return True
-        patience = self.config.trainer.patience
-        if patience is not None and self.progress.epoch - self.progress.best_epoch > patience:
+        return self._patience_is_over()
+
+    def _patience_is_over(self) -> bool:
+        """Whether too many epochs brought nothing better in the last stage; an earlier stage then gives way to the next one."""
+        progress, patience, stages = self.progress, self.config.trainer.patience, self.plan.stages
+        if patience is None or progress.epoch - max(progress.best_epoch, progress.patience_from) < patience:
+            return False
+        if self.plan.stage(self.plan.progress(progress.epoch)) > progress.stage:  # its first epoch is to come
+            return False
+        if progress.stage + 1 == len(stages):
             _LOG.info("early stop: no better validation loss for %d epochs", patience)
             return True
+        start, max_epochs = stages[progress.stage + 1].start, self.plan.max_epochs
+        first = next((epoch for epoch in range(progress.epoch, max_epochs) if epoch / max_epochs >= start), max_epochs - 1)
+        progress.passed_over = first - progress.epoch
+        self.plan = dataclasses.replace(self.plan, passed_over=progress.passed_over)
+        _LOG.info(
+            "stage two begins early: no better validation loss for %d epochs; %d epochs are passed over, at most %d are left", patience,
+            progress.passed_over, max_epochs - first,
+        )  # fmt: skip
         return False
 
     def _epoch(self, progress_bar: TrainingProgress, stop: StopRequest) -> dict[str, Any] | None:

@@ -196,8 +196,13 @@ def test_a_test_set_may_lack_labels(load, tmp_path):
         ({"test": "nothere.xyz"}, "nothere.xyz: no such file"),
         ({"valid_fraction": 0.0}, "no validation set"),
         ({"isolated_atoms": None}, "no isolated atom of H C O"),
+        ({"max_configurations": 1}, "a single configuration cannot be divided .*; give data.valid$"),
+        ({"max_configurations": 1, "valid_fraction": 0.0}, "no validation set, .*; give data.valid$"),
+        ({"valid": "e0.xyz"}, "data.valid=e0.xyz: no configuration to validate on"),
+        ({"test": "e0.xyz"}, "data.test=e0.xyz: no configuration to test on"),
     ],
 )
-def test_what_cannot_be_used_is_named(data, message, load):
+def test_what_cannot_be_used_is_named(data, message, load, files, monkeypatch):
+    monkeypatch.chdir(files)
     with pytest.raises(InputError, match=message):
         load(**data)

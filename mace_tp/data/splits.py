@@ -37,7 +37,7 @@ def split(configurations: Sequence[Configuration], valid_fraction: float, seed: 
     if valid_fraction == 0:
         return list(configurations), []
     if len(configurations) < 2:
-        raise InputError(f"data.valid_fraction={valid_fraction}: {len(configurations)} configuration cannot be split; give data.valid or 0")
+        raise InputError("data.train: a single configuration cannot be divided into training and validation data; give data.valid")
     num_valid = min(max(round(valid_fraction * len(configurations)), 1), len(configurations) - 1)
     chosen = set(random_order(len(configurations), seed)[:num_valid].tolist())
     train = [configuration for index, configuration in enumerate(configurations) if index not in chosen]

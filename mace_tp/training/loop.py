@@ -44,14 +44,27 @@ class Plan:
     stages: tuple[Stage, ...]  # ascending; the first starts at 0
     ema_decay: float
     dtype: np.dtype
+    passed_over: int = 0  # epochs that were left out because nothing got better
 
     def progress(self, epochs: float) -> float:
         """Fraction of the training that is done, by epochs or by the clock, whichever is further."""
-        return max(epochs / self.max_epochs, self.by_clock())
+        return max((epochs + self.passed_over) / self.max_epochs, self.by_clock())
 
     def by_clock(self) -> float:
         """Fraction of the time that is over; zero without a limit."""
         return 0.0 if self.max_seconds is None else min(self.seconds() / self.max_seconds, 1.0)
+
+    def middle(self, before: float, after: float) -> float:
+        """Progress in the middle of a step, which sets its learning rate: that of its beginning is zero where a warm-up begins.
+
+        Args:
+            before: epochs that are done when it begins.
+            after: epochs that are done when it ends.
+        """
+        begin = self.progress(before)
+        if begin >= 1:  # the time is over; one step there is always, and alone it is the whole training
+            return 1.0 if before else 0.5
+        return (begin + min(self.progress(after), 1.0)) / 2
 
     def stage(self, progress: float) -> int:
         return max(i for i, stage in enumerate(self.stages) if progress >= stage.start)
@@ -148,7 +161,11 @@ def train_epoch(
     losses: list[jax.Array] = []
     known: list[float] = []
     windows = _Windows(train_step)
-    control = plan.control(plan.progress(epoch + first / loader.num_batches))
+
+    def control_of(number: int) -> Control:
+        return plan.control(plan.middle(epoch + number / loader.num_batches, epoch + (number + 1) / loader.num_batches))
+
+    control = control_of(max(first - 1, 0))
 
     def look() -> None:
         """Wait for the device, then count what it found."""
@@ -161,7 +178,7 @@ def train_epoch(
         progress = plan.progress(epoch + (first + len(losses)) / loader.num_batches)
         if progress >= 1 and losses:
             break
-        control = plan.control(progress)
+        control = control_of(first + len(losses))
         state, loss = train_step(state, batch, control)
         losses.append(loss)
         if windows.is_full():

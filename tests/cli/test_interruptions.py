@@ -371,7 +371,7 @@ def test_another_end_is_taken_and_told(finished, run, on_molecules, tmp_path):
 
     outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto", "trainer.max_epochs=5")
     assert outcome.code == 0 and "nothing is left to train after epoch 5" in outcome.out
-    assert outcome.out.count("the training ends after epoch 5: trainer.max_epochs is reached") == 1
+    assert outcome.out.count("the training ends after epoch 5: trainer.max_epochs=5 is reached") == 1
 
 
 def test_a_run_that_ended_by_the_clock_goes_on_with_more_time(run, on_molecules, tmp_path):

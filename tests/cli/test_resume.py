@@ -1,15 +1,22 @@
 """Trainings that go on with other data, another end or another place: what they keep, what they measure anew, what they refuse."""
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from command import Outcome
 from test_bad_input import assert_one_line
 from toy_data import crystals, isolated_atoms, label, molecules, write
+
+from mace_tp import session
+from mace_tp.saved_model import create_model, load_model
+from mace_tp.training.optimizer import CosineSchedule
 
 
 def _results(run_dir: Path) -> dict:
@@ -161,3 +168,68 @@ def test_other_test_data_are_refused_by_their_key(finished, run, on_molecules, t
 
     assert_one_line(outcome, "data.test was", "the test data are others: 6 configurations then, 4 now")
     assert "data.train" not in outcome.err
+
+
+# Patience
+
+
+@pytest.fixture
+def losses(monkeypatch) -> Callable[..., None]:
+    """Makes validation losses these, in their order."""
+
+    def give(*values: float) -> None:
+        numbers = iter(values)
+        monkeypatch.setattr(session, "loss_from_sums", lambda *_: next(numbers))
+
+    return give
+
+
+def test_patience_is_the_number_of_epochs_without_anything_better(losses, run, on_molecules, tmp_path):
+    losses(2.0, 3.0, 1.0, 4.0, 5.0)
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.max_epochs=9", "trainer.patience=2", "loss.stage_two.start=1")
+
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("early stop: no better validation loss for 2 epochs") == 1
+    assert list(_losses(tmp_path / "run")) == [1, 2, 3, 4, 5] and _results(tmp_path / "run")["best_epoch"] == 3
+
+
+def test_patience_in_stage_one_leads_to_stage_two(losses, run, on_molecules, tmp_path):
+    arguments = (*on_molecules, f"run_dir={tmp_path}/run", "trainer.max_epochs=10", "trainer.patience=1")
+    losses(1.0, 2.0, 5.0, 4.0, 6.0)
+
+    outcome = run(*arguments)
+
+    assert outcome.code == 0, outcome.err
+    assert "stage two begins early: no better validation loss for 1 epochs; 4 epochs are passed over, at most 4 are left" in outcome.out
+    assert outcome.out.count("early stop") == 1 and _results(tmp_path / "run")["best_epoch"] == 4
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["stage"] for line in lines] == [1, 1, 2, 2, 2]
+    rate = CosineSchedule(warmup=0.01)
+    # Of the middle of the last of five steps; the third epoch is the seventh of ten.
+    assert [line["learning_rate"] / 0.03 for line in lines] == pytest.approx([rate(p) for p in (0.09, 0.19, 0.69, 0.79, 0.89)])
+
+    outcome = run(*arguments, "trainer.resume=auto")
+
+    assert outcome.code == 0 and "nothing is left to train after epoch 5" in outcome.out
+
+
+def test_what_patience_has_passed_over_stays_so_in_a_run_that_goes_on(losses, run, on_molecules, tmp_path, monkeypatch):
+    arguments = (*on_molecules, f"run_dir={tmp_path}/run", "trainer.max_epochs=10", "trainer.patience=1")
+    losses(1.0, 2.0, 5.0, math.nan)
+    assert run(*arguments, "trainer.checkpoint_minutes=0").code == 1
+
+    losses(4.0, 3.0, 2.0, 1.0)
+    outcome = run(*arguments, "trainer.resume=auto")
+
+    assert outcome.code == 0 and "continuing after epoch 3" in outcome.out
+    assert list(_losses(tmp_path / "run")) == [1, 2, 3, 4, 5, 6], "six epochs and four that were passed over"
+
+
+def test_a_training_of_one_step_learns(run, on_molecules, tmp_path):
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.max_epochs=1", "data.batch_size=10", "optimizer.ema_decay=0")
+
+    assert outcome.code == 0 and _results(tmp_path / "run")["steps"] == 1
+    after = load_model(tmp_path / "run")
+    before = create_model(after.architecture, after.tensor_product, after.statistics, np.dtype(np.float64), seed=0)
+    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(before.params), jax.tree.leaves(after.params), strict=True))

@@ -1,0 +1,42 @@
+"""What a training does as a function of its progress."""
+
+import time
+
+import numpy as np
+import pytest
+
+from mace_tp.loss import LossWeights
+from mace_tp.training.loop import Plan, Stage
+from mace_tp.training.optimizer import CosineSchedule
+
+_WEIGHTS = LossWeights(1.0, 1.0, 1.0)
+
+
+def _plan(max_epochs: int, deadline: float | None = None, passed_over: int = 0) -> Plan:
+    return Plan(
+        max_epochs=max_epochs, begun=time.monotonic(), deadline=deadline, start=0.0, learning_rate=0.1,
+        schedule=CosineSchedule(warmup=0.01), stages=(Stage(0.0, _WEIGHTS), Stage(0.6, _WEIGHTS)), ema_decay=0.9,
+        dtype=np.dtype(np.float64), passed_over=passed_over,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("deadline", [None, 0.0], ids=["epochs", "no time"])
+def test_a_training_of_one_step_learns_with_half_the_rate(deadline):
+    plan = _plan(1, deadline)
+    assert float(plan.control(plan.middle(0, 1)).learning_rate) == pytest.approx(0.05, rel=0.05)
+
+
+def test_no_step_of_a_training_has_a_rate_of_zero():
+    plan = _plan(10)
+    rates = [float(plan.control(plan.middle(step / 5, (step + 1) / 5)).learning_rate) for step in range(50)]
+    assert min(rates) > 1e-5 and rates[0] == max(rates) and np.mean(rates) == pytest.approx(0.05, rel=0.02)
+
+
+def test_a_step_that_comes_when_the_time_is_over_has_the_rate_of_the_end():
+    plan = _plan(10, deadline=0.0)
+    assert plan.middle(3.2, 3.4) == 1.0
+
+
+def test_epochs_that_are_passed_over_are_done():
+    plan = _plan(35, passed_over=18)
+    assert plan.stage(plan.progress(3)) == 1 and plan.progress(17) == 1.0
