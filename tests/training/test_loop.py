@@ -1,7 +1,5 @@
 """What a training does as a function of its progress."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -12,17 +10,17 @@ from mace_tp.training.optimizer import CosineSchedule
 _WEIGHTS = LossWeights(1.0, 1.0, 1.0)
 
 
-def _plan(max_epochs: int, deadline: float | None = None, passed_over: int = 0) -> Plan:
+def _plan(max_epochs: int, max_seconds: float | None = None, passed_over: int = 0) -> Plan:
     return Plan(
-        max_epochs=max_epochs, begun=time.monotonic(), deadline=deadline, start=0.0, learning_rate=0.1,
+        max_epochs=max_epochs, max_seconds=max_seconds, seconds=lambda: 1.0, learning_rate=0.1,
         schedule=CosineSchedule(warmup=0.01), stages=(Stage(0.0, _WEIGHTS), Stage(0.6, _WEIGHTS)), ema_decay=0.9,
         dtype=np.dtype(np.float64), passed_over=passed_over,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("deadline", [None, 0.0], ids=["epochs", "no time"])
-def test_a_training_of_one_step_learns_with_half_the_rate(deadline):
-    plan = _plan(1, deadline)
+@pytest.mark.parametrize("max_seconds", [None, 0.5], ids=["epochs", "no time"])
+def test_a_training_of_one_step_learns_with_half_the_rate(max_seconds):
+    plan = _plan(1, max_seconds)
     assert float(plan.control(plan.middle(0, 1)).learning_rate) == pytest.approx(0.05, rel=0.05)
 
 
@@ -33,7 +31,7 @@ def test_no_step_of_a_training_has_a_rate_of_zero():
 
 
 def test_a_step_that_comes_when_the_time_is_over_has_the_rate_of_the_end():
-    plan = _plan(10, deadline=0.0)
+    plan = _plan(10, max_seconds=0.5)
     assert plan.middle(3.2, 3.4) == 1.0
 
 
