@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Errors and costs of finished trainings side by side. Runs that differ in their seed are one row.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, or folders that hold some, such as a sweep's")
-    parser.add_argument("--baseline", metavar="NAME", help="the row that others are measured against, such as cg/gaunt (default: cg)")
+    parser.add_argument("--baseline", metavar="NAME", help="the row that others are measured against (default: cg, if it is there)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write comparison.md, .csv, .json and pictures")
     parser.add_argument("--anyway", action="store_true", help="compare runs of other data, too, and say so")
     return parser
