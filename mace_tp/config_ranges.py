@@ -52,10 +52,10 @@ def check_config(config: Config) -> None:
         if values[field] not in valid:
             raise InputError(f"{field}={values[field]}: must be one of {names}")
     _check_type_weights(config.data.config_type_weights)
-    build_tensor_products(config.tensor_product)
     check_hidden_irreps(config.model.hidden_irreps, "model.hidden_irreps")
     if config.model.forces == "direct" and e3nn.Irrep("1o") not in e3nn.Irreps(config.model.hidden_irreps):
         raise InputError(f"model.hidden_irreps={config.model.hidden_irreps}: model.forces=direct reads forces from 1o, such as in 0e+1o")
+    build_tensor_products(config.tensor_product)
 
 
 def _require(values: dict[str, Any], fields: tuple[str, ...], is_valid: Callable[[float], bool], text: str) -> None:

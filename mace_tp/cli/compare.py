@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Errors and costs of finished trainings side by side. Runs that differ in their seed are one row.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, or folders that hold some, such as a sweep's")
-    parser.add_argument("--baseline", metavar="NAME", help="the row that others are measured against, such as cg/gaunt (default: cg)")
+    parser.add_argument("--baseline", metavar="NAME", help="the row that others are measured against (default: cg, if it is there)")
     retime_help = "time the training step of every row on this machine, in turn, in fresh processes, which read the data of the runs again"
     parser.add_argument("--retime", action="store_true", help=retime_help)
     parser.add_argument("--rounds", type=int, default=3, help="how often --retime times each row (default %(default)s)")

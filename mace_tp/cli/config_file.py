@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mace_tp.cli.config_errors import check_keys, group_options, one_line
+from mace_tp.cli.config_errors import check_keys, group_options, one_line, schema_keys
 from mace_tp.cli.overrides import store_products
 from mace_tp.config import Config, TensorProductConfig
 from mace_tp.errors import InputError
@@ -41,7 +41,7 @@ def read_config_file(path: str) -> ConfigFile:
     Raises:
         InputError: it cannot be read, is no YAML, or has a key or a value that cannot be used.
     """
-    values = _nested(_read(path), path)
+    values = _nested(_read(path), path, frozenset(schema_keys()))
     groups = {name: values.pop(name) for name in group_options() if name in values and not isinstance(values[name], dict)}
     groups = {name: option for name, option in groups.items() if option is not None}
     if wrong := next((name for name, option in groups.items() if not isinstance(option, str)), None):
@@ -77,8 +77,8 @@ def _read(path: str) -> dict[Any, Any]:
     return OmegaConf.to_container(loaded)
 
 
-def _nested(values: dict[Any, Any], path: str) -> dict[str, Any]:
-    """With `data.train: FILE` as `data: {train: FILE}`.
+def _nested(values: dict[Any, Any], path: str, keys: frozenset[str], prefix: str = "") -> dict[str, Any]:
+    """With `data.train: FILE` as `data: {train: FILE}`; the value of a key of the configuration, which may be a mapping, stays as it is.
 
     Raises:
         InputError: a key is there twice.
@@ -89,7 +89,8 @@ def _nested(values: dict[Any, Any], path: str) -> dict[str, Any]:
         place = nested
         for parent in parents:
             place = place.setdefault(parent, {})
-        value = _nested(value, path) if isinstance(value, dict) and name != "atomic_energies" else value
+        full = f"{prefix}{key}"
+        value = _nested(value, path, keys, f"{full}.") if isinstance(value, dict) and full not in keys else value
         if not isinstance(place, dict) or (name in place and not (isinstance(value, dict) and isinstance(place[name], dict))):
             raise InputError(f"{path}: {key}: is there twice")
         place[name] = place[name] | value if name in place else value

@@ -27,7 +27,7 @@ def file(tmp_path, monkeypatch):
 MINE = """
 data:
   train: [a.xyz, "b (1).xyz"]
-  atomic_energies: {H: -13.6}
+  atomic_energies: {H: -13.6, 8: -432.1}
 model.num_channels: 8
 model:
   cutoff: 6
@@ -42,7 +42,7 @@ def test_a_file_has_any_keys_and_the_command_line_goes_over_it(file, run, compos
     config = composed("--config", file(MINE), "trainer.max_epochs=9", "seed=4")
 
     assert config.data.train == ["a.xyz", "b (1).xyz"] and config.data.test is None
-    assert config.data.atomic_energies == {"H": -13.6}
+    assert config.data.atomic_energies == {"H": -13.6, 8: -432.1}
     assert (config.model.num_channels, config.model.cutoff, config.model.l_max) == (8, 6.0, Config().model.l_max)
     assert (config.trainer.max_epochs, config.trainer.max_minutes, config.optimizer.learning_rate) == (9, 12.0, 1e-3)
     shown = run("train", f"--config={file(MINE)}", "--cfg", "job", "--resolve", "seed=4")

@@ -42,6 +42,7 @@ def test_the_version_is_told(arguments, run):
 
 def test_the_public_names_are_listed():
     assert {"Calculator", "Config", "Evaluator", "__version__", "load_model", "train"} <= set(dir(mace_tp))
+    assert "importlib" not in dir(mace_tp)
     assert all(hasattr(mace_tp, name) for name in mace_tp.__all__)
 
 
