@@ -154,8 +154,8 @@ def test_configurations_that_no_file_holds_get_their_labels_under_names_of_ase(t
 
 SPOILING = {
     "line break": "two\nlines", "return": "two\rlines", "empty": "", "backslash": "C:\\new \\", "quote": 'say "a" \'b\'', "number": "1.50",
-    "true": "T", "none": None, "no numbers": np.zeros(0), "no list": [], "unicode": "Å\u2028µ", "surrogate": "\udc80", "looks like JSON": "_JSON [",
-    "nested": {"a": np.arange(3), "b": [np.int64(1), None]}, "key = \"x\"": 1.0, "line\nkey": 1.0, "virial": np.arange(6.0),
+    "true": "T", "none": None, "no numbers": np.zeros(0), "no list": [], "unicode": "Å\u2028µ", "surrogate": "\udc80",
+    "looks like JSON": "_JSON [", "nested": {"a": np.arange(3), "b": [np.int64(1), None]}, "key = \"x\"": 1.0, "line\nkey": 1.0, "virial": np.arange(6.0),
 }  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def test_values_that_spoil_a_line_of_extended_xyz_are_read_back(tmp_path, name, 
             assert frame.info["before"] == 1.5 and frame.info["after"] == "two words" and frame.info["MACE_energy"] == -2.5
     assert read_configurations(tmp_path / "out.extxyz", LabelKeys())[1].energy == -1.0
     assert len((tmp_path / "out.extxyz").read_text(encoding="utf-8").splitlines()) == 2 * (len(atoms) + 2)
-    if "\n" in name or "=" in name:
+    if "\n" in name:
         assert f"cannot hold {name!r}" in caplog.text
     else:
         found = ase.io.read(tmp_path / "out.extxyz").info[name]
