@@ -155,7 +155,8 @@ def test_configurations_that_no_file_holds_get_their_labels_under_names_of_ase(t
 SPOILING = {
     "line break": "two\nlines", "return": "two\rlines", "empty": "", "backslash": "C:\\new \\", "quote": 'say "a" \'b\'', "number": "1.50",
     "true": "T", "none": None, "no numbers": np.zeros(0), "no list": [], "unicode": "Å\u2028µ", "surrogate": "\udc80",
-    "looks like JSON": "_JSON [", "nested": {"a": np.arange(3), "b": [np.int64(1), None]}, "key = \"x\"": 1.0, "line\nkey": 1.0, "virial": np.arange(6.0),
+    "looks like JSON": "_JSON [", "nested": {"a": np.arange(3), "b": [np.int64(1), None]}, "key = \"x\"": 1.0, "line\nkey": 1.0,
+    "virial": np.arange(6.0),
 }  # fmt: skip
 
 
