@@ -56,7 +56,7 @@ def write(folder: Path, rows: Sequence[Row], remarks: Sequence[str], groups: Seq
         "runs": {group.name: {str(run.path): run.results["environment"] for run in group.runs} for group in groups},
         "unfinished": [str(run.path) for run in unfinished],
     }
-    (folder / "comparison.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    (folder / "comparison.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
 
 
 def _error_columns(groups: Sequence[Group]) -> dict[str, tuple[str, ...]]:

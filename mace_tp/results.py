@@ -91,7 +91,7 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         "valid": errors["valid"],
         "test": {name: values for name, values in errors.items() if name != "valid"},
     }
-    path.write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
     return results
 
 
