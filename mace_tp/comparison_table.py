@@ -56,8 +56,8 @@ def markdown(rows: Sequence[Row], remarks: Sequence[str]) -> str:
 
 def write(folder: Path, rows: Sequence[Row], remarks: Sequence[str], groups: Sequence[Group], unfinished: Sequence[Run]) -> None:
     """Write `comparison.md`, `comparison.csv` and `comparison.json`; the last also with paths and environments of all runs."""
-    (folder / "comparison.md").write_text(markdown(rows, remarks) + "\n", encoding="utf-8")
-    with open(folder / "comparison.csv", "w", newline="", encoding="utf-8") as file:
+    (folder / "comparison.md").write_text(markdown(rows, remarks) + "\n", encoding="utf-8", errors="backslashreplace")
+    with open(folder / "comparison.csv", "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
@@ -67,7 +67,7 @@ def write(folder: Path, rows: Sequence[Row], remarks: Sequence[str], groups: Seq
         "runs": {group.name: {str(run.path): run.results["environment"] for run in group.runs} for group in groups},
         "unfinished": [str(run.path) for run in unfinished],
     }
-    (folder / "comparison.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    (folder / "comparison.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
 
 
 def _error_columns(groups: Sequence[Group]) -> list[tuple[str, str]]:

@@ -317,7 +317,7 @@ def setup_logging(path: Path, console: Console = _CONSOLE) -> None:
         _LOG.removeHandler(handler)
         handler.close()
     logging.raiseExceptions = False  # on a full disk each line that cannot be logged would print a traceback
-    file = logging.FileHandler(path, encoding="utf-8")
+    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
     _LOG.addHandler(file)
     _LOG.addHandler(_ConsoleHandler(console))

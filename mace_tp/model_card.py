@@ -37,7 +37,7 @@ def write_card(
         errors: of `valid` and of every test file; empty while the training is not at its end.
     """
     part = folder / "README.md.part"
-    part.write_text(_card(setup, _facts(setup, config, environment, totals), errors), encoding="utf-8")
+    part.write_text(_card(setup, _facts(setup, config, environment, totals), errors), encoding="utf-8", errors="backslashreplace")
     part.replace(folder / "README.md")
 
 

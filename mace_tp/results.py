@@ -102,7 +102,7 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
 
 
 def _write(path: Path, results: dict[str, Any]) -> dict[str, Any]:
-    path.write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
     return results
 
 

@@ -141,7 +141,7 @@ def save_model(directory: Path, model: Model, notes: dict[str, Any]) -> None:
     }
     weights = {name: np.asarray(value) for name, value in named_parameters(model.params).items()}
     _replace(directory / _WEIGHTS, safetensors.numpy.save(weights))
-    _replace(directory / _DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False).encode())
+    _replace(directory / _DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False).encode(errors="backslashreplace"))
 
 
 def load_model(path: str | Path, dtype: jnp.dtype | None = None, kernel: str = "auto") -> Model:

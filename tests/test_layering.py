@@ -91,8 +91,8 @@ THIRD_PARTY = {
     "optax": {"training", "preparation"},
     "orbax": {"training.checkpoint"},
     "ase": {
-        "calculator", "cli.md", "data.ase_files", "data.conversion", "simulation", "covalent_radii", "data.masses", "data.readers",
-        "data.writers",
+        "calculator", "cli.md", "data.ase_files", "data.conversion", "simulation", "covalent_radii", "data.masses", "data.readable",
+        "data.readers", "data.writers",
     },
     "matscipy": {"data.neighbors"},
     "scipy": {"data.neighbors", "data.validation", "tensor_products.sphere"},

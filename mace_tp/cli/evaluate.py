@@ -174,8 +174,9 @@ def _in_json(breakdown: Breakdown) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict) -> None:
+    text = json.dumps(_strict(content), indent=2, ensure_ascii=False, allow_nan=False)
     try:
-        path.write_text(json.dumps(_strict(content), indent=2, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files need not be Unicode
     except OSError as error:
         raise InputError(f"--json {path}: cannot be written ({error.strerror})") from error
     print(f"errors: {path}")

@@ -1,6 +1,7 @@
 """`mace-tp COMMAND`: prepares the process, then hands over to one module for each command."""
 
 import importlib
+import io
 import os
 import platform
 import sys
@@ -49,6 +50,7 @@ def main() -> None:
 
 def _run() -> None:
     os.environ.setdefault(_STARTED, str(time.monotonic()))
+    _print_in_any_encoding()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
@@ -99,6 +101,13 @@ def _discard_output() -> None:
 def command_started() -> float:
     """time.monotonic() when the command began, before the process replaced itself; asked again, for a later job of a sweep, now."""
     return float(os.environ.pop(_STARTED, time.monotonic()))
+
+
+def _print_in_any_encoding() -> None:
+    """Print a question mark for a character, such as Å, that the terminal's encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # there may be none, or one of a program that calls this function
+            stream.reconfigure(errors="replace")
 
 
 def _usage() -> str:

@@ -4,11 +4,14 @@ ASE reads such text without complaint where lines or columns are missing; these 
 Frames and atoms count from 0, as ASE indexes them; lines count from 1, as editors do.
 """
 
+import bz2
 import dataclasses
 import functools
+import gzip
 import logging
+import lzma
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mace_tp.data.bad_frames import BadFrames
 from mace_tp.data.elements import is_symbol
@@ -22,6 +25,8 @@ _MAX_CELL_LINES = 3
 _MAX_COLUMNS = 100_000
 # Numbers written by hand have fewer.
 _FIXED_DECIMALS = 4
+COMPRESSED: dict[str, Callable] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+"""What opens a compressed file, by the end of its name."""
 
 
 @dataclasses.dataclass(frozen=True)

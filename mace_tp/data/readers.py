@@ -1,14 +1,12 @@
 """Reads labelled structures from extended XYZ, any file that ASE reads, and rMD17 archives."""
 
-import bz2
 import dataclasses
-import gzip
 import io
 import logging
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,6 @@ from mace_tp.data.weights import frame_weights
 from mace_tp.errors import InputError
 
 _LOG = logging.getLogger("mace_tp")
-_OPEN: dict[str, Callable] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _XYZ_SUFFIXES = (".xyz", ".extxyz")
 # A stress of six numbers, which ASE's parser of comment lines refuses under its own words.
 _VOIGT_STRESS = re.compile(r"(?<!\S)(stress|virial)=([\"'{])\s*((?:[^\s\"'{}]+[\s,]+){5}[^\s\"'{}]+)\s*[\"'}]")
@@ -172,7 +169,8 @@ def _frames(path: Path, bad: BadFrames) -> Iterator[tuple[int, ase.Atoms]]:
 
 def is_extended_xyz(path: Path) -> bool:
     """By its name, compressed or not."""
-    return Path(path.name.removesuffix(path.suffix) if path.suffix in _OPEN else path.name).suffix.lower() in _XYZ_SUFFIXES
+    name = path.name.removesuffix(path.suffix) if path.suffix in extended_xyz.COMPRESSED else path.name
+    return Path(name).suffix.lower() in _XYZ_SUFFIXES
 
 
 def _extended_xyz_frames(path: Path, bad: BadFrames) -> Iterator[tuple[int, ase.Atoms]]:
@@ -198,7 +196,7 @@ def _read_frame(lines: Sequence[str], frame: extended_xyz.Frame, path: Path) -> 
 
 def _lines(path: Path) -> list[str]:
     try:
-        with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
+        with extended_xyz.COMPRESSED.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
             return list(file)
     except EOFError as error:
         raise InputError(f"{path}: the compressed file is truncated ({_one_line(error)})") from error

@@ -11,7 +11,9 @@ from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mace_tp.data.configuration import Configuration, FileFrame
+from mace_tp.data.extended_xyz import COMPRESSED
 from mace_tp.data.graphs import Graph
+from mace_tp.data.readable import readable
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 
@@ -39,10 +41,13 @@ def write_predictions(
     Raises:
         InputError: the file cannot be written.
     """
-    frames = [_frame(*parts) for parts in zip(configurations, energies, forces, stresses, strict=True)]
-    part = path.with_name(f"part.{path.name}")  # in front, for the end of the name says how the file is compressed
+    predicted = zip(configurations, energies, forces, stresses, strict=True)
+    frames = [readable(_frame(*parts), parts[0].source) for parts in predicted]
+    part = path.with_name(f"part.{path.name}")
     try:
-        ase.io.write(part, frames, format="extxyz")
+        # Not in the encoding of the terminal, which ASE would take.
+        with COMPRESSED.get(path.suffix, open)(part, "wt", encoding="utf-8") as file:
+            ase.io.write(file, frames, format="extxyz")
         part.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
@@ -66,8 +71,9 @@ def write_graphs(path: Path, graphs: Sequence[Graph], statistics: DatasetStatist
         labels = {"energy": energy, "forces": graph.forces, "stress": graph.stress}
         atoms.calc = SinglePointCalculator(atoms, **{name: value for name, value in labels.items() if value is not None})
         atoms.info["source"] = graph.source
-        frames.append(atoms)
-    ase.io.write(path, frames, format="extxyz")
+        frames.append(readable(atoms, graph.source))
+    with open(path, "w", encoding="utf-8") as file:
+        ase.io.write(file, frames, format="extxyz")
 
 
 def _frame(configuration: Configuration, energy: float, forces: np.ndarray, stress: np.ndarray | None) -> ase.Atoms:

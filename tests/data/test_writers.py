@@ -1,6 +1,7 @@
 """What a file holds is written again, under its own names, with the predictions beside it."""
 
 import errno
+import json
 
 import ase
 import ase.io
@@ -10,7 +11,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
-from mace_tp.data.configuration import LabelKeys
+from mace_tp.data.configuration import Configuration, FileFrame, LabelKeys
 from mace_tp.data.readers import read_configurations
 from mace_tp.data.writers import write_predictions
 from mace_tp.errors import InputError
@@ -149,3 +150,67 @@ def test_configurations_that_no_file_holds_get_their_labels_under_names_of_ase(t
     frame = ase.io.read(tmp_path / "out.extxyz")
     assert frame.get_potential_energy() == -14.0 and frame.info["config_type"] == "bent"
     np.testing.assert_array_equal(frame.get_forces(), 0.5)
+
+
+SPOILING = {
+    "line break": "two\nlines", "return": "two\rlines", "empty": "", "backslash": "C:\\new \\", "quote": 'say "a" \'b\'', "number": "1.50",
+    "true": "T", "none": None, "no numbers": np.zeros(0), "no list": [], "unicode": "Å\u2028µ", "surrogate": "\udc80",
+    "looks like JSON": "_JSON [", "nested": {"a": np.arange(3), "b": [np.int64(1), None]}, "key = \"x\"": 1.0, "line\nkey": 1.0,
+    "virial": np.arange(6.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPOILING)
+def test_values_that_spoil_a_line_of_extended_xyz_are_read_back(tmp_path, name, caplog):
+    """Nothing else is lost either: an empty value takes the next key with it."""
+    value = SPOILING[name]
+    atoms = _full_frame()
+    atoms.info = {"before": 1.5, name: value, "after": "two words"}
+    configuration = Configuration(
+        atoms.numbers, atoms.positions, atoms.cell[:], (True,) * 3, -1.0, None, None, "", "memory frame 0",
+        FileFrame("", 0, atoms.calc.results, atoms.info, {}, ()),
+    )  # fmt: skip
+
+    _write(tmp_path / "out.extxyz", [configuration, configuration])
+
+    for read in (ase.io.read(tmp_path / "out.extxyz", ":"), [c.frame for c in read_configurations(tmp_path / "out.extxyz", LabelKeys())]):
+        assert len(read) == 2
+        for frame in read:
+            assert frame.info["before"] == 1.5 and frame.info["after"] == "two words" and frame.info["MACE_energy"] == -2.5
+    assert read_configurations(tmp_path / "out.extxyz", LabelKeys())[1].energy == -1.0
+    assert len((tmp_path / "out.extxyz").read_text(encoding="utf-8").splitlines()) == 2 * (len(atoms) + 2)
+    if "\n" in name:
+        assert f"cannot hold {name!r}" in caplog.text
+    else:
+        found = ase.io.read(tmp_path / "out.extxyz").info[name]
+        expected = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]]) if name == "virial" else value
+        ours, theirs = (json.dumps(item, default=lambda array: array.tolist()) for item in (found, expected))
+        assert ours == theirs or np.all(found == expected)
+
+
+@pytest.mark.parametrize(
+    "values, is_kept",
+    [
+        (np.array(["a b", "", "c", "d"]), True),
+        (np.arange(4, dtype=np.uint8), True),
+        (np.arange(4) * 10**12, True),
+        (np.zeros((4, 0)), True),
+        (np.arange(4) * 1j, False),
+    ],
+    ids=["blanks", "unsigned", "large", "no columns", "complex"],
+)
+def test_columns_that_extended_xyz_cannot_hold_are_read_back_or_named(tmp_path, values, is_kept, caplog):
+    atoms = _full_frame()
+    configuration = Configuration(
+        atoms.numbers, atoms.positions, atoms.cell[:], (True,) * 3, -1.0, None, None, "", "memory frame 0",
+        FileFrame("", 0, atoms.calc.results, {}, {"odd": values, "REF_forces": atoms.arrays["REF_forces"]}, ()),
+    )  # fmt: skip
+
+    _write(tmp_path / "out.extxyz", [configuration])
+
+    frame = ase.io.read(tmp_path / "out.extxyz")
+    np.testing.assert_allclose(frame.arrays["REF_forces"], atoms.arrays["REF_forces"], atol=1e-7)
+    np.testing.assert_allclose(frame.get_forces(), atoms.get_forces(apply_constraint=False), atol=1e-7)
+    if is_kept:
+        np.testing.assert_array_equal(frame.info.get("odd", frame.arrays.get("odd")), values)
+    assert ("memory frame 0: extended XYZ cannot hold 'odd'" in caplog.text) == (not is_kept)
