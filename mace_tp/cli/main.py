@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from mace_tp.cache import cache_directory, processor
-from mace_tp.cli.signals import end_on_signals, ended_by, hold_signals
+from mace_tp.cli.signals import end_on_signals, hold_signals, leave_after_signal
 from mace_tp.errors import InputError, TrainingError
 
 _COMMANDS = {
@@ -34,8 +34,7 @@ def main() -> None:
         end_on_signals()
         _run()
     except BaseException:
-        if (number := ended_by()) is not None:  # on the way out it may have become any exception
-            sys.exit(128 + number)
+        leave_after_signal()  # on the way out it may have become any exception
         raise
 
 
