@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mace_tp import __version__
 from mace_tp.cache import cache_directory, processor
-from mace_tp.cli.signals import end_on_signals, ended_by, hold_signals
+from mace_tp.cli.signals import end_on_signals, hold_signals, leave_after_signal
 from mace_tp.errors import InputError, TrainingError
 
 COMMANDS = {
@@ -43,8 +43,7 @@ def main() -> None:
         _discard_output()
         sys.exit(141)
     except BaseException:
-        if (number := ended_by()) is not None:  # on the way out it may have become any exception
-            sys.exit(128 + number)
+        leave_after_signal()  # on the way out it may have become any exception
         raise
 
 

@@ -75,9 +75,16 @@ def last_words(say: Callable[[str], None]) -> Iterator[None]:
         watch.say = before
 
 
-def ended_by() -> int | None:
-    """The signal that has raised an exception; None where there was none."""
-    return _watch().number
+def leave_after_signal() -> None:
+    """End the process if a signal has raised an exception, and not by way of the interpreter's end: threads may be compiling."""
+    if (number := _watch().number) is not None:
+        _flush()
+        os._exit(128 + number)
+
+
+def _flush() -> None:
+    with contextlib.suppress(Exception):  # nobody reads it, or the disk is full: the process ends all the same
+        sys.stdout.flush()
 
 
 def _say(text: str) -> None:
@@ -122,10 +129,9 @@ class _Watch:
         return bool(select.select([self._reader], [], [], seconds)[0])
 
     def _last_words(self, number: int) -> None:
-        with contextlib.suppress(Exception):  # nobody listens, or the disk is full: the process ends all the same
+        with contextlib.suppress(Exception):  # as for `_flush`
             self.say(f"stopped by {signal.Signals(number).name}")
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
+        _flush()
 
     def _forget(self) -> None:
         """A child that was forked dies of signals alone, not with its parent, to which the pipe belongs."""
