@@ -28,6 +28,10 @@ _TOLD = ("trainer.",)
 # Keys that matter only by the data that they give, so that the same files may be named by another path.
 _DATA = {"data.train": "training", "data.valid": "validation", "data.valid_fraction": "validation", "data.test": "test"}
 _ENERGIES = ("data.isolated_atoms", "data.atomic_energies")
+# Name of the digest of structures and labels. Older versions wrote `sha256`, which depended on the neighbor lists, too.
+_DIGEST = "structures_sha256"
+# Keys on which the batches of an epoch depend, besides the training data.
+_OF_BATCHES = ("data.batch_size", "seed")
 # Keys on which a validation loss depends, besides the validation data.
 _OF_VALIDATION_LOSS = ("loss.", "model.", "tensor_product.", "dtype")
 # eV; E0s that are closer are the same.
@@ -39,7 +43,7 @@ def origin_of(config: Config, datasets: Datasets, statistics: DatasetStatistics,
     data = {"training": datasets.train, "validation": datasets.valid, "test": [graph for test in datasets.test.values() for graph in test]}
     origin = {
         "config": dataclasses.asdict(config),
-        "data": {name: {"configurations": len(graphs), "sha256": _fingerprint(graphs)} for name, graphs in data.items()},
+        "data": {name: {"configurations": len(graphs), _DIGEST: _fingerprint(graphs)} for name, graphs in data.items()},
         "atomic_energies": {symbol(number): energy for number, energy in datasets.configured_energies.items()},
         "statistics": statistics.to_dict(),
         "environment": environment,
@@ -90,7 +94,17 @@ def require_same(before: dict[str, Any], now: dict[str, Any], *, changes_are_wan
 def losses_compare(before: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether a validation loss of the training that wrote a checkpoint can be compared with one of the training that continues it."""
     changed = _changed_keys(before, now)
-    return before["data"]["validation"] == now["data"]["validation"] and not any(key.startswith(_OF_VALIDATION_LOSS) for key in changed)
+    return _are_same(before, now, "validation") and not any(key.startswith(_OF_VALIDATION_LOSS) for key in changed)
+
+
+def batches_are_same(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether an epoch of the training that continues a checkpoint has the batches of the one that wrote it."""
+    return _are_same(before, now, "training") and not any(key in _OF_BATCHES for key in _changed_keys(before, now))
+
+
+def _are_same(before: dict[str, Any], now: dict[str, Any], name: str) -> bool:
+    """Whether two trainings have the same data; false where the checkpoint does not tell."""
+    return before["data"].get(name) == now["data"][name]
 
 
 def _changed_keys(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
@@ -98,7 +112,7 @@ def _changed_keys(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]
     # A version that did not know a key did what its default does.
     known = _flat(dataclasses.asdict(Config()))
     old, new = (collections.ChainMap(_flat(origin["config"]), known) for origin in (before, now))
-    same = {name for name, data in now["data"].items() if before["data"].get(name) == data}
+    same = {name for name in now["data"] if _are_same(before, now, name)}
     free = _FREE if _changed_energies(before, now) else (*_FREE, *_ENERGIES)
     keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key) and not key.startswith(free) and _DATA.get(key) not in same)
     return {key: f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys}
@@ -107,8 +121,10 @@ def _changed_keys(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]
 def _changed_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     changes = []
     for name, data in now.items():
-        if before.get(name, data) != data:  # a version that did not know the test data compared their paths alone
-            counts = f"{before[name]['configurations']} configurations then, {data['configurations']} now"
+        then = before.get(name, data)  # a version that did not know the test data compared their paths alone
+        is_other = then[_DIGEST] != data[_DIGEST] if _DIGEST in then else then["configurations"] != data["configurations"]
+        if is_other:
+            counts = f"{then['configurations']} configurations then, {data['configurations']} now"
             changes.append(f"the {name} data are others: {counts}")
     return changes
 
@@ -136,11 +152,10 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _fingerprint(graphs: Sequence[Graph]) -> str:
-    """SHA-256 of structures and labels, in their order; where they were read does not matter."""
+    """SHA-256 of structures and labels, in their order; neither the files nor the neighbor lists matter."""
     digest = hashlib.sha256()
     for graph in graphs:
-        for field in dataclasses.fields(graph):
-            value = getattr(graph, field.name)
-            if field.name != "source" and value is not None:
-                digest.update(field.name.encode() + np.ascontiguousarray(value).tobytes())
+        for name in ("positions", "species", "cell", "interaction_energy", "forces", "stress", "weights"):
+            if (value := getattr(graph, name)) is not None:
+                digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()

@@ -83,7 +83,9 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         "test": {name: values for name, values in errors.items() if name != "valid"},
     }
     if totals["first_step_seconds"] is None and path.exists():  # a finished run that was resumed: its costs stay those of its training
-        return _write(path, json.loads(path.read_text(encoding="utf-8")) | seen)
+        before = json.loads(path.read_text(encoding="utf-8"))
+        seen["data"]["train_and_valid"] = before["data"]["train_and_valid"]  # the data of a run that adds nothing do not count
+        return _write(path, before | seen)
     records = plots.read_metrics(run_dir / "metrics.jsonl")
     steady = [record for record in records[1:] if record.get("step_seconds") is not None] or records
     results = {

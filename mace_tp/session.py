@@ -21,7 +21,7 @@ from mace_tp.graph import GraphBatch
 from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
 from mace_tp.metrics import loss_from_sums, summarize
 from mace_tp.model_card import write_card
-from mace_tp.origin import losses_compare, require_same
+from mace_tp.origin import batches_are_same, losses_compare, require_same
 from mace_tp.preparation import Setup
 from mace_tp.results import epoch_record, write_config
 from mace_tp.saved_model import save_model
@@ -145,11 +145,20 @@ class Session:
         self.schedule = with_memory(self.schedule, self.progress.schedule)
         if self.progress.training_seconds is None:  # a checkpoint of a version that counted from the start of the command
             self.progress.training_seconds = self.progress.elapsed_seconds
-        if self.progress.buckets:
-            self.setup.train_loader.buckets = [Bucket(*shape) for shape in self.progress.buckets]
+        if before is None or batches_are_same(before, self.origin):
+            self.setup.train_loader.buckets = [Bucket(*shape) for shape in self.progress.buckets] or self.setup.train_loader.buckets
+        else:
+            self._begin_epoch_anew()
         within = f" and {self.progress.batch} batches of the next" if self.progress.batch else ""
         _LOG.info("resume: continuing after epoch %d%s", self.progress.epoch, within)
         return before is not None and losses_compare(before, self.origin)
+
+    def _begin_epoch_anew(self) -> None:
+        """What is done of an epoch does not count where the epoch would go on with other batches."""
+        progress = self.progress
+        if progress.batch:
+            _LOG.info("resume: epoch %d begins anew, since its batches are others; %d were done", progress.epoch + 1, progress.batch)
+        progress.batch, progress.so_far, progress.skipped_in_a_row = 0, {}, []
 
     def _judge_best_anew(self, compares: bool) -> None:
         """Measure the kept best model anew where its loss is of other validation data, loss weights or settings than the next one.
@@ -311,7 +320,7 @@ class Session:
                 self._save()
                 self.checkpoints.wait()
                 raise self._not_finite()
-            is_done = progress.batch == loader.num_batches or self.plan.progress(progress.epoch + progress.batch / loader.num_batches) >= 1
+            is_done = progress.batch >= loader.num_batches or self.plan.progress(progress.epoch + progress.batch / loader.num_batches) >= 1
             if stop or is_done:
                 return summary
             self._save()

@@ -132,7 +132,7 @@ def test_weights_by_type_are_for_training_and_validation(load, files, tmp_path, 
     assert weighted.fingerprints.train_and_valid != plain.fingerprints.train_and_valid
     assert weighted.statistics == plain.statistics
     resumable = [origin_of(Config(), datasets, datasets.statistics, {})["data"] for datasets in (plain, weighted)]
-    assert resumable[0]["training"]["sha256"] != resumable[1]["training"]["sha256"], "a resumed training notices"
+    assert resumable[0]["training"]["structures_sha256"] != resumable[1]["training"]["structures_sha256"], "a resumed training notices"
 
 
 def test_a_label_of_weight_zero_is_none(load, tmp_path):

@@ -241,7 +241,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, run, 
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(b'"cutoff":3.0', b'"cutoff":7.0'), (b'"config"', b'"konfig"'), (b'"sha256":"', b'"sha256":"0')]
+    ("before", "after"), [(b'"cutoff":3.0', b'"cutoff":7.0'), (b'"config"', b'"konfig"'), (b'_sha256":"', b'_sha256":"0')]
 )
 def test_damage_to_what_a_checkpoint_says_of_itself_is_damage(before, after, stopped, run, on_molecules, finished, tmp_path):
     shutil.copytree(stopped, tmp_path / "run")

@@ -1,12 +1,16 @@
 """Trainings that go on with other data, another end or another place: what they keep, what they measure anew, what they refuse."""
 
+import itertools
 import json
 import math
+import os
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import ase.io
 import jax
 import numpy as np
 import pytest
@@ -15,8 +19,11 @@ from test_bad_input import assert_one_line
 from toy_data import crystals, isolated_atoms, label, molecules, write
 
 from mace_tp import session
+from mace_tp.data.graphs import build_graphs
+from mace_tp.origin import _fingerprint
 from mace_tp.saved_model import create_model, load_model
 from mace_tp.training.optimizer import CosineSchedule
+from mace_tp.training.step import CompiledStep
 
 
 def _results(run_dir: Path) -> dict:
@@ -168,6 +175,51 @@ def test_other_test_data_are_refused_by_their_key(finished, run, on_molecules, t
 
     assert_one_line(outcome, "data.test was", "the test data are others: 6 configurations then, 4 now")
     assert "data.train" not in outcome.err
+
+
+# Within an epoch
+
+
+@pytest.fixture
+def stopped(run, on_molecules, tmp_path, monkeypatch) -> tuple[str, ...]:
+    """The line of a run that was stopped after three of the five batches of its second epoch."""
+    arguments, updates = (*on_molecules, f"run_dir={tmp_path}/run"), itertools.count(1)
+
+    def signalled(step: CompiledStep, *arguments):
+        if len(arguments) == 3 and next(updates) == 8:  # an update; an evaluation has two
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step.compile(*arguments)(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CompiledStep, "__call__", signalled)
+        assert run(*arguments).code == 128 + signal.SIGTERM
+    return arguments
+
+
+def test_an_epoch_begins_anew_where_its_batches_are_others(stopped, run, toys, tmp_path):
+    fewer = write(tmp_path / "fewer.xyz", ase.io.read(toys / "train.xyz", ":4"))
+    for change, num_steps in ((f"data.train={fewer}", 8 + 2), ("data.batch_size=5", 8 + 2), ("seed=1", 8 + 5)):
+        shutil.rmtree(tmp_path / "changed", ignore_errors=True)
+        shutil.copytree(tmp_path / "run", tmp_path / "changed")
+
+        outcome = run(*stopped, f"run_dir={tmp_path}/changed", change, "trainer.max_epochs=2", "trainer.resume=anyway")
+
+        assert outcome.code == 0, outcome.err
+        assert "epoch 2 begins anew, since its batches are others; 3 were done" in outcome.out, change
+        assert _results(tmp_path / "changed")["steps"] == num_steps, change
+
+
+def test_the_data_of_a_run_that_adds_nothing_are_not_those_of_its_model(finished, resume, toys, tmp_path):
+    resume(f"data.train={toys}/test.xyz")
+
+    assert _results(tmp_path / "run")["data"]["train_and_valid"] == _results(finished[0])["data"]["train_and_valid"]
+
+
+def test_neighbor_lists_are_no_part_of_what_data_are(molecule, crystal):
+    near, far = (build_graphs([molecule, crystal], (1, 6, 8), (0.0, 0.0, 0.0), cutoff) for cutoff in (3.0, 4.0))
+
+    assert near[1].num_edges != far[1].num_edges
+    assert _fingerprint(near) == _fingerprint(far) != _fingerprint(near[::-1])
 
 
 # Patience
