@@ -1,5 +1,8 @@
 """Pairs of atoms within the cutoff, through periodic images too."""
 
+import functools
+import itertools
+
 import numpy as np
 from matscipy.neighbours import neighbour_list
 from scipy.spatial import cKDTree
@@ -8,6 +11,8 @@ from scipy.spatial import cKDTree
 _MARGIN = 1.0
 # In cutoffs. A longer box costs matscipy more bins than it saves; atoms outside the box are still found, in its outermost bins.
 _MAX_BOX = 100.0
+# By less than this share of its length no lattice vector is shortened: many cells, such as hexagonal ones, have a choice of equal vectors.
+_SHORTER = 1e-6
 
 
 def neighbor_list(
@@ -74,8 +79,49 @@ def _open_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff
 
 
 def _periodic_edges(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> _Edges:
-    box, origin = _search_box(positions, cell, pbc, cutoff)
-    return neighbour_list("ijS", cutoff=cutoff, positions=positions - origin, cell=box, pbc=pbc)
+    # The search looks at all images of the cell that reach into the cutoff. In a cell of long vectors at small angles these are many
+    # thousands; the same lattice has shorter vectors.
+    change = np.eye(3, dtype=np.int64)
+    change[np.ix_(pbc, pbc)] = _reduction(cell[pbc])
+    reduced = cell.copy()
+    reduced[pbc] = change[np.ix_(pbc, pbc)] @ cell[pbc]
+    box, origin = _search_box(positions, reduced, pbc, cutoff)
+    senders, receivers, images = neighbour_list("ijS", cutoff=cutoff, positions=positions - origin, cell=box, pbc=pbc)
+    return senders, receivers, images @ change
+
+
+def _reduction(vectors: np.ndarray) -> np.ndarray:
+    """Whole numbers M [n, n] of determinant one such that M vectors are short vectors of the same lattice; one where they are already.
+
+    From a vector the nearest whole multiples of the others are taken away as long as one of them becomes shorter, as Euclid and Gauss did.
+    """
+    change = np.eye(len(vectors), dtype=np.int64)
+    shortened = not _is_reduced(vectors)
+    while shortened:
+        shortened = False
+        for row in range(len(vectors)):
+            rest = [other for other in range(len(vectors)) if other != row]
+            for others in [rest, *([other] for other in rest if len(rest) > 1)]:
+                multiples = np.round(change[row] @ vectors @ np.linalg.pinv(change[others] @ vectors)).astype(np.int64)
+                trial = change[row] - multiples @ change[others]
+                if np.linalg.norm(trial @ vectors) < (1 - _SHORTER) * np.linalg.norm(change[row] @ vectors):
+                    change[row], shortened = trial, True
+    return change
+
+
+@functools.cache
+def _signs(count: int) -> np.ndarray:
+    """Signs [sums, count] of all sums of two vectors and more; zero for a vector that is not in a sum."""
+    signs = [signs for signs in itertools.product((-1, 0, 1), repeat=count) if np.count_nonzero(signs) > 1]
+    return np.array(signs).reshape(-1, count)
+
+
+def _is_reduced(vectors: np.ndarray) -> bool:
+    """Whether no sum or difference of some of the vectors is shorter than one of those (Minkowski)."""
+    signs = _signs(len(vectors))
+    squares = np.einsum("vi,vi->v", vectors, vectors)
+    sums = signs @ vectors
+    return bool((np.einsum("si,si->s", sums, sums) >= (1 - _SHORTER) ** 2 * (abs(signs) * squares).max(axis=1)).all())
 
 
 def _match_reverses(senders: np.ndarray, receivers: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

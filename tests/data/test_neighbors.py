@@ -127,3 +127,60 @@ def test_wrapping_moves_by_lattice_vectors_along_periodic_directions():
     np.testing.assert_allclose(moved, np.round(moved), atol=1e-10)
     assert np.abs(moved[:, [0, 2]]).max() > 1 and np.abs(moved[:, 1]).max() < 1e-10
     np.testing.assert_array_equal(wrap(positions, cell, (False, False, False)), positions)
+
+
+# Short vectors, and whole numbers of determinant one that make long ones at small angles of them.
+SHORT = np.array([[3.5, 0.3, 0.0], [0.2, 3.1, 0.4], [0.1, -0.2, 4.0]])
+LONG = {
+    "crystal": ((True, True, True), [[49, 48, 35], [50, 49, -60], [0, 0, 1]]),
+    "flat": ((True, True, True), [[1, 0, 0], [0, 1, 0], [-40, -60, 1]]),
+    "slab": ((True, True, False), [[55, 48, 0], [63, 55, 0], [0, 0, 1]]),
+}
+
+
+def _images_examined(cell: np.ndarray) -> float:
+    heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    return np.prod(2 * np.ceil(CUTOFF / heights) + 1)
+
+
+@pytest.mark.parametrize("pbc, whole_numbers", LONG.values(), ids=LONG)
+def test_long_vectors_at_small_angles_cost_no_more_images_than_short_ones(pbc, whole_numbers, monkeypatch):
+    boxes = []
+    search = neighbors.neighbour_list
+    monkeypatch.setattr(neighbors, "neighbour_list", lambda *what, **named: boxes.append(named["cell"]) or search(*what, **named))
+    positions = np.random.default_rng(0).uniform(0, 3, (2, 3))
+    long = np.array(whole_numbers) @ SHORT
+
+    short_edges, long_edges = (neighbor_list(positions, cell, pbc, CUTOFF) for cell in (SHORT, long))
+
+    def edges(senders, receivers, shifts, _):
+        return _edges(senders, receivers, positions[receivers] - positions[senders] + shifts)
+
+    np.testing.assert_allclose(edges(*long_edges), edges(*short_edges), atol=1e-8)
+    assert len(long_edges[0]) > 0
+    assert _images_examined(boxes[1]) <= 2 * _images_examined(SHORT), "of the cell that was searched"
+    assert _images_examined(long) > 50 * _images_examined(boxes[1]), "without the reduction"
+
+
+@pytest.mark.parametrize("pbc", PBC, ids=lambda pbc: "".join("FT"[periodic] for periodic in pbc))
+def test_reduced_search_gives_the_images_of_the_cell_itself(pbc, monkeypatch):
+    """The same edges, and the same whole numbers of lattice vectors, as a search in the cell as it is."""
+    positions = np.random.default_rng(1).uniform(-9, 9, (4, 3))
+    cell = np.array([[1, 0, 0], [2, 1, 0], [-3, 2, 1]]) @ SHORT
+
+    def found():
+        senders, receivers, images, _ = neighbors.neighbor_images(positions, cell, pbc, CUTOFF)
+        rows = np.column_stack([receivers, senders, images])
+        return rows[np.lexsort(rows.T[::-1])]
+
+    reduced = found()
+    monkeypatch.setattr(neighbors, "_reduction", lambda vectors: np.eye(len(vectors), dtype=np.int64))
+    np.testing.assert_array_equal(reduced, found())
+
+
+@pytest.mark.parametrize("angle", [60, 90, 120])
+def test_cells_that_are_reduced_already_stay(angle):
+    cell = 3 * np.array([[1, 0, 0], [np.cos(np.radians(angle)), np.sin(np.radians(angle)), 0], [0, 0, 2]])
+    fcc = 2 * (1 - np.eye(3))
+    for vectors in (cell, cell[:2], cell[:1], fcc):
+        np.testing.assert_array_equal(neighbors._reduction(vectors), np.eye(len(vectors)))
