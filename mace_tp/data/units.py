@@ -26,6 +26,8 @@ _SAME_ENERGY_OF_ONE = 0.01
 _PRESSURES = {"GPa": 1 / 160.21766, "kbar": 1 / 1602.1766}
 # Deviatoric stress over what the forces let expect: the median is 0.1 to 0.8 in silicon and Cu-Au, for cells of 4 to 96 atoms.
 _USUAL_STRESS, _LARGE_STRESS_RATIO = 0.3, 10.0
+# eV/Å³, 32 GPa: a deviatoric stress that hardly any crystal bears. Strained cells whose atoms have hardly moved have small forces, too.
+_LARGE_DEVIATORIC = 0.2
 # eV/Å: frames with smaller forces say nothing of the stress. And how many frames do.
 _SOME_FORCES, _ENOUGH = 0.1, 5
 # eV/Å³, 160 GPa.
@@ -96,9 +98,10 @@ def units_of_stress(graphs: Sequence[Graph]) -> list[str]:
         return []
     sizes = np.array([_rms(graph.stress) for graph in stressed])
     said = f"stress of {np.median(sizes):.3g} eV/Å³ (median) is very large"
-    ratios = [_deviatoric_ratio(graph) for graph in stressed if graph.forces is not None and _rms(graph.forces) > _SOME_FORCES]
+    moved = [graph for graph in stressed if graph.forces is not None and _rms(graph.forces) > _SOME_FORCES]
+    ratios = [_deviatoric_ratio(graph) for graph in moved]
     ratio = np.median(ratios) if len(ratios) >= _ENOUGH else 0.0
-    if ratio > _LARGE_STRESS_RATIO:
+    if ratio > _LARGE_STRESS_RATIO and np.median([_rms(_deviatoric(graph.stress)) for graph in moved]) > _LARGE_DEVIATORIC:
         unit = min(_PRESSURES, key=lambda name: abs(np.log(ratio * _PRESSURES[name] / _USUAL_STRESS)))
         return [f"{said} beside the forces; it is likely in {unit}. Labels must be in eV/Å³: 1 {unit} = {_PRESSURES[unit]:.6g} eV/Å³"]
     if np.median(sizes) > _LARGE_STRESS and len(ratios) < _ENOUGH:
@@ -117,10 +120,13 @@ def _all_electrons(number: int) -> float:
 
 
 def _deviatoric_ratio(graph: Graph) -> float:
-    deviatoric = graph.stress - np.trace(graph.stress) / 3 * np.eye(3)
     volume = abs(np.linalg.det(graph.cell))
     distance = (volume / graph.num_nodes) ** (1 / 3)
-    return _rms(deviatoric) / (_rms(graph.forces) * distance * np.sqrt(graph.num_nodes) / volume)
+    return _rms(_deviatoric(graph.stress)) / (_rms(graph.forces) * distance * np.sqrt(graph.num_nodes) / volume)
+
+
+def _deviatoric(stress: np.ndarray) -> np.ndarray:
+    return stress - np.trace(stress) / 3 * np.eye(3)
 
 
 def _rms(values: np.ndarray) -> float:

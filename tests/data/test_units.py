@@ -60,18 +60,22 @@ def test_a_single_element_needs_the_energy_to_one_percent(make_configuration):
     assert warned(29, -1678.0) == [] == warned(79, -17865.0)
 
 
-@pytest.fixture(scope="module")
-def copper():
+def _copper(size: int, strain: float, displacement: float) -> list:
     """Crystals of several volumes and shears, rattled, with EMT's forces and stress."""
     rng = np.random.default_rng(0)
     made = []
     for _ in range(12):
-        atoms = bulk("Cu", cubic=True)
-        atoms.set_cell(atoms.cell[:] @ (np.eye(3) + rng.normal(scale=0.02, size=(3, 3))), scale_atoms=True)
-        atoms.rattle(0.1, rng=rng)
+        atoms = bulk("Cu", cubic=True) * (size, size, size)
+        atoms.set_cell(atoms.cell[:] @ (np.eye(3) + rng.normal(scale=strain, size=(3, 3))), scale_atoms=True)
+        atoms.rattle(displacement, rng=rng)
         atoms.calc = EMT()
         made.append((atoms, atoms.get_forces(), atoms.get_stress(voigt=False)))
     return made
+
+
+@pytest.fixture(scope="module")
+def copper():
+    return _copper(1, 0.02, 0.1)
 
 
 def _stress(copper, make_configuration, factor, with_forces=True) -> list[str]:
@@ -85,6 +89,10 @@ def _stress(copper, make_configuration, factor, with_forces=True) -> list[str]:
 @pytest.mark.parametrize("with_forces", [True, False])
 def test_stress_in_electronvolts_is_right(copper, make_configuration, with_forces):
     assert _stress(copper, make_configuration, 1.0, with_forces) == []
+
+
+def test_stress_of_strained_cells_whose_atoms_have_hardly_moved_is_right(make_configuration):
+    assert _stress(_copper(4, 0.08, 0.02), make_configuration, 1.0) == []
 
 
 def test_stress_under_pressure_is_right(copper, make_configuration):
