@@ -138,8 +138,8 @@ def _fields(models: Sequence[Model]) -> list[StructureField]:
 
 
 def _digest(model: Model) -> str:
-    """The weights in sixteen digits, which tell models of one path from each other."""
-    arrays = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(model.params)]
+    """The weights in sixteen digits, which tell models of one path from each other; the same in float32 and float64."""
+    arrays = [np.asarray(leaf, np.float32).tobytes() for leaf in jax.tree.leaves(model.params)]
     return hashlib.sha256(b"".join(arrays)).hexdigest()[:16]
 
 

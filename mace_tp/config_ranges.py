@@ -1,7 +1,6 @@
 """Values of the configuration that have the right type and cannot be used."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ import e3nn_jax as e3nn
 
 from mace_tp.compiled import KERNELS
 from mace_tp.config import Config, build_tensor_products
+from mace_tp.data.weights import MAX_WEIGHT, is_weight
 from mace_tp.errors import InputError
 
 _POSITIVE = (
@@ -73,8 +73,8 @@ def _check_type_weights(weights: Any) -> None:
     if not isinstance(weights, dict):
         raise InputError(f"{field}: must be a mapping of config_type to weight, such as {{Default: 1, surface: 0.5}}")
     for name, weight in weights.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
-            raise InputError(f"{field}: the weight of {name} must be a finite number, positive or zero")
+        if not is_weight(weight):
+            raise InputError(f"{field}: the weight of {name} must be a number from 0 to {MAX_WEIGHT:g}")
 
 
 def check_hidden_irreps(hidden_irreps: str, name: str) -> None:

@@ -16,7 +16,7 @@ from mace_tp.data.readers import read_configurations, require_labels
 from mace_tp.data.splits import SAME_ENERGY, is_isolated_atom, read_isolated_atoms, separate_isolated_atoms, split
 from mace_tp.data.statistics import atomic_energies, compute_statistics, describe_energies
 from mace_tp.data.unused import ignored_states
-from mace_tp.data.weights import NO_TYPE, weigh
+from mace_tp.data.weights import NO_TYPE, weigh, weightless
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 
@@ -83,6 +83,8 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None, kept: 
         advice = "give data.valid, or data.valid_fraction above 0" if len(train) > 1 else "give data.valid"
         raise InputError(f"no validation set, by which the best model is chosen; {advice}")
     _warn_of_unused_weights(type_weights, train + valid)
+    _require_weights(train, "training", _needed_labels(config))
+    _require_weights(valid, "validation", _needed_labels(config))
     numbers, values = tuple(energies), tuple(energies.values())
     cutoff = config.model.cutoff
     train_graphs = build_graphs(train, numbers, values, cutoff)
@@ -126,6 +128,13 @@ def _needed_labels(config: Config) -> tuple[str, ...]:
     stages = [config.loss] if config.loss.stage_two.start >= 1 else [config.loss, config.loss.stage_two]
     weights = {"energy": [stage.energy_weight for stage in stages], "forces": [stage.forces_weight for stage in stages]}
     return tuple(field for field, values in weights.items() if max(values) > 0)
+
+
+def _require_weights(frames: Sequence[Configuration], part: str, need: Sequence[str]) -> None:
+    """Raise an InputError where weights leave nothing of a label that the loss looks at."""
+    if unused := [field for field in weightless(frames) if field in need]:
+        places = f"config_weight or config_{unused[0]}_weight in the files, or data.config_type_weights"
+        raise InputError(f"the {' and '.join(unused)} of every {part} frame has weight zero ({places})")
 
 
 def _warn_of_unused_weights(type_weights: Mapping[str, float], configurations: Sequence[Configuration]) -> None:

@@ -13,7 +13,7 @@ from mace_tp.data.splits import read_isolated_atoms, separate_isolated_atoms
 from mace_tp.data.statistics import atomic_energies, compute_statistics
 from mace_tp.data.suspicions import suspicions
 from mace_tp.data.unused import ignored_states
-from mace_tp.data.weights import weigh
+from mace_tp.data.weights import weigh, weightless
 from mace_tp.errors import InputError
 
 
@@ -37,11 +37,12 @@ def inspect_files(
     """
     frames: dict[str, list[Configuration]] = {}
     known: dict[int, float] = read_isolated_atoms(isolated_atoms, keys, cutoff) if isolated_atoms else {}
-    lines = []
+    lines, unused = [], []
     for path in paths:
         structures, tagged = separate_isolated_atoms(read_configurations(path, keys, skip_bad=True))
         hint_at_labels(structures, dataclasses.asdict(keys), path)
         frames[path] = weigh(structures, {})
+        unused += [f"{path}: the {field} of every frame has weight zero; a training cannot use it" for field in weightless(frames[path])]
         known = tagged | known
         lines.append(f"{path}: keys {', '.join(label_keys(path)) or 'none'}" + (f"; isolated atoms {symbols(tagged)}" if tagged else ""))
     everything = [frame for part in frames.values() for frame in part]
@@ -55,7 +56,7 @@ def inspect_files(
     lines += describe_batches(parts[first], statistics, choose_buckets(parts[first], batch_size), batch_size)
     fitted = not set(energies) <= set(known)
     doubts = suspicions(parts, statistics.atomic_numbers, statistics.atomic_energies, energies_are_fitted=fitted)
-    return lines, ignored_states(everything) + doubts
+    return lines, unused + ignored_states(everything) + doubts
 
 
 def _energies(configurations: Sequence[Configuration], known: Mapping[int, float]) -> tuple[dict[int, float], str]:

@@ -159,7 +159,7 @@ def test_databases_and_trajectories_keep_name_and_parameters(molecule, models, t
     again = Calculator([models[0], models[1]])
     weights = again.parameters["weights"]
     assert row.calculator_parameters == {"models": [str(tmp_path), None], "weights": weights, "dtype": "float64"}
-    assert len(set(weights)) == 2 and set(weights).isdisjoint(Calculator(models[0], dtype="float32").parameters["weights"])
+    assert len(set(weights)) == 2 and Calculator(models[0], dtype="float32").parameters["weights"] == weights[:1]
     assert ase.io.read(tmp_path / "a.traj").calc.name == "mace_tp"
     for copied in (copy.deepcopy(atoms.calc), pickle.loads(pickle.dumps(atoms.calc))):
         assert copied.parameters == atoms.calc.parameters

@@ -8,9 +8,6 @@ import pytest
 from toy_data import isolated_atoms, label, molecules, write
 
 from mace_tp.config import Config, DataConfig, LossConfig, StageTwoConfig
-from mace_tp.data.configuration import LabelKeys
-from mace_tp.data.readers import read_configurations, require_labels
-from mace_tp.data.weights import weigh
 from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.errors import InputError
 from mace_tp.model import Architecture
@@ -149,14 +146,15 @@ def test_a_label_of_weight_zero_is_none(load, tmp_path):
     assert (spoiled.statistics.scale, spoiled.statistics.shift) == (expected.scale, expected.shift)
 
 
-def test_labels_that_all_have_weight_zero_are_said_to(tmp_path):
+@pytest.mark.parametrize(("place", "part"), [("train", "training"), ("valid", "validation")])
+@pytest.mark.parametrize("by_type", [False, True])
+def test_labels_that_all_have_weight_zero_are_refused(place, part, by_type, load, files, tmp_path):
     frames = molecules(6, seed=0)
     for frame in frames:
-        frame.info["config_weight"] = 0.0
-    path = write(tmp_path / "zero.xyz", frames)
-    configurations = weigh(read_configurations(path, LabelKeys()), {})
-    with pytest.raises(InputError, match="zero.xyz: every frame gives its energy and forces the weight zero"):
-        require_labels(configurations, LabelKeys(), ("energy", "forces"), path)
+        frame.info |= {"config_type": "surface"} if by_type else {"config_weight": 0.0}
+    places = {"train": str(files / "a.xyz"), "valid": str(files / "b.xyz")} | {place: str(write(tmp_path / "zero.xyz", frames))}
+    with pytest.raises(InputError, match=f"^the energy and forces of every {part} frame has weight zero"):
+        load(**places, isolated_atoms=str(files / "e0.xyz"), config_type_weights={"surface": 0} if by_type else None)
 
 
 def test_a_tilde_is_the_home_directory(load, files, monkeypatch):

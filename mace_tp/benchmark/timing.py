@@ -38,7 +38,7 @@ def compile_program(function: Callable[..., Any], arguments: tuple[Any, ...]) ->
         call=lambda: program(*arguments),
         compile_seconds=seconds,
         # Of a call that XLA does not know it counts -1.
-        flops=max(0.0, float(costs.get("flops", np.nan))) + kernel_flops(traced.jaxpr.jaxpr),
+        flops=float(np.maximum(0.0, costs.get("flops", np.nan))) + kernel_flops(traced.jaxpr.jaxpr),
         bytes=float(costs.get("bytes accessed", np.nan)),
         moved=moved,
         memory=moved + memory.temp_size_in_bytes,

@@ -1,7 +1,7 @@
 """Files that ASE's parsers read: their frames, and one line where a parser fails or a calculation was cut off."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import ase
@@ -14,6 +14,8 @@ from mace_tp.errors import InputError
 
 # ASE reads the part of such a file that is there and does not mention the rest. A finished calculation writes these words last.
 _LAST_WORDS = {"vasp-xml": b"</modeling>", "vasp-out": b"General timing and accounting informations"}
+# The last line of a step in an OUTCAR. A number that lost its last digits is still a number.
+_LAST_ENERGY = b"energy(sigma->0)"
 # Bytes at the end of a file that are searched for them; VASP's table of timings takes a few thousand.
 _TAIL = 1 << 16
 _CHUNK = 1 << 20
@@ -54,12 +56,15 @@ def ase_frames(path: Path, bad: BadFrames) -> Iterator[ase.Atoms]:
         # Every write to `count` is seen by the message.
         with parser_errors(lambda said: f"{path} frame {count}: ASE cannot read it ({said})"):
             format = filetype(str(path))
-            for atoms in _rows(path) if format in _DATABASES else ase.io.iread(path, ":", format, do_not_split_by_at_sign=True):
+            tail = _tail(path) if format in _LAST_WORDS else b""
+            is_cut = format in _LAST_WORDS and _LAST_WORDS[format] not in tail
+            frames = _rows(path) if format in _DATABASES else ase.io.iread(path, ":", format, do_not_split_by_at_sign=True)
+            for atoms in _all_but_last(frames) if is_cut and _LAST_ENERGY in tail.rpartition(b"\n")[2] else frames:
                 yield atoms
                 count += 1
-        if count == 0:
+        if count == 0 and not is_cut:
             raise InputError(f"{path}: holds no frames; at least one is needed")
-        if format in _LAST_WORDS and _LAST_WORDS[format] not in _tail(path):
+        if is_cut:
             raise InputError(f"{path} frame {count}: the file ends before this frame is complete; it is truncated, or not finished")
 
 
@@ -83,6 +88,15 @@ def read_structure(path: Path, frame: int) -> ase.Atoms:
             if frame == 0:
                 raise
             raise InputError(f"{path}: has no frame {frame}; frames count from 0") from error
+
+
+def _all_but_last(frames: Iterable[ase.Atoms]) -> Iterator[ase.Atoms]:
+    """The frames but the last one, which is the one that a cut may have changed."""
+    last = None
+    for atoms in frames:
+        if last is not None:
+            yield last
+        last = atoms
 
 
 def _rows(path: Path) -> Iterator[ase.Atoms]:

@@ -67,7 +67,7 @@ def stress_label(value: Any, volume: float, key: str, source: str) -> np.ndarray
     if numbers.size not in (6, 9):
         raise InputError(f"{source}: {key} holds {numbers.size} numbers; a stress has 6 (xx yy zz yz xz xy) or 9, in eV/Å³")
     _check_finite(numbers, key, source)
-    matrix = numbers.ravel()[_VOIGT] if numbers.size == 6 else numbers.reshape(3, 3)
+    matrix = stress_matrix(numbers)
     if np.abs(matrix - matrix.T).max() > _ASYMMETRY * np.abs(matrix).max():
         raise InputError(f"{source}: {key} is not a symmetric matrix; a stress is, to {_ASYMMETRY:.0%} of its largest component")
     symmetric = (matrix + matrix.T) / 2
@@ -76,6 +76,11 @@ def stress_label(value: Any, volume: float, key: str, source: str) -> np.ndarray
     if volume <= 0:
         raise InputError(f"{source}: {key} is a virial, but the cell has no volume; the stress is -virial / volume")
     return -symmetric / volume
+
+
+def stress_matrix(numbers: np.ndarray) -> np.ndarray:
+    """Six numbers in Voigt's order or nine as a matrix [3, 3]."""
+    return numbers.ravel()[_VOIGT] if numbers.size == 6 else numbers.reshape(3, 3)
 
 
 def check_atoms_finite(values: np.ndarray, name: str, source: str) -> None:

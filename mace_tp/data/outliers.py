@@ -25,8 +25,14 @@ def outliers(graphs: Sequence[Graph]) -> list[str]:
 
 
 def listed(graphs: Sequence[Graph], describe: Callable[[Graph], str]) -> str:
-    """Files and numbers of frames, each with what there is to say of it; ten, then how many more."""
-    named = ", ".join(f"{graph.source} ({describe(graph)})" for graph in graphs[:_MAX_LISTED])
+    """Files and numbers of frames, each with its remark; at most ten, then a count."""
+    shown = graphs[:_MAX_LISTED]
+    file = shown[0].source.rpartition(" frame ")[0]
+    # The name of a file is said once if all are of one file.
+    others = [graph.source for graph in shown[1:]]
+    short = [source.removeprefix(f"{file} ") for source in others]
+    names = [shown[0].source, *(short if all(map(str.__ne__, short, others)) else others)]
+    named = ", ".join(f"{name} ({describe(graph)})" for name, graph in zip(names, shown, strict=True))
     return named + (f" and {len(graphs) - _MAX_LISTED} more" if len(graphs) > _MAX_LISTED else "")
 
 

@@ -92,9 +92,6 @@ def require_labels(configurations: Sequence[Configuration], keys: LabelKeys, nee
     missing = {field: key for field, key in names.items() if all(frame.labels[field] is None for frame in configurations)}
     required = {field: key for field, key in missing.items() if field in need or key != _DEFAULT_KEYS[field]}
     hint_at_labels(configurations, {field: key for field, key in names.items() if field not in required}, path)
-    unused = [field for field in required if all(getattr(frame.weights, field) == 0 for frame in configurations)]
-    if unused:
-        raise InputError(f"{path}: every frame gives its {' and '.join(unused)} the weight zero (config_weight, config_{unused[0]}_weight)")
     if required:
         present = _names(configurations)
         likely = {field: next((name for name in _LIKELY_KEYS[field] if name in present), None) for field in required}

@@ -129,7 +129,9 @@ def _listed(pairs: Sequence[tuple[Graph, Graph]]) -> str:
 
     def describe(graph: Graph) -> str:
         known = others[id(graph)]
-        return f"is {known.source}, energy {_difference(graph, known):+.4f} eV/atom"
+        same_file = graph.source.rpartition(" frame ")[0] == known.source.rpartition(" frame ")[0]
+        other = f"frame {known.source.rpartition(' frame ')[2]}" if same_file else known.source
+        return f"is {other}, energy {_difference(graph, known):+.4f} eV/atom"
 
     return listed([graph for graph, _ in pairs], describe)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mace_tp.data.configuration import Configuration, LabelKeys
-from mace_tp.data.labels import find_label
+from mace_tp.data.labels import find_label, stress_matrix
 from mace_tp.data.writers import PREDICTED
 
 _Places = tuple[Mapping[str, Any], ...]
@@ -39,7 +39,7 @@ def second_labels(frames: Sequence[_Places], keys: LabelKeys) -> list[tuple[str,
         names = {name for place in places for name in place}
         for field, key in vars(keys).items():
             for other in _other_names(field, names) if key == defaults[field] else ():
-                if _differ(find_label(key, places), find_label(other, places), _SAME_LABEL[field]):
+                if _differ(field, find_label(key, places), find_label(other, places)):
                     counts[field, key, other] += 1
     return [(*names, count) for names, count in counts.items()]
 
@@ -67,18 +67,24 @@ def _other_names(field: str, names: set[str]) -> Iterator[str]:
             yield name
 
 
-def _differ(label: Any, other: Any, tolerance: float) -> bool:
+def _differ(field: str, label: Any, other: Any) -> bool:
     """Whether both are numbers, as many, and not the same."""
     left, right = (np.asarray(value) for value in (label, other))
-    if left.size != right.size or left.dtype.kind not in "iuf" or right.dtype.kind not in "iuf":
+    if left.dtype.kind not in "iuf" or right.dtype.kind not in "iuf":
         return False
-    return not np.allclose(left.ravel(), right.ravel(), rtol=0.0, atol=tolerance)
+    if field == "stress":  # of one the file may hold six numbers, and of the other nine
+        if not {left.size, right.size} <= {6, 9}:
+            return False
+        left, right = stress_matrix(left), stress_matrix(right)
+    return left.size == right.size and not np.allclose(left.ravel(), right.ravel(), rtol=0.0, atol=_SAME_LABEL[field])
 
 
 def _text(value: Any) -> str:
-    """A value in few words; numbers without the digits that say nothing, so that 0 and 0.0 are one."""
+    """A value in few words; numbers without the digits that say nothing, so that 0, 0.0, -0.0 and a vector of zeros are one."""
+    if isinstance(value, list | tuple | np.ndarray) and not np.any(value):
+        return "0"
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-        return f"{value:g}"
+        return f"{value + 0.0:g}"
     return " ".join(str(value).split())[:40]
 
 

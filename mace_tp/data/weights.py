@@ -1,7 +1,6 @@
 """How much each configuration counts in the loss: weights of its file, and weights by `config_type`."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,15 @@ from mace_tp.errors import InputError
 
 NO_TYPE = "Default"
 """The name of frames without a `config_type` in `data.config_type_weights`, as in mace-torch."""
+
+
+MAX_WEIGHT = 1e6
+"""Larger weights leave nothing of the other frames, and their losses soon no finite float32."""
+
+
+def is_weight(value: Any) -> bool:
+    """Whether a value can be a weight in the loss."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and 0 <= value <= MAX_WEIGHT
 
 
 def frame_weights(info: Mapping[str, Any], keys: LabelKeys, source: str) -> LabelWeights:
@@ -26,7 +34,7 @@ def frame_weights(info: Mapping[str, Any], keys: LabelKeys, source: str) -> Labe
         source: for messages.
 
     Raises:
-        InputError: a weight is not a finite number, or negative.
+        InputError: a weight is not a number, negative, or larger than `MAX_WEIGHT`.
 
     Source: ACEsuit's `config_from_atoms`.
     """
@@ -47,6 +55,16 @@ def weigh(configurations: Sequence[Configuration], type_weights: Mapping[str, fl
     return [_weighed(configuration, type_weights.get(configuration.config_type or NO_TYPE, 1.0)) for configuration in configurations]
 
 
+def weightless(configurations: Sequence[Configuration]) -> list[str]:
+    """Fields (energy, forces, stress) of which every label was left out by `weigh`, for its weight was zero."""
+    return [
+        field
+        for field in LabelWeights._fields
+        if all(frame.labels[field] is None for frame in configurations)
+        and any(getattr(frame.weights, field) == 0 for frame in configurations)
+    ]
+
+
 def _weighed(configuration: Configuration, factor: float) -> Configuration:
     weights = LabelWeights(*(factor * weight for weight in configuration.weights))
     if all(weight == 1 for weight in weights):
@@ -57,7 +75,6 @@ def _weighed(configuration: Configuration, factor: float) -> Configuration:
 
 def _weight(info: Mapping[str, Any], name: str, source: str) -> float:
     value = info.get(name, 1.0)
-    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < 0:
-        raise InputError(f"{source}: {name} is {str(value)[:40]!r}; a weight is a finite number, positive or zero")
+    if not is_weight(value):
+        raise InputError(f"{source}: {name} is {str(value)[:40]!r}; a weight is a number from 0 to {MAX_WEIGHT:g}")
     return float(value)

@@ -176,7 +176,7 @@ MISTAKES = {
     "data.atomic_energies=wings": ["data.atomic_energies=wings", "isolated, least_squares, model, or a mapping"],
     "data.atomic_energies={H: -1, C: -2}": ["data.atomic_energies: no energy for O"],
     "data.config_type_weights=0.5": ["data.config_type_weights=0.5: must be a mapping of config_type to weight"],
-    "data.config_type_weights={surface: -1}": ["the weight of surface must be a finite number, positive or zero"],
+    "data.config_type_weights={surface: -1}": ["the weight of surface must be a number from 0 to 1e+06"],
     "data.isolated_atoms=null": ["no isolated atom of H C O", "data.isolated_atoms", "least_squares"],
     "data={valid: null, valid_fraction: 0}": ["no validation set", "data.valid_fraction above 0"],
     # groups

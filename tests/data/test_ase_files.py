@@ -128,6 +128,11 @@ def test_an_outcar_that_was_cut_off_is_a_bad_frame(tmp_path):
         read_configurations(tmp_path / "OUTCAR", LabelKeys())
     assert len(read_configurations(tmp_path / "OUTCAR", LabelKeys(), skip_bad=True)) == 2
 
+    whole = OUTCAR_HEADER + 2 * OUTCAR_STEP
+    for end in ("-5", "-5.000"):
+        (tmp_path / "OUTCAR").write_text(whole[: whole.rindex("-5.00000000")] + end)
+        assert len(read_configurations(tmp_path / "OUTCAR", LabelKeys(), skip_bad=True)) == 1, "an energy without its last digits"
+
 
 @pytest.mark.parametrize("name", ["a.traj", "a.json", "a.db", "a.extxyz", "a.extxyz.gz", "a.extxyz.xz", "a.extxyz.bz2"])
 def test_a_file_that_is_cut_is_refused_or_has_all_frames(name, tmp_path):

@@ -35,6 +35,25 @@ def test_labels_of_a_second_method_are_told(tmp_path, form, caplog):
     assert "has both" not in caplog.text, "who names a key knows of the other"
 
 
+def test_a_second_stress_is_told_in_either_form():
+    stress = np.arange(6.0)
+    matrix = stress[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+    labels = {"energy": 0.0, "forces": np.ones((2, 3)), "stress": stress, "DFT_energy": 0.0, "DFT_forces": np.ones((2, 3))}
+
+    def found(other):
+        return second_labels([(labels | {"DFT_stress": other},)], LabelKeys())
+
+    assert found(matrix) == found(matrix.ravel()) == found(stress) == found(np.ones(4)) == []
+    assert found(2 * matrix) == found(2 * matrix.ravel()) == found(2 * stress) == [("stress", "stress", "DFT_stress", 1)]
+
+
+def test_one_value_in_two_forms_is_one(tmp_path):
+    frames = molecules(4, seed=0)
+    frames[0].info |= {"charge": 0.0, "electric_field": np.zeros(3)}
+    frames[1].info |= {"charge": -0.0}
+    assert ignored_states(_read(tmp_path, frames)) == []
+
+
 def test_a_copy_of_the_labels_and_other_energies_are_not_told():
     energy, forces = -1.5, np.ones((2, 3))
     copy = {"REF_energy": energy + 1e-6, "REF_forces": forces}
