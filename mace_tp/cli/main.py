@@ -8,8 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-from mace_tp import __version__
-from mace_tp.cache import cache_directory, processor
 from mace_tp.cli.signals import end_on_signals, hold_signals, leave_after_signal
 from mace_tp.errors import InputError, TrainingError
 
@@ -55,6 +53,8 @@ def _run() -> None:
         print(_usage())
         return
     if arguments[0] in ("-V", "--version") or arguments[1:] == ["--version"]:
+        from mace_tp import __version__  # asked for here, since it takes longer to find than signals may go unheard
+
         print(f"mace-tp {__version__}")
         return
     command = arguments[0]
@@ -148,6 +148,8 @@ def use_light_compiler() -> None:
 
 def _use_compilation_cache() -> None:
     """Keep compiled programs between runs; jax reads these variables when it is imported. Set by the user, they stay."""
+    from mace_tp.cache import cache_directory, processor  # loads OpenSSL, which takes longer than signals may go unheard
+
     cache = cache_directory() / "xla" / processor()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

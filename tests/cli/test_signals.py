@@ -76,6 +76,14 @@ _TWICE = """
 """
 
 
+def test_little_is_imported_before_signals_are_heard():
+    """An import takes its time, in which a signal would end in a traceback."""
+    program = "import sys, mace_tp.cli.main; print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+    assert not {"importlib.metadata", "email", "hashlib", "zipfile", "numpy", "jax"} & set(imported)
+
+
 def _run(body: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # so that the command does not start itself anew
     code = _DRIVER.format(body=_indented(body))
