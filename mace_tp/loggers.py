@@ -21,11 +21,11 @@ from rich.text import Text
 from mace_tp.compilation import shown_compilations
 from mace_tp.wandb_logger import WandbLogger
 
-__all__ = ["JsonlLogger", "Logger", "Loggers", "TrainingProgress", "WandbLogger", "setup_logging"]
+__all__ = ["FILE_ONLY", "JsonlLogger", "Logger", "Loggers", "TrainingProgress", "WandbLogger", "setup_logging"]
 
 _LOG = logging.getLogger("mace_tp")
-# TrainingProgress prints epoch lines itself, fitted to the terminal; through this one they reach the file only.
-_EPOCHS = logging.getLogger("mace_tp.epochs")
+# Lines that reach the file only, such as those of epochs: TrainingProgress prints them itself, fitted to the terminal.
+FILE_ONLY = logging.getLogger("mace_tp.file_only")
 # The live bar and the lines above it have to go through one console.
 _CONSOLE = rich.get_console()
 
@@ -210,7 +210,7 @@ class TrainingProgress:
         self._num_lines += 1
 
     def _print(self, columns: list[_Column], cells: list[str], mark: str = "") -> None:
-        _EPOCHS.info(_row(columns, cells, mark))
+        FILE_ONLY.info(_row(columns, cells, mark))
         kept = _fitting(columns, self._console.width) if self._console.is_terminal else columns
         _print_line(self._console, _row(kept, [cell for column, cell in zip(columns, cells, strict=True) if column in kept], mark))
 
@@ -300,7 +300,7 @@ class _ConsoleHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self.addFilter(lambda record: record.name != _EPOCHS.name)
+        self.addFilter(lambda record: record.name != FILE_ONLY.name)
 
     def emit(self, record: logging.LogRecord) -> None:
         is_warning = record.levelno >= logging.WARNING

@@ -83,7 +83,7 @@ def leave_after_signal() -> None:
 
 
 def _flush() -> None:
-    with contextlib.suppress(Exception):  # nobody reads it, or the disk is full: the process ends all the same
+    with contextlib.suppress(Exception, SystemExit):  # nobody reads it, or the disk is full: the process ends all the same
         sys.stdout.flush()
 
 
@@ -129,7 +129,7 @@ class _Watch:
         return bool(select.select([self._reader], [], [], seconds)[0])
 
     def _last_words(self, number: int) -> None:
-        with contextlib.suppress(Exception):  # as for `_flush`
+        with contextlib.suppress(Exception, SystemExit):  # as for `_flush`
             self.say(f"stopped by {signal.Signals(number).name}")
         _flush()
 
