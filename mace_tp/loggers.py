@@ -144,7 +144,7 @@ class TrainingProgress:
     def __init__(self, enabled: bool, total_epochs: int, console: Console = _CONSOLE) -> None:
         self._console = console
         self._total_epochs = total_epochs
-        self._epoch, self._batch, self._num_batches = 1, 0, 0
+        self._epoch, self._batch, self._num_batches, self._passed_over = 1, 0, 0, 0
         self._fraction = 0.0
         self._loss: float | None = None
         self._record: Mapping[str, float | None] = {}
@@ -175,9 +175,9 @@ class TrainingProgress:
         finally:
             self._compiling_since = None
 
-    def start_epoch(self, epoch: int, num_batches: int) -> None:
-        """Say which epoch, counted from 1, the next updates belong to."""
-        self._epoch, self._batch, self._num_batches = epoch, 0, num_batches
+    def start_epoch(self, epoch: int, num_batches: int, passed_over: int = 0) -> None:
+        """Say which epoch, counted from 1, the next updates belong to, and how many of all epochs are left out."""
+        self._epoch, self._batch, self._num_batches, self._passed_over = epoch, 0, num_batches, passed_over
 
     def update(self, fraction: float, loss: float | None = None, batch: int = 0) -> None:
         """Note how far the training is. Nothing is drawn here: a thread looks at the notes a few times per second.
@@ -215,7 +215,8 @@ class TrainingProgress:
         _print_line(self._console, _row(kept, [cell for column, cell in zip(columns, cells, strict=True) if column in kept], mark))
 
     def _bar(self) -> Text:
-        left = [(0, f"epoch {min(self._epoch, self._total_epochs)}/{self._total_epochs}")]
+        total = self._total_epochs - self._passed_over
+        left = [(0, f"epoch {min(self._epoch, total)}/{total}")]
         if self._batch:
             left.append((5, f"batch {self._batch}/{self._num_batches}"))
         since = self._compiling_since

@@ -216,7 +216,8 @@ class Session:
     def _until(self) -> str:
         """A line that says when the training will end, and what is done of it."""
         trainer, progress = self.config.trainer, self.progress
-        ends = [f"after {trainer.max_epochs} epochs (trainer.max_epochs)"]
+        left_out = f"={trainer.max_epochs}, {progress.passed_over} of them passed over" if progress.passed_over else ""
+        ends = [f"after {trainer.max_epochs - progress.passed_over} epochs (trainer.max_epochs{left_out})"]
         done = [f"{progress.epoch} epochs"]
         if trainer.max_minutes is not None:
             ends.append(f"after {trainer.max_minutes:g} minutes without compilation (trainer.max_minutes)")
@@ -236,7 +237,7 @@ class Session:
             _LOG.info("the training ends after epoch %d: trainer.max_epochs=%d is reached%s", epoch, trainer.max_epochs, passed_over)
             return True
         if epoch and self.plan.by_clock() >= 1:
-            counts = epoch, trainer.max_epochs, trainer.max_minutes
+            counts = epoch, trainer.max_epochs - self.progress.passed_over, trainer.max_minutes
             _LOG.info("the training ends after epoch %d of %d: the %g minutes of trainer.max_minutes are over", *counts)
             return True
         return self._patience_is_over()
@@ -302,7 +303,7 @@ class Session:
             TrainingError: too many updates were not finite.
         """
         progress, loader, setup = self.progress, self.setup.train_loader, self.setup
-        progress_bar.start_epoch(progress.epoch + 1, loader.num_batches)
+        progress_bar.start_epoch(progress.epoch + 1, loader.num_batches, progress.passed_over)
         summary = EpochSummary(num_batches=progress.batch, **progress.so_far)
         report = self._reporter(progress_bar)
 
