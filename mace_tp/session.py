@@ -23,7 +23,8 @@ from mace_tp.metrics import loss_from_sums, summarize
 from mace_tp.model_card import write_card
 from mace_tp.origin import batches_are_same, losses_compare, require_same
 from mace_tp.preparation import Setup
-from mace_tp.results import epoch_record, write_config
+from mace_tp.results import epoch_record
+from mace_tp.run_config import write_config
 from mace_tp.saved_model import save_model
 from mace_tp.training.checkpoint import Checkpoints, Progress
 from mace_tp.training.evaluate import evaluate
@@ -53,7 +54,7 @@ class Session:
         self.schedule = build_schedule(config.optimizer)
         best_compares = self._resume()
         self._start()
-        write_config(run_dir / "config.yaml", config)
+        write_config(run_dir / "config.yaml", dataclasses.asdict(config))
         self.skips = Skips(self.progress.num_skipped, map(tuple, self.progress.skipped_in_a_row))
         self._elapsed_before, self._compiled_before = self.progress.elapsed_seconds, self.progress.compile_seconds
         self.plan = self._plan(build_dtype(config))
