@@ -72,8 +72,7 @@ def main(arguments: list[str]) -> None:
         if jobs.num_begun or error.filename is None:
             raise
         raise InputError(f"run_dir: {error.filename} cannot be made or written ({error.strerror})") from error
-    if jobs.errors:
-        raise type(jobs.errors[0])("; ".join(map(str, jobs.errors)))
+    jobs.raise_errors(is_sweep=options.is_sweep)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,16 +149,25 @@ class _Jobs:
     def __init__(self, job: Callable[[DictConfig], None]) -> None:
         self.job = job
         self.num_begun = 0
-        self.errors: list[InputError | TrainingError] = []
+        self.errors: dict[int, InputError | TrainingError] = {}  # by the job's number, which is the name of its run directory
 
     def run(self, composed: DictConfig) -> None:
-        self.num_begun += 1
+        number, self.num_begun = self.num_begun, self.num_begun + 1
         try:
             self.job(composed)
         except (InputError, TrainingError) as error:
-            self.errors.append(error)
+            self.errors[number] = error
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere
-            self.errors.append(InputError(one_line(error)))
+            self.errors[number] = InputError(one_line(error))
+
+    def raise_errors(self, is_sweep: bool) -> None:
+        """Raise one error, of the kind of the first, with what all jobs have raised; in a sweep with their numbers."""
+        texts: dict[str, list[str]] = {}
+        for number, error in self.errors.items():
+            texts.setdefault(str(error), []).append(str(number))
+        if texts:
+            jobs = {text: f"job{'s'[: len(numbers) - 1]} {', '.join(numbers)}: " if is_sweep else "" for text, numbers in texts.items()}
+            raise type(next(iter(self.errors.values())))("; ".join(f"{job}{text}" for text, job in jobs.items()))
 
 
 def _job(composed: DictConfig) -> None:
