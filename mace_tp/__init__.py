@@ -4,7 +4,6 @@ The command `mace-tp` and this module offer the same: `train`, `load_model`, `Ev
 """
 
 import importlib
-import importlib.metadata
 from typing import Any
 
 from mace_tp import forked as _forked  # noqa: F401 - from now on it sees whether jax is in use when a process is forked
@@ -37,6 +36,8 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
+    import importlib.metadata  # takes longer than all that the command imports before it hears of signals
+
     try:
         return importlib.metadata.version("mace-tp")
     except importlib.metadata.PackageNotFoundError:  # a source tree on the path that nobody installed

@@ -12,6 +12,7 @@ import yaml
 from mace_tp.errors import InputError
 from mace_tp.plots import Record, read_metrics
 from mace_tp.product_notation import products_text
+from mace_tp.run_config import read_config
 
 # Keys of the configuration that make no other training of a run: seeds are averaged over, the data are compared by what they hold.
 _FREE = ("seed", "data.theory", "run_dir", "device", "logger.", "trainer.resume", "trainer.checkpoint_minutes", "trainer.keep_every")
@@ -168,7 +169,7 @@ def find_baseline(groups: Sequence[Group], name: str | None) -> Group | None:
 
 def _read_run(folder: Path) -> Run:
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        config = read_config(folder / "config.yaml")
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{folder / 'config.yaml'}: cannot be read ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(config, dict) or "seed" not in config:

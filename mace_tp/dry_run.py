@@ -1,5 +1,6 @@
 """Everything of a training up to its first step; nothing is written into the run directory."""
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 from mace_tp.config import Config, build_device, build_dtype, build_stages
 from mace_tp.config_ranges import check_config
 from mace_tp.environment import describe, peak_memory_mb
+from mace_tp.errors import InputError
 from mace_tp.origin import as_begun, origin_of, require_same
 from mace_tp.preparation import Setup, prepare
-from mace_tp.training.checkpoint import read_origin
+from mace_tp.training.checkpoint import Checkpoints, read_origin
 from mace_tp.training.state import initial_state
 from mace_tp.training.step import Control
 from mace_tp.warm_start import started_from
@@ -37,13 +39,14 @@ def dry_run(config: Config, run_dir: Path) -> None:
     _LOG.info(" · ".join(f"{name} {value}" for name, value in environment.items()))
     checkpoints = run_dir / "checkpoints"
     with jax.default_device(device):
-        before = None if config.trainer.resume is None or not checkpoints.is_dir() else read_origin(checkpoints)
+        before = None if config.trainer.resume is None else read_origin(checkpoints)
         config = as_begun(config, before)
         setup = prepare(config, dtype, before)
         params = setup.model.params
         if before is not None:
             origin = origin_of(config, setup.datasets, setup.model.statistics, environment)
-            require_same(before, origin, changes_are_wanted=config.trainer.resume == "anyway")
+            changes = require_same(before, origin, changes_are_wanted=config.trainer.resume == "anyway")
+            _require_checkpoint(config, setup, checkpoints, changes)
         elif config.model.init_from is not None:
             params = started_from(config.model.init_from, setup.model, setup.frozen).params
         _compile(config, setup, params, dtype)
@@ -54,6 +57,22 @@ def dry_run(config: Config, run_dir: Path) -> None:
         setup.train_loader.num_batches,
         run_dir,
     )
+
+
+def _require_checkpoint(config: Config, setup: Setup, directory: Path, changes: list[str]) -> None:
+    """Read the last checkpoint as the training would, and say from where it would go on.
+
+    Raises:
+        InputError: no checkpoint is whole and fits the model; with what is different.
+    """
+    params = setup.model.params
+    with contextlib.closing(Checkpoints(directory, is_read_only=True)) as checkpoints:
+        try:
+            restored = checkpoints.restore(initial_state(params, setup.optimizer), params)
+        except InputError as error:
+            raise InputError("; ".join([f"trainer.resume={config.trainer.resume}: {error}", *changes])) from error
+    if restored is not None:
+        _LOG.info("resume: there are %d epochs in the last checkpoint, after which the training would go on", restored.progress.epoch)
 
 
 def _compile(config: Config, setup: Setup, params: object, dtype: jnp.dtype) -> None:

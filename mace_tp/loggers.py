@@ -21,11 +21,11 @@ from rich.text import Text
 from mace_tp.compilation import shown_compilations
 from mace_tp.wandb_logger import WandbLogger
 
-__all__ = ["JsonlLogger", "Logger", "Loggers", "TrainingProgress", "WandbLogger", "setup_logging"]
+__all__ = ["FILE_ONLY", "JsonlLogger", "Logger", "Loggers", "TrainingProgress", "WandbLogger", "setup_logging"]
 
 _LOG = logging.getLogger("mace_tp")
-# TrainingProgress prints epoch lines itself, fitted to the terminal; through this one they reach the file only.
-_EPOCHS = logging.getLogger("mace_tp.epochs")
+# Lines that reach the file only, such as those of epochs: TrainingProgress prints them itself, fitted to the terminal.
+FILE_ONLY = logging.getLogger("mace_tp.file_only")
 # The live bar and the lines above it have to go through one console.
 _CONSOLE = rich.get_console()
 
@@ -144,7 +144,7 @@ class TrainingProgress:
     def __init__(self, enabled: bool, total_epochs: int, console: Console = _CONSOLE) -> None:
         self._console = console
         self._total_epochs = total_epochs
-        self._epoch, self._batch, self._num_batches = 1, 0, 0
+        self._epoch, self._batch, self._num_batches, self._passed_over = 1, 0, 0, 0
         self._fraction = 0.0
         self._loss: float | None = None
         self._record: Mapping[str, float | None] = {}
@@ -175,9 +175,9 @@ class TrainingProgress:
         finally:
             self._compiling_since = None
 
-    def start_epoch(self, epoch: int, num_batches: int) -> None:
-        """Say which epoch, counted from 1, the next updates belong to."""
-        self._epoch, self._batch, self._num_batches = epoch, 0, num_batches
+    def start_epoch(self, epoch: int, num_batches: int, passed_over: int = 0) -> None:
+        """Say which epoch, counted from 1, the next updates belong to, and how many of all epochs are left out."""
+        self._epoch, self._batch, self._num_batches, self._passed_over = epoch, 0, num_batches, passed_over
 
     def update(self, fraction: float, loss: float | None = None, batch: int = 0) -> None:
         """Note how far the training is. Nothing is drawn here: a thread looks at the notes a few times per second.
@@ -210,12 +210,13 @@ class TrainingProgress:
         self._num_lines += 1
 
     def _print(self, columns: list[_Column], cells: list[str], mark: str = "") -> None:
-        _EPOCHS.info(_row(columns, cells, mark))
+        FILE_ONLY.info(_row(columns, cells, mark))
         kept = _fitting(columns, self._console.width) if self._console.is_terminal else columns
         _print_line(self._console, _row(kept, [cell for column, cell in zip(columns, cells, strict=True) if column in kept], mark))
 
     def _bar(self) -> Text:
-        left = [(0, f"epoch {min(self._epoch, self._total_epochs)}/{self._total_epochs}")]
+        total = self._total_epochs - self._passed_over
+        left = [(0, f"epoch {min(self._epoch, total)}/{total}")]
         if self._batch:
             left.append((5, f"batch {self._batch}/{self._num_batches}"))
         since = self._compiling_since
@@ -300,7 +301,7 @@ class _ConsoleHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self.addFilter(lambda record: record.name != _EPOCHS.name)
+        self.addFilter(lambda record: record.name != FILE_ONLY.name)
 
     def emit(self, record: logging.LogRecord) -> None:
         is_warning = record.levelno >= logging.WARNING

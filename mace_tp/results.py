@@ -1,4 +1,4 @@
-"""What a run directory tells of a training: its configuration, what an epoch records, and at the end test errors, totals, plots."""
+"""What a run directory tells of a training: what an epoch records, and at the end test errors, totals, plots."""
 
 import dataclasses
 import json
@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from mace_tp import plots
-from mace_tp.config import Config
 from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph
 from mace_tp.datasets import Datasets
@@ -42,13 +40,6 @@ def final_outcomes(setup: Setup, params: Params) -> dict[str, Outcome]:
         sums, predicted = evaluate_and_predict(setup.eval_step, params, graphs, setup.eval_loaders[name].epoch(0))
         outcomes[name] = Outcome(graphs, predicted, summarize(sums) | {"num_configs": len(graphs)})
     return outcomes
-
-
-def write_config(path: Path, config: Config) -> None:
-    """Write the configuration with every key, complete or not at all."""
-    beside = path.with_suffix(".new")
-    beside.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    beside.replace(path)
 
 
 def epoch_record(epoch: int, step: int, summary: EpochSummary, valid_loss: float, errors: dict[str, float]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from mace_tp.metrics import loss_from_sums, summarize
 from mace_tp.model_card import write_card
 from mace_tp.origin import batches_are_same, losses_compare, require_same
 from mace_tp.preparation import Setup
-from mace_tp.results import epoch_record, write_config
+from mace_tp.results import epoch_record
+from mace_tp.run_config import write_config
 from mace_tp.saved_model import save_model
 from mace_tp.training.checkpoint import Checkpoints, Progress
 from mace_tp.training.evaluate import evaluate
@@ -53,7 +54,7 @@ class Session:
         self.schedule = build_schedule(config.optimizer)
         best_compares = self._resume()
         self._start()
-        write_config(run_dir / "config.yaml", config)
+        write_config(run_dir / "config.yaml", dataclasses.asdict(config))
         self.skips = Skips(self.progress.num_skipped, map(tuple, self.progress.skipped_in_a_row))
         self._elapsed_before, self._compiled_before = self.progress.elapsed_seconds, self.progress.compile_seconds
         self.plan = self._plan(build_dtype(config))
@@ -216,7 +217,8 @@ class Session:
     def _until(self) -> str:
         """A line that says when the training will end, and what is done of it."""
         trainer, progress = self.config.trainer, self.progress
-        ends = [f"after {trainer.max_epochs} epochs (trainer.max_epochs)"]
+        left_out = f"={trainer.max_epochs}, {progress.passed_over} of them passed over" if progress.passed_over else ""
+        ends = [f"after {trainer.max_epochs - progress.passed_over} epochs (trainer.max_epochs{left_out})"]
         done = [f"{progress.epoch} epochs"]
         if trainer.max_minutes is not None:
             ends.append(f"after {trainer.max_minutes:g} minutes without compilation (trainer.max_minutes)")
@@ -236,7 +238,7 @@ class Session:
             _LOG.info("the training ends after epoch %d: trainer.max_epochs=%d is reached%s", epoch, trainer.max_epochs, passed_over)
             return True
         if epoch and self.plan.by_clock() >= 1:
-            counts = epoch, trainer.max_epochs, trainer.max_minutes
+            counts = epoch, trainer.max_epochs - self.progress.passed_over, trainer.max_minutes
             _LOG.info("the training ends after epoch %d of %d: the %g minutes of trainer.max_minutes are over", *counts)
             return True
         return self._patience_is_over()
@@ -302,7 +304,7 @@ class Session:
             TrainingError: too many updates were not finite.
         """
         progress, loader, setup = self.progress, self.setup.train_loader, self.setup
-        progress_bar.start_epoch(progress.epoch + 1, loader.num_batches)
+        progress_bar.start_epoch(progress.epoch + 1, loader.num_batches, progress.passed_over)
         summary = EpochSummary(num_batches=progress.batch, **progress.so_far)
         report = self._reporter(progress_bar)
 

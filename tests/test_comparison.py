@@ -81,7 +81,7 @@ def test_paths_in_names_are_short(folder):
 
     names = [group.name for group in _groups(folder / "tuned")]
 
-    assert sorted(names) == [f"cg / gaunt, model.init_from={name}" for name in ("None", "large/model", "small/model")]
+    assert sorted(names) == [f"cg/gaunt, model.init_from={name}" for name in ("None", "large/model", "small/model")]
 
 
 def test_test_files_of_one_name_have_a_column_each_and_paths_of_one_file_the_same(folder):

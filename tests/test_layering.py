@@ -60,6 +60,7 @@ ROWS = [
         "results",
         "retiming",
         "run",
+        "run_config",
         "saved_model",
         "session",
         "simulation",
@@ -106,7 +107,7 @@ THIRD_PARTY = {
     "h5py": {"data.conversion"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
-    "yaml": {"cli", "data.open_sets", "comparison", "results"},
+    "yaml": {"cli", "data.open_sets", "comparison", "run_config"},
 }
 ANYWHERE = {"jax", "numpy"}
 # Imported inside a function only: slow to load, and off by default.

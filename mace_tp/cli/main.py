@@ -1,16 +1,14 @@
 """`mace-tp COMMAND`: prepares the process, then hands over to one module for each command."""
 
 import importlib
-import io
 import os
 import platform
 import sys
 import time
 from pathlib import Path
 
-from mace_tp import __version__
-from mace_tp.cache import cache_directory, processor
 from mace_tp.cli.signals import end_on_signals, hold_signals, leave_after_signal
+from mace_tp.cli.standard_streams import guard_streams
 from mace_tp.errors import InputError, TrainingError
 
 COMMANDS = {
@@ -32,16 +30,15 @@ _STARTED = "MACE_TP_STARTED"
 
 def main() -> None:
     """Run one command. What the user got wrong ends in one line and exit code 2, a training that failed in one line and 1, a signal in 128
-    + its number. A reader of the output that has gone, such as `head`, ends it quietly."""
+    + its number. A reader of the output that has gone, such as `head`, ends it quietly; `train` and `md` go on without."""
     try:
         end_on_signals()
+        guard_streams()
         try:
             _run()
         finally:
-            _flush()
-    except BrokenPipeError:
-        _discard_output()
-        sys.exit(141)
+            if sys.stdout is not None:  # started with a closed standard output
+                sys.stdout.flush()  # while Python ends, a failure could only be "Exception ignored"
     except BaseException:
         leave_after_signal()  # on the way out it may have become any exception
         raise
@@ -49,12 +46,13 @@ def main() -> None:
 
 def _run() -> None:
     os.environ.setdefault(_STARTED, str(time.monotonic()))
-    _print_in_any_encoding()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
         return
     if arguments[0] in ("-V", "--version") or arguments[1:] == ["--version"]:
+        from mace_tp import __version__  # asked for here, since it takes longer to find than signals may go unheard
+
         print(f"mace-tp {__version__}")
         return
     command = arguments[0]
@@ -78,35 +76,9 @@ def _run() -> None:
         sys.exit(getattr(error, "exit_code", 130))
 
 
-def _flush() -> None:
-    """Write what is left of the output: while Python ends, a failure could only be "Exception ignored"."""
-    if sys.stdout is None:  # started with a closed standard output
-        return
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _discard_output()
-        print(f"mace-tp: standard output: cannot be written ({error.strerror})", file=sys.stderr)
-        sys.exit(1)
-
-
-def _discard_output() -> None:
-    """Let the text that is left in the buffer go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def command_started() -> float:
     """time.monotonic() when the command began, before the process replaced itself; asked again, for a later job of a sweep, now."""
     return float(os.environ.pop(_STARTED, time.monotonic()))
-
-
-def _print_in_any_encoding() -> None:
-    """Print a question mark for a character, such as Å, that the terminal's encoding lacks."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # there may be none, or one of a program that calls this function
-            stream.reconfigure(errors="replace")
 
 
 def _usage() -> str:
@@ -148,6 +120,8 @@ def use_light_compiler() -> None:
 
 def _use_compilation_cache() -> None:
     """Keep compiled programs between runs; jax reads these variables when it is imported. Set by the user, they stay."""
+    from mace_tp.cache import cache_directory, processor  # loads OpenSSL, which takes longer than signals may go unheard
+
     cache = cache_directory() / "xla" / processor()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

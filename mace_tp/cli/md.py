@@ -4,8 +4,10 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import functools
 import itertools
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from rich.progress import track
 
 from mace_tp.calculator import Calculator
 from mace_tp.cli.signals import raising
+from mace_tp.cli.standard_streams import outlived_output
 from mace_tp.compilation import shown_compilations
 from mace_tp.compilation_display import told_compilations
 from mace_tp.data.ase_files import read_structure
@@ -41,16 +44,22 @@ def main(arguments: list[str]) -> None:
         draw_velocities(atoms, simulation)
     elif not atoms.has("momenta"):
         raise InputError(f"{options.structure} frame {options.frame}: has no velocities; leave --keep-velocities out to draw some")
-    atoms.calc = Calculator(options.model, dtype=options.dtype, device=options.device)
-    print(" · ".join(f"{name} {value}" for name, value in describe(atoms.calc.device, atoms.calc.dtype).items()))
+    tell = functools.partial(print, file=sys.stderr)
+    with outlived_output(lambda why: tell(f"mace-tp md: {why}; the run goes on and is written to {options.out}")):
+        atoms.calc = Calculator(options.model, dtype=options.dtype, device=options.device)
+        print(" · ".join(f"{name} {value}" for name, value in describe(atoms.calc.device, atoms.calc.dtype).items()))
+        _run(atoms, simulation, options.out)
+
+
+def _run(atoms: ase.Atoms, simulation: Simulation, folder: Path) -> None:
     samples: list[Sample] = []
     with raising():
         try:
-            for sample in _record(atoms, simulation, options.out):
+            for sample in _record(atoms, simulation, folder):
                 samples.append(sample)
         finally:  # a run that ends early leaves the picture, too
             if samples:
-                _report(samples, len(atoms), simulation, options.out)
+                _report(samples, len(atoms), simulation, folder)
 
 
 def _parser() -> argparse.ArgumentParser:

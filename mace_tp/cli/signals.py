@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 import select
 import signal
@@ -83,7 +84,7 @@ def leave_after_signal() -> None:
 
 
 def _flush() -> None:
-    with contextlib.suppress(Exception):  # nobody reads it, or the disk is full: the process ends all the same
+    with contextlib.suppress(Exception, SystemExit):  # nobody reads it, or the disk is full: the process ends all the same
         sys.stdout.flush()
 
 
@@ -120,16 +121,22 @@ class _Watch:
 
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # or this thread would take those that `hold_signals` holds
-        (number,) = os.read(self._reader, 1)
-        if self.is_raising and not self._another(_DEAF) and self.number is not None:
-            self._another(_ON_THE_WAY_OUT)
+        number = self._next()
+        if self.is_raising and not self._next(_DEAF) and self.number is not None:
+            self._next(_ON_THE_WAY_OUT)
         self.end(number)
 
-    def _another(self, seconds: float) -> bool:
-        return bool(select.select([self._reader], [], [], seconds)[0])
+    def _next(self, seconds: float = math.inf) -> int | None:
+        """The next signal that ends the process; None where there is none in time. Python tells of all for which there is a handler."""
+        until = time.monotonic() + seconds
+        while select.select([self._reader], [], [], None if seconds == math.inf else max(until - time.monotonic(), 0))[0]:
+            (number,) = os.read(self._reader, 1)
+            if number in SIGNALS:
+                return number
+        return None
 
     def _last_words(self, number: int) -> None:
-        with contextlib.suppress(Exception):  # as for `_flush`
+        with contextlib.suppress(Exception, SystemExit):  # as for `_flush`
             self.say(f"stopped by {signal.Signals(number).name}")
         _flush()
 

@@ -27,13 +27,14 @@ from mace_tp.cli.overrides import for_hydra
 from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.cli.signals import last_words
+from mace_tp.cli.standard_streams import outlived_output
 from mace_tp.compilation import shown_compilations
 from mace_tp.compilation_display import elapsed_time
 from mace_tp.config import Config
 from mace_tp.config_ranges import check_config
 from mace_tp.dry_run import dry_run
 from mace_tp.errors import InputError, TrainingError
-from mace_tp.loggers import setup_logging
+from mace_tp.loggers import FILE_ONLY, setup_logging
 from mace_tp.run import train
 
 _LOG = logging.getLogger("mace_tp")
@@ -68,11 +69,10 @@ def main(arguments: list[str]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(one_line(error)) from error
     except OSError as error:
-        if jobs.num_begun or error.filename is None:  # without a name it is the output that cannot be written
+        if jobs.num_begun or error.filename is None:
             raise
         raise InputError(f"run_dir: {error.filename} cannot be made or written ({error.strerror})") from error
-    if jobs.errors:
-        raise type(jobs.errors[0])("; ".join(map(str, jobs.errors)))
+    jobs.raise_errors(is_sweep=options.is_sweep)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,16 +149,25 @@ class _Jobs:
     def __init__(self, job: Callable[[DictConfig], None]) -> None:
         self.job = job
         self.num_begun = 0
-        self.errors: list[InputError | TrainingError] = []
+        self.errors: dict[int, InputError | TrainingError] = {}  # by the job's number, which is the name of its run directory
 
     def run(self, composed: DictConfig) -> None:
-        self.num_begun += 1
+        number, self.num_begun = self.num_begun, self.num_begun + 1
         try:
             self.job(composed)
         except (InputError, TrainingError) as error:
-            self.errors.append(error)
+            self.errors[number] = error
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere
-            self.errors.append(InputError(one_line(error)))
+            self.errors[number] = InputError(one_line(error))
+
+    def raise_errors(self, is_sweep: bool) -> None:
+        """Raise one error, of the kind of the first, with what all jobs have raised; in a sweep with their numbers."""
+        texts: dict[str, list[str]] = {}
+        for number, error in self.errors.items():
+            texts.setdefault(str(error), []).append(str(number))
+        if texts:
+            jobs = {text: f"job{'s'[: len(numbers) - 1]} {', '.join(numbers)}: " if is_sweep else "" for text, numbers in texts.items()}
+            raise type(next(iter(self.errors.values())))("; ".join(f"{job}{text}" for text, job in jobs.items()))
 
 
 def _job(composed: DictConfig) -> None:
@@ -166,13 +175,14 @@ def _job(composed: DictConfig) -> None:
     run_dir = _make_run_dir(HydraConfig.get().runtime.output_dir, resume=config.trainer.resume is not None)
     _log_to(run_dir / "train.log", run_dir)
     display = elapsed_time if config.logger.progress else contextlib.nullcontext
-    try:
-        with shown_compilations(display), last_words(lambda text: _tell_of_the_checkpoint(text, run_dir)):
-            results = train(config, run_dir, command_started())
-    except KeyboardInterrupt as error:
-        _tell_of_the_checkpoint(str(error) or "interrupted", run_dir)
-        raise
-    _report(results, run_dir)
+    with outlived_output(_teller_of_lost_output(run_dir)):
+        try:
+            with shown_compilations(display), last_words(lambda text: _tell_of_the_checkpoint(text, run_dir)):
+                results = train(config, run_dir, command_started())
+        except KeyboardInterrupt as error:
+            _tell_of_the_checkpoint(str(error) or "interrupted", run_dir)
+            raise
+        _report(results, run_dir)
 
 
 def _rehearse(composed: DictConfig) -> None:
@@ -183,6 +193,18 @@ def _rehearse(composed: DictConfig) -> None:
     require_new_folder("run_dir", run_dir)
     _log_to(Path(of_hydra.runtime.output_dir) / "train.log", run_dir)
     dry_run(config, run_dir)
+
+
+def _teller_of_lost_output(run_dir: Path) -> Callable[[str], None]:
+    """Writes to standard error as it is now: a live bar puts itself, and with it the lost output, in its place."""
+    stderr = sys.stderr
+
+    def tell(why: str) -> None:
+        text = f"{why}; the training goes on, and {run_dir / 'train.log'} has its lines"
+        FILE_ONLY.warning(text)
+        print(f"mace-tp train: {text}", file=stderr)
+
+    return tell
 
 
 def _tell_of_the_checkpoint(why: str, run_dir: Path) -> None:

@@ -58,26 +58,34 @@ class Restored:
 
 
 def read_origin(directory: Path) -> dict[str, Any] | None:
-    """What the training was made of that wrote the checkpoints of a folder; None where there are none."""
-    with contextlib.closing(Checkpoints(directory)) as checkpoints:
+    """What the training was made of that wrote the checkpoints of a folder; None where there are none. The folder stays as it is."""
+    if not directory.is_dir():
+        return None
+    with contextlib.closing(Checkpoints(directory, is_read_only=True)) as checkpoints:
         return checkpoints.origin()
 
 
 class Checkpoints:
     """The last two checkpoints of a run, each with the best averaged parameters so far, and those that shall be kept."""
 
-    def __init__(self, directory: Path, origin: dict[str, Any] | None = None) -> None:
+    def __init__(self, directory: Path, origin: dict[str, Any] | None = None, *, is_read_only: bool = False) -> None:
         """
         Args:
             directory: made if it is not there.
             origin: what the training is made of: configuration, statistics, data, versions; JSON, written into every checkpoint.
+            is_read_only: whether the directory stays as it is; otherwise unfinished checkpoints are removed, and damaged ones renamed.
         """
         # orbax logs every array that it writes.
         logging.getLogger("absl").setLevel(logging.WARNING)
         self._directory = directory.absolute()
         self._keep = _LastTwoAndKept(set())
+        self._is_read_only = is_read_only
+        # orbax has an option `read_only`, but warns of it.
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._keep, enable_async_checkpointing=True, cleanup_tmp_directories=True
+            preservation_policy=self._keep,
+            enable_async_checkpointing=True,
+            cleanup_tmp_directories=not is_read_only,
+            create=not is_read_only,
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
         self._origin = origin or {}
@@ -179,11 +187,14 @@ class Checkpoints:
     def _put_aside(self, reasons: dict[int, str]) -> None:
         """Rename damaged checkpoints, so that their numbers are free and somebody can look at them."""
         for number, reason in reasons.items():
+            if self._is_read_only:
+                _LOG.warning("checkpoint %d is damaged (%s); the one before is used", number, reason)
+                continue
             damaged = self._directory / f"{number}.damaged"
             shutil.rmtree(damaged, ignore_errors=True)
             (self._directory / str(number)).rename(damaged)
             _LOG.warning("checkpoint %d is damaged (%s); it is now %s, and the one before is used", number, reason, damaged)
-        if reasons:
+        if reasons and not self._is_read_only:
             self._manager.reload()
 
     @contextlib.contextmanager

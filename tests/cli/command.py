@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
+import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from mace_tp.cli.main import main
@@ -27,22 +28,22 @@ class Outcome:
     err: str
 
 
-def run_command(*arguments: str | Path) -> Outcome:
-    """Run `mace-tp ARGUMENTS`, and leave the process as it was."""
+def run_command(*arguments: str | Path, out: io.TextIOBase | None = None) -> Outcome:
+    """Run `mace-tp ARGUMENTS`, if wanted with a standard output that is given, and leave the process as it was."""
     GlobalHydra.instance().clear()
     # With the tunables set, the command does not start itself anew.
     environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "MACE_TP_STARTED": str(time.monotonic())}
-    out, err = io.StringIO(), io.StringIO()
+    told, err = io.StringIO(), io.StringIO()
     with (
         mock.patch.dict(os.environ, environment),
         mock.patch.object(sys, "argv", ["mace-tp", *map(str, arguments)]),
-        contextlib.redirect_stdout(out),
+        contextlib.redirect_stdout(told if out is None else out),
         contextlib.redirect_stderr(err),
         _same_logging(),
         _same_signals(),
     ):
         code = _exit_code(main)
-    return Outcome(code, out.getvalue(), err.getvalue())
+    return Outcome(code, told.getvalue(), err.getvalue())
 
 
 def _exit_code(command: Callable[[], None]) -> int:
@@ -72,3 +73,21 @@ def _same_logging() -> Iterator[None]:
     yield
     logger.handlers[:], logger.propagate = handlers, propagate
     logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def output_to_nobody() -> Iterator[io.TextIOBase]:
+    """A standard output that is a pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as nobody:
+        yield nobody
+
+
+@contextlib.contextmanager
+def output_to_full_disk() -> Iterator[io.TextIOBase]:
+    """A standard output of a Python that does not buffer, on a disk that is full."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no device that is always full")
+    with open("/dev/full", "wb", buffering=0) as full:
+        yield io.TextIOWrapper(full, write_through=True)

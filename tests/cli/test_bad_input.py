@@ -226,9 +226,9 @@ def test_a_run_directory_that_cannot_be_written(run, on_molecules, tmp_path):
 
 
 def test_the_good_jobs_of_a_sweep_are_done_all_the_same(run, on_molecules, tmp_path):
-    outcome = run(*on_molecules, "data.batch_size=0,2", "-m", "trainer.max_minutes=1e-9", f"run_dir={tmp_path}")
+    outcome = run(*on_molecules, "data.batch_size=0,2,0,-1", "-m", "trainer.max_minutes=1e-9", f"run_dir={tmp_path}")
 
-    assert_one_line(outcome, "data.batch_size=0")
+    assert_one_line(outcome, "mace-tp train: jobs 0, 2: data.batch_size=0", "; job 3: data.batch_size=-1")
     assert not (tmp_path / "0" / "results.json").exists() and (tmp_path / "1" / "results.json").exists()
 
 

@@ -1,5 +1,6 @@
 """How arguments become a configuration: what is trained on, the keys that people type, groups, tensor products, queries."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.config import Config
 from mace_tp.metrics import UNITS
-from mace_tp.results import write_config
+from mace_tp.run_config import read_config, write_config
 
 PRODUCTS = sorted(path.stem for path in (config_directory() / "tensor_product").glob("*.yaml"))
 
@@ -35,10 +36,24 @@ def test_the_command_without_arguments_gets_to_its_end_on_a_machine_of_half_the_
 
 
 def test_the_configuration_is_kept_with_every_value_in_place(composed, tmp_path):
-    write_config(tmp_path / "config.yaml", composed())
+    write_config(tmp_path / "config.yaml", dataclasses.asdict(composed()))
 
     text = (tmp_path / "config.yaml").read_text(encoding="utf-8")
     assert "${" not in text and shipped_data("ethanol/train_300K.xyz.xz") in text and "plateau_patience: 50" in text
+
+
+def test_a_path_that_reads_like_a_reference_is_kept_as_it_is(composed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["${now}.xyz", r"a\${seed}.xyz", r"b\\${oc.env:HOME}\$.xyz", "${"]
+    for name in names:
+        Path(name).write_text("")
+    config = composed("data.train=${now}.xyz", f"data.test=[{','.join(names[1:])}]")
+    assert (config.data.train, config.data.test) == (names[0], names[1:])
+
+    write_config(tmp_path / "config.yaml", dataclasses.asdict(config))
+
+    assert composed("--config", "config.yaml").data == config.data
+    assert read_config(tmp_path / "config.yaml") == dataclasses.asdict(config)
 
 
 def test_a_file_of_the_users_takes_the_place_of_the_data_that_ship(composed):

@@ -1,5 +1,7 @@
 """What is looked at before the data are read, by `--cfg job`, and by `--dry-run`, which goes up to the first step and writes nothing."""
 
+import shutil
+
 import pytest
 from test_bad_input import assert_one_line
 
@@ -59,6 +61,21 @@ def test_a_dry_run_finds_what_a_training_would(run, on_molecules, finished, toys
     (tmp_path / "file").touch()
     assert_one_line(run(*on_molecules, "--dry-run", f"run_dir={tmp_path}/file/run"), f"run_dir {tmp_path}/file/run: cannot be made")
     assert run(*on_molecules, "--dry-run", f"run_dir={finished[0]}", "trainer.resume=auto").code == 0
+
+
+def test_a_dry_run_reads_the_checkpoint_and_leaves_it_as_it_is(run, on_molecules, finished, tmp_path):
+    checkpoints = shutil.copytree(finished[0], tmp_path / "run") / "checkpoints"
+    (checkpoints / "25.orbax-checkpoint-tmp").mkdir()  # such as another process is writing
+    arguments = (*on_molecules, "--dry-run", f"run_dir={tmp_path}/run", "trainer.resume=anyway")
+
+    outcome = run(*arguments)
+    assert outcome.code == 0 and "resume: there are 4 epochs in the last checkpoint" in outcome.out
+    assert_one_line(run(*arguments, "model.num_channels=3"), "fits the model", "model.num_channels was 2, is 3")
+
+    damaged = max((path for path in (checkpoints / "20").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    assert_one_line(run(*arguments), "no checkpoint is whole")
+    assert {path.name for path in checkpoints.iterdir()} == {"20", "25.orbax-checkpoint-tmp"}
 
 
 def test_a_dry_run_of_a_sweep_looks_at_every_job(run, monkeypatch, tmp_path):

@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
+from command import output_to_full_disk, output_to_nobody
 from toy_data import molecules, write
 
 import mace_tp.data.batching
@@ -139,6 +140,23 @@ def test_a_long_epoch_is_saved_on_the_way(run, on_molecules, finished, tmp_path,
     assert outcome.code == 0 and "continuing after epoch 0 and 3 batches of the next" in outcome.out
     _assert_same_end(tmp_path / "run", finished[0])
     assert [line["train_loss"] for line in _metrics(tmp_path / "run")] == [line["train_loss"] for line in _metrics(finished[0])]
+
+
+# Standard output
+
+
+@pytest.mark.parametrize(
+    ("output", "why"), [(output_to_nobody, "Broken pipe"), (output_to_full_disk, "No space left on device")], ids=["nobody", "full"]
+)
+def test_a_training_outlives_its_standard_output(output, why, run, on_molecules, finished, tmp_path):
+    with output() as lost:
+        outcome = run(*on_molecules, f"run_dir={tmp_path}/run", out=lost)
+
+    told = f"standard output: cannot be written ({why}); the training goes on, and {tmp_path}/run/train.log has its lines"
+    assert (outcome.code, outcome.err) == (0, f"mace-tp train: {told}\n")
+    _assert_same_end(tmp_path / "run", finished[0])
+    log = (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
+    assert log.count(told) == 1 and log.count("first step after") == 1 and "run directory: " in log
 
 
 # Kills

@@ -7,6 +7,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase.constraints import FixAtoms
+from command import output_to_nobody
 from test_bad_input import assert_one_line
 
 import mace_tp.cli.md
@@ -41,6 +42,15 @@ def test_trajectory_log_and_picture_are_written(dynamics, toys):
     assert (folder / "energies.png").stat().st_size > 5_000
     assert "compiling energy and forces for up to 11 atoms and " in outcome.out
     assert "25 steps of 0.1 fs" in outcome.out and "drift" in outcome.out and "threads" in outcome.out
+
+
+def test_a_run_outlives_its_standard_output(run, finished, toys, dynamics, tmp_path):
+    with output_to_nobody() as nobody:
+        outcome = run("md", finished[0], toys / "test.xyz", *FLAGS, "--frame", "1", "--out", tmp_path / "md", out=nobody)
+
+    assert outcome.code == 0 and outcome.err.count("\n") == 1 and "(Broken pipe); the run goes on and is written to" in outcome.err
+    assert {path.name for path in (tmp_path / "md").iterdir()} == {path.name for path in dynamics[1].iterdir()}
+    assert (tmp_path / "md" / "log.csv").read_text() == (dynamics[1] / "log.csv").read_text()
 
 
 def test_constraints_and_masses_of_the_file_hold_and_a_run_goes_on_where_it_ended(run, finished, toys, tmp_path):

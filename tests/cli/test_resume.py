@@ -272,9 +272,19 @@ def test_what_patience_has_passed_over_stays_so_in_a_run_that_goes_on(losses, ru
     assert run(*arguments, "trainer.checkpoint_minutes=0").code == 1
 
     losses(4.0, 3.0, 2.0, 1.0)
+    bars: list[str] = []
+    update = session.TrainingProgress.update
+
+    def looked_at(bar: session.TrainingProgress, *rest: float) -> None:
+        update(bar, *rest)
+        bars.append(bar._bar().plain)
+
+    monkeypatch.setattr(session.TrainingProgress, "update", looked_at)
     outcome = run(*arguments, "trainer.resume=auto")
 
     assert outcome.code == 0 and "continuing after epoch 3" in outcome.out
+    assert "the training ends after 6 epochs (trainer.max_epochs=10, 4 of them passed over) or" in outcome.out
+    assert bars[0].startswith("epoch 4/6 ") and bars[-1].startswith("epoch 6/6 ")
     assert list(_losses(tmp_path / "run")) == [1, 2, 3, 4, 5, 6], "six epochs and four that were passed over"
 
 

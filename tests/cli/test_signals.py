@@ -76,6 +76,21 @@ _TWICE = """
 """
 
 
+def test_little_is_imported_before_signals_are_heard():
+    """An import takes its time, in which a signal would end in a traceback."""
+    program = "import sys, mace_tp.cli.main; print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+    assert not {"importlib.metadata", "email", "hashlib", "zipfile", "numpy", "jax"} & set(imported)
+
+
+_ALARM = """
+    signal.signal(signal.SIGALRM, lambda *_: print(" alarm", end=""))
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    time.sleep(0.5)
+"""
+
+
 def _run(body: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # so that the command does not start itself anew
     code = _DRIVER.format(body=_indented(body))
@@ -116,6 +131,13 @@ def test_a_signal_ends_the_process_wherever_it_comes(body, code):
     assert done.returncode == code
     assert done.stdout == "said" and done.stderr == f"mace-tp: stopped by {signal.Signals(code - 128).name}\n"
     assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("within", [str, _within_raising], ids=["ordinary", "raising"])
+def test_a_signal_that_a_library_handles_ends_nothing(within):
+    done = _run(within(_ALARM + _ORDINARY))
+
+    assert (done.returncode, done.stdout) == (130, "said alarm")
 
 
 @pytest.mark.parametrize("body", [_ORDINARY, _IMPORT], ids=["ordinary", "import"])

@@ -1,0 +1,81 @@
+"""Standard output and standard error of a command: in every encoding, and where the reader has gone or the disk is full."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+
+def guard_streams() -> None:
+    """Let a failing standard output end the command, whatever is printing, and a failing standard error end nothing.
+
+    No OSError tells of it: libraries take one for their own. A reader that has gone, such as `head`, ends the command with 141, without
+    a word; a disk that is full with 1 and one line. For a character that the encoding lacks, such as Å, a question mark is printed.
+    """
+    sys.stdout, sys.stderr = _guarded(sys.stdout, _end), _guarded(sys.stderr, lambda error: None)
+
+
+@contextlib.contextmanager
+def outlived_output(tell: Callable[[str], None]) -> Iterator[None]:
+    """Within it a failing standard output does not end the command: a function is told, once, and later text goes nowhere."""
+    file = _file_of(sys.stdout)
+    if not isinstance(file, _File):  # of a program that calls the command
+        yield
+        return
+    before, file.on_failure = file.on_failure, lambda error: tell(_message(error))
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        file.on_failure = before
+
+
+class _File(io.FileIO):
+    """The file of a stream; after its first failure text goes nowhere."""
+
+    def __init__(self, number: int, on_failure: Callable[[OSError], None]) -> None:
+        super().__init__(number, "w", closefd=False)
+        self.on_failure = on_failure
+
+    def write(self, data: bytes | memoryview) -> int | None:
+        try:
+            return super().write(data)
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            self.on_failure(error)
+            return len(data)
+
+
+def _guarded(stream: io.TextIOBase | None, on_failure: Callable[[OSError], None]) -> io.TextIOBase | None:
+    if not isinstance(stream, io.TextIOWrapper):  # there may be none, or one of a program that calls the command
+        return stream
+    if type(_file_of(stream)) is not io.FileIO:
+        stream.reconfigure(errors="replace")
+        return stream
+    file: io.FileIO | io.BufferedWriter = _File(stream.fileno(), on_failure)
+    if isinstance(stream.buffer, io.BufferedWriter):
+        file = io.BufferedWriter(file)
+    return io.TextIOWrapper(
+        file, encoding=stream.encoding, errors="replace", line_buffering=stream.line_buffering, write_through=stream.write_through
+    )
+
+
+def _file_of(stream: object) -> object:
+    """The file below the buffer of a stream, which is its buffer where Python does not buffer."""
+    buffer = getattr(stream, "buffer", None)
+    return getattr(buffer, "raw", buffer)
+
+
+def _end(error: OSError) -> None:
+    """End the command, which only a SystemExit does everywhere."""
+    if isinstance(error, BrokenPipeError):
+        raise SystemExit(141)
+    print(f"mace-tp: {_message(error)}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def _message(error: OSError) -> str:
+    return f"standard output: cannot be written ({error.strerror})"
