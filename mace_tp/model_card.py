@@ -33,12 +33,27 @@ def write_card(
         setup: what it was trained with.
         config: of the training.
         environment: versions, device and dtype.
-        totals: what the training knows of itself: `epochs`, `best_epoch`, `total_seconds`.
+        totals: what the training knows of itself: `epochs`, `best_epoch`, `total_seconds`, `trained_on` (of `describe_data`, in turn).
         errors: of `valid` and of every test file; empty while the training is not at its end.
     """
     part = folder / "README.md.part"
     part.write_text(_card(setup, _facts(setup, config, environment, totals), errors), encoding="utf-8", errors="backslashreplace")
     part.replace(folder / "README.md")
+
+
+def describe_data(setup: Setup, config: Config) -> list[str]:
+    """The training data, and the digest of training and validation data, as a card tells them."""
+    return [_training(config.data.train, len(setup.datasets.train)), f"`{setup.datasets.fingerprints.train_and_valid.sha256}`"]
+
+
+def describe_data_before(origin: Mapping[str, Any]) -> list[str]:
+    """The same of the origin of a checkpoint, which has no such digest."""
+    training = _training(origin["config"]["data"]["train"], origin["data"]["training"]["configurations"])
+    return [training, "not kept by the version that trained"]
+
+
+def _training(paths: str | list[str], count: int) -> str:
+    return f"{_files(paths)}: {count} configurations"
 
 
 def _card(setup: Setup, facts: Mapping[str, str], errors: Errors) -> str:
@@ -74,16 +89,17 @@ atoms.calc = mace_tp.Calculator("folder/of/this/file")  # atoms: of ASE
 
 
 def _facts(setup: Setup, config: Config, environment: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, str]:
-    architecture, products, seen = setup.model.architecture, setup.model.tensor_product, setup.datasets.fingerprints.train_and_valid
+    architecture, products = setup.model.architecture, setup.model.tensor_product
+    data = totals["trained_on"] or [describe_data(setup, config)]
     interaction, product_basis = site_text(products.interaction), site_text(products.product_basis)
     shape = f"{architecture.num_channels} channels × ({architecture.hidden_irreps}), {architecture.num_interactions} layers"
     trained = f"{totals['epochs']} epochs, {totals['total_seconds'] / 60:.1f} min on {environment['device']}"
     best = f"those of epoch {totals['best_epoch']}" if totals["best_epoch"] else "those of its beginning, for no epoch is complete"
     return {
         "level of theory of the labels": config.data.theory or "not given (`data.theory=...` of the training writes it here)",
-        "training data": f"{_files(config.data.train)}: {len(setup.datasets.train)} configurations",
+        "training data": "; then ".join(training for training, _ in data),
         "validation data": _validation(setup, config),
-        "SHA-256 of what was read of both": f"`{seen.sha256}`",
+        "SHA-256 of what was read of both": data[-1][1],
         "E0s": _origin_of_energies(setup, config),
         "weights of the beginning": f"`{config.model.init_from}`" if config.model.init_from else f"random, seed {config.seed}",
         "tensor product": f"`{interaction}` in the interaction, `{product_basis}` in the product basis",

@@ -20,7 +20,7 @@ from mace_tp.errors import InputError, TrainingError
 from mace_tp.graph import GraphBatch
 from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
 from mace_tp.metrics import loss_from_sums, summarize
-from mace_tp.model_card import write_card
+from mace_tp.model_card import describe_data, describe_data_before, write_card
 from mace_tp.origin import batches_are_same, losses_compare, require_same
 from mace_tp.preparation import Setup
 from mace_tp.results import epoch_record
@@ -115,7 +115,8 @@ class Session:
         """Write the best model so far to `model/`, and its card; without errors, where they have not been measured."""
         folder, best = self.run_dir / "model", dataclasses.replace(self.setup.model, params=self.best_params)
         save_model(folder, best, {"epoch": self.progress.best_epoch, "errors": errors})
-        write_card(folder, self.setup, self.config, self.origin["environment"], self.totals(), errors)
+        totals = self.totals() | {"trained_on": self.progress.trained_on}
+        write_card(folder, self.setup, self.config, self.origin["environment"], totals, errors)
 
     def close(self) -> None:
         try:
@@ -146,6 +147,8 @@ class Session:
         self.schedule = with_memory(self.schedule, self.progress.schedule)
         if self.progress.training_seconds is None:  # a checkpoint of a version that counted from the start of the command
             self.progress.training_seconds = self.progress.elapsed_seconds
+        if before is not None and not self.progress.trained_on and before["data"]["training"] != self.origin["data"]["training"]:
+            self.progress.trained_on = [describe_data_before(before)]  # a checkpoint of a version that did not keep it
         if before is None or batches_are_same(before, self.origin):
             self.setup.train_loader.buckets = [Bucket(*shape) for shape in self.progress.buckets] or self.setup.train_loader.buckets
         else:
@@ -304,6 +307,8 @@ class Session:
             TrainingError: too many updates were not finite.
         """
         progress, loader, setup = self.progress, self.setup.train_loader, self.setup
+        if (data := describe_data(setup, self.config)) not in progress.trained_on[-1:]:
+            progress.trained_on.append(data)
         progress_bar.start_epoch(progress.epoch + 1, loader.num_batches, progress.passed_over)
         summary = EpochSummary(num_batches=progress.batch, **progress.so_far)
         report = self._reporter(progress_bar)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mace_tp import comparison_plots, comparison_table
+from mace_tp.cli.signals import raising
 from mace_tp.comparison import Group, Run, differences_of_data, equal_seeds, find_baseline, find_runs, group_runs, other_differences
 from mace_tp.errors import InputError
 from mace_tp.step_times import WORKER, StepTimes, cpu_doubts, doubts, recorded, retime
@@ -61,7 +62,8 @@ def _step_times(groups: list[Group], num_rounds: int | None) -> tuple[Mapping[st
         lines = doubts(groups, times) + cpu_doubts(groups)
         remedy = "other work on the machine, or batches of unequal size; --retime times all rows in turn"
         return times, [f"WARNING {line}; {remedy}" for line in lines]
-    times, environment = retime(groups, num_rounds, lambda line: print(line, file=sys.stderr, flush=True))
+    with raising():  # so that a signal ends the process that is timed, too
+        times, environment = retime(groups, num_rounds, lambda line: print(line, file=sys.stderr, flush=True))
     named = ", ".join(f"{key} {environment[key]}" for key in ("device", "dtype", "threads", "jax", "commit") if key in environment)
     how = f"steps and s/epoch: timed now, {num_rounds} rounds of all rows in turn, each in a fresh process ({named})"
     return times, [f"WARNING {line}; other work on the machine" for line in doubts(groups, times)] + [how]

@@ -2,19 +2,25 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mace_tp.cli.config_errors import check_keys, group_options, one_line, schema_keys
-from mace_tp.cli.overrides import store_products
+from mace_tp.cli.overrides import for_hydra, store_products
+from mace_tp.cli.shipped import config_directory
 from mace_tp.config import Config, TensorProductConfig
 from mace_tp.errors import InputError
 from mace_tp.product_notation import split_product
+
+_PRODUCTS = "tensor_product"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,41 +28,65 @@ class ConfigFile:
     """What a file says."""
 
     schema: DictConfig  # `Config` with the file's values as defaults
-    groups: dict[str, str]  # options of groups that it chooses, such as {"model": "medium"}
+    products: str | None  # of the group `tensor_product`, the option that it chooses
     names_data: bool  # whether it says what to train on
 
-    def overrides(self, given: Sequence[str]) -> list[str]:
-        """Overrides for the groups that the command line does not choose itself.
-
-        Args:
-            given: overrides of the command line.
-        """
-        keys = {override.lstrip("+").partition("=")[0] for override in given}
-        return [f"{group}={option}" for group, option in self.groups.items() if group not in keys]
+    def overrides(self, line: Sequence[str]) -> list[str]:
+        """The override that chooses the tensor products, unless the command line chooses them itself."""
+        return [] if self.products is None or _PRODUCTS in _keys(line) else [f"{_PRODUCTS}={self.products}"]
 
 
-def read_config_file(path: str) -> ConfigFile:
-    """Read a YAML file that has any of the keys of the configuration.
+def read_config_file(path: str, line: Sequence[str], *, is_sweep: bool) -> ConfigFile:
+    """Read a YAML file that has any of the keys of the configuration. They go over the options of groups that it names.
+
+    Args:
+        path: of the file.
+        line: overrides of the command line, whose options of groups take the place of the file's.
+        is_sweep: whether commas separate values in the line.
 
     Raises:
         InputError: it cannot be read, is no YAML, or has a key or a value that cannot be used.
     """
-    values = _nested(_read(path), path, frozenset(schema_keys()))
-    groups = {name: values.pop(name) for name in group_options() if name in values and not isinstance(values[name], dict)}
+    read = _read(path)
+    groups = {name: read.pop(name) for name in group_options() if name in read and not isinstance(read[name], dict)}
     groups = {name: option for name, option in groups.items() if option is not None}
     if wrong := next((name for name, option in groups.items() if not isinstance(option, str)), None):
         raise InputError(f"{path}: {wrong}: must be keys with their values, or the name of an option; got {groups[wrong]}")
+    products = groups.pop(_PRODUCTS, None)
+    values = _nested(read, path, frozenset(schema_keys()))
+    values = {name: value for name, value in values.items() if value is not None or name not in _sections()}
     try:
         check_keys(OmegaConf.create(values))
-        if "tensor_product" in values:
-            groups["tensor_product"] = _stored_products(values.pop("tensor_product"), path)
-        schema = OmegaConf.merge(OmegaConf.structured(Config), values)
-    except OmegaConfBaseException as error:
+        if _PRODUCTS in values:
+            products = _stored_products(values.pop(_PRODUCTS), path)
+        schema = OmegaConf.merge(_composed(groups, [] if is_sweep else line), values)
+    except (HydraException, OmegaConfBaseException) as error:
         raise InputError(f"{path}: {one_line(error)}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     names_data = bool(groups.keys() & {"data", "experiment"}) or values.get("data", {}).get("train") is not None
-    return ConfigFile(schema, groups, names_data)
+    return ConfigFile(schema, products, names_data)
+
+
+def _keys(line: Sequence[str]) -> list[str]:
+    return [override.lstrip("+").partition("=")[0] for override in line]
+
+
+def _sections() -> set[str]:
+    return {field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)}
+
+
+def _composed(groups: Mapping[str, str], line: Sequence[str]) -> DictConfig:
+    """The configuration with options of groups, and with those of the command line in their place."""
+    if not groups:
+        return OmegaConf.structured(Config)
+    ConfigStore.instance().store(name="schema", node=Config)
+    in_line = [override for override, key in zip(line, _keys(line), strict=True) if key in group_options() and key != _PRODUCTS]
+    of_file = [f"{group}={option}" for group, option in groups.items() if group not in _keys(line)]
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        composed = compose("config", for_hydra([*of_file, *in_line], is_sweep=False))
+    composed = OmegaConf.masked_copy(composed, [key for key in composed if key != _PRODUCTS])
+    return OmegaConf.merge(OmegaConf.structured(Config), composed)
 
 
 def _read(path: str) -> dict[Any, Any]:

@@ -1,5 +1,6 @@
 """Places that a command writes to, looked at before its work: none is an input, and nothing is found out too late."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,11 +27,15 @@ def require_new_file(flag: str, path: Path, inputs: Sequence[str]) -> None:
 
 
 def require_new_folder(flag: str, path: Path) -> None:
-    """Require a place for a folder, which may be there.
+    """Require a place for a folder, which may be there. An empty folder is made in it and removed: permissions do not tell everything.
 
     Raises:
-        InputError: it is a file, or would lie in one.
+        InputError: it is a file, or would lie in one, or nothing can be written there.
     """
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not there.is_dir():
         raise InputError(f"{flag} {path}: cannot be made, for {there} is a file")
+    try:
+        tempfile.TemporaryDirectory(dir=there).cleanup()
+    except OSError as error:
+        raise InputError(f"{flag} {path}: cannot be made or written ({error.strerror})") from error

@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
+from mace_tp.cli.config_errors import group_options
 from mace_tp.config import Config, TensorProductConfig, parse_products
 from mace_tp.config_ranges import CHOICES
 from mace_tp.errors import InputError
@@ -80,10 +81,13 @@ def _require_readable(prefix: str, key: str, value: str) -> None:
     if not re.fullmatch(r"[\w./@:-]+", key):
         raise InputError(f"{prefix}{key}={value}: not an override; give KEY=VALUE, such as data.train=FILE")
     try:
-        OverridesParser.create().parse_override(f"{prefix}{key}={value}")
+        override = OverridesParser.create().parse_override(f"{prefix}{key}={value}")
     except HydraException as error:
         written = shlex.quote(f"{prefix}{key}={QuotedString(value, Quote.double).with_quotes()}")
         raise InputError(f"{key}={value}: Hydra has its own use for ( ) [ ] {{ }} , = and others; text is written {written}") from error
+    groups = {} if "~" in prefix or override.is_sweep_override() else group_options()
+    if key in groups and not isinstance(override.value(), str | list):
+        raise InputError(f"{key}={value}: must be the name of an option; valid: {', '.join(groups[key])}")
 
 
 # Paths and other texts

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     options = _Options.of(arguments)
     OmegaConf.register_new_resolver("shipped_data", shipped_data, replace=True)
     OmegaConf.register_new_resolver("expand_user", os.path.expanduser, replace=True)
-    file = None if options.config_file is None else read_config_file(options.config_file)
+    file = None if options.config_file is None else read_config_file(options.config_file, options.overrides, is_sweep=options.is_sweep)
     ConfigStore.instance().store(name="schema", node=Config if file is None else file.schema)
     given = _completed(options, file)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed by Hydra
@@ -97,7 +97,9 @@ class _Options:
             if word == "--config":
                 if not (equals or left):
                     raise InputError("--config: no file; mace-tp train --config FILE KEY=VALUE ...")
-                file = value if equals else left.pop(0)
+                before, file = file, value if equals else left.pop(0)
+                if before is not None:
+                    raise InputError(f"--config {file}: there is --config {before} already; give one file")
             elif word == "--dry-run":
                 is_dry_run = True
             elif word in _NOT_HERE:

@@ -45,6 +45,7 @@ class Progress:
     skipped_in_a_row: list[list[int]] = dataclasses.field(default_factory=list)  # (epoch, batch) of those without an update in between
     compile_seconds: float = 0.0  # of all sessions so far
     patience_from: int = 0  # epoch from which `trainer.patience` counts, if no later one was better
+    trained_on: list[list[str]] = dataclasses.field(default_factory=list)  # (training data, digest of what was read) for the card, in turn
     passed_over: int = 0  # epochs of stage one that were left out because nothing got better
 
 

@@ -79,9 +79,25 @@ def test_a_file_chooses_options_of_groups(file, composed):
 
     config = composed("--config", file(text), "model=medium")
 
-    assert config.data.train == shipped_data("cu_au/train.xyz.xz") and config.trainer.max_minutes == 7.5
+    assert config.data.train == shipped_data("cu_au/train.xyz.xz") and config.trainer.max_minutes == 7
     assert config.model.num_channels == 64
     assert (config.tensor_product.interaction, config.tensor_product.product_basis) == ({"name": "cg"}, {"name": "gaunt", "rank": 2})
+
+
+def test_keys_of_a_file_go_over_the_groups_that_it_names(file, composed):
+    config = composed("--config", file("experiment: ethanol\ntrainer: {max_minutes: 60}\nmodel: large\nmodel.cutoff: 4\n"))
+    assert (config.trainer.max_minutes, config.model.num_channels, config.model.cutoff) == (60, 128, 4)
+    assert config.data.train == shipped_data("ethanol/train_300K.xyz.xz")
+
+    text = "experiment: ethanol\ndebug: tiny\ntrainer: {max_epochs: 4}\nmodel: {l_max: 3, num_channels: 8}\nloss:\ntrainer.patience: 5\n"
+    config = composed("--config", file(text), "data=cu_au", "model=medium")
+    assert (config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.patience) == (4, 10, 5)
+    assert (config.model.l_max, config.model.num_channels) == (3, 64), "the line goes over the file"
+    assert (config.data.train, config.data.theory) == (shipped_data("cu_au/train.xyz.xz"), "EMT of ASE")
+
+
+def test_a_section_without_keys_says_nothing(file, composed):
+    assert composed("--config", file("trainer:\noptimizer: ~\ndata: {train: a.xyz}")).trainer == Config().trainer
 
 
 def test_a_file_without_data_trains_on_those_that_ship_for_as_long_as_it_says(file, composed):
@@ -145,6 +161,7 @@ def test_a_mistake_in_a_file_is_one_line(text, said, file, run):
         (["--config", "nothere.yaml"], ["--config nothere.yaml: No such file"]),
         (["--config", "."], ["--config .: is a folder; give a YAML file"]),
         (["seed=1", "--config"], ["--config: no file; mace-tp train --config FILE KEY=VALUE"]),
+        (["--config", "a.yaml", "--config=b.yaml"], ["--config b.yaml: there is --config a.yaml already; give one file"]),
         (["-cp", "/tmp", "-cn", "my"], ["-cp: --config FILE takes a YAML file of your own"]),
         (["--config-name=my"], ["--config-name: --config FILE takes"]),
     ],

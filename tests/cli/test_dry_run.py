@@ -1,5 +1,6 @@
 """What is looked at before the data are read, by `--cfg job`, and by `--dry-run`, which goes up to the first step and writes nothing."""
 
+import os
 import shutil
 
 import pytest
@@ -61,6 +62,8 @@ def test_a_dry_run_finds_what_a_training_would(run, on_molecules, finished, toys
     (tmp_path / "file").touch()
     assert_one_line(run(*on_molecules, "--dry-run", f"run_dir={tmp_path}/file/run"), f"run_dir {tmp_path}/file/run: cannot be made")
     assert run(*on_molecules, "--dry-run", f"run_dir={finished[0]}", "trainer.resume=auto").code == 0
+    if os.path.isdir("/proc/self"):  # where even root can make no folder
+        assert_one_line(run(*on_molecules, "--dry-run", "run_dir=/proc/run"), "run_dir /proc/run: cannot be made or written")
 
 
 def test_a_dry_run_reads_the_checkpoint_and_leaves_it_as_it_is(run, on_molecules, finished, tmp_path):

@@ -127,6 +127,11 @@ def test_a_text_needs_no_quotes_of_hydras(override, value):
     assert values(override) == [value]
 
 
+@pytest.mark.parametrize("override", ["model=null", "+debug=1"])
+def test_an_option_of_a_group_is_a_name(override, run):
+    assert_one_line(run("train", override, "--cfg", "job"), f"{override.lstrip('+')}: must be the name of an option; valid: ")
+
+
 def test_a_value_that_hydra_cannot_read_is_told_with_the_key_and_the_way_to_write_it(run):
     outcome = run("train", "data.atomic_energies=isolated (atoms", "--cfg", "job")
 

@@ -213,6 +213,23 @@ def test_the_data_of_a_run_that_adds_nothing_are_not_those_of_its_model(finished
     resume(f"data.train={toys}/test.xyz")
 
     assert _results(tmp_path / "run")["data"]["train_and_valid"] == _results(finished[0])["data"]["train_and_valid"]
+    assert _card_of_data(tmp_path / "run") == _card_of_data(finished[0])
+
+
+def test_the_card_tells_all_data_that_the_model_was_trained_on(finished, resume, toys, tmp_path):
+    for name in ("test.xyz", "train.xyz", "train.xyz"):
+        resume(f"data.train={toys}/{name}", f"trainer.max_epochs={len(_losses(tmp_path / 'run')) + 1}")
+    resume(f"data.train={toys}/test.xyz", "trainer.max_epochs=7")
+
+    training, digest = _card_of_data(tmp_path / "run")
+    parts = ("`train.xyz`: 10 configurations", "`test.xyz`: 6 configurations", "`train.xyz`: 10 configurations")
+    assert training == f"| training data | {'; then '.join(parts)} |"
+    assert digest == _card_of_data(finished[0])[1]
+
+
+def _card_of_data(run_dir: Path) -> list[str]:
+    card = (run_dir / "model" / "README.md").read_text(encoding="utf-8").splitlines()
+    return [line for line in card if line.startswith(("| training data", "| SHA-256"))]
 
 
 def test_neighbor_lists_are_no_part_of_what_data_are(molecule, crystal):

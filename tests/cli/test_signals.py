@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from run_directories import make_run
 
 # A command without jax, of which a test says what it does.
 _DRIVER = """
@@ -145,6 +146,28 @@ def test_what_must_be_tidied_up_is(body):
     done = _run(_within_raising(f"try:\n{_indented(body)}\nfinally:\n    print(', tidied', end='')"))
 
     assert done.returncode in (130, 143) and (done.stdout, done.stderr) == ("said, tidied", "")
+
+
+def test_a_process_that_is_timed_ends_with_the_command(tmp_path):
+    run = make_run(tmp_path / "run")
+    slow, pid = tmp_path / "python", tmp_path / "pid"
+    slow.write_text(f"#!/bin/sh\necho $$ > {pid}.part\nmv {pid}.part {pid}\nexec sleep 60\n")
+    slow.chmod(0o755)
+
+    done = _run(f"""
+        from mace_tp.cli import compare
+        sys.executable = {str(slow)!r}
+        def stop():
+            while not os.path.exists({str(pid)!r}):
+                time.sleep(0.02)
+            os.kill(os.getpid(), signal.SIGTERM)
+        threading.Thread(target=stop, daemon=True).start()
+        compare.main(["--retime", {str(run)!r}])
+    """)
+
+    assert done.returncode == 143, done.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
 
 
 def test_a_training_has_last_words_of_its_own():
