@@ -50,6 +50,7 @@ def test_unfinished_runs_are_listed(run, tmp_path):
     assert outcome.code == 2 and "1 runs, none of them finished" in outcome.err
 
 
+@pytest.mark.slow
 def test_rows_are_timed_anew(run, finished, tmp_path):
     outcome = run("compare", "--retime", finished[0], "--rounds", "1", "--out", tmp_path)
 

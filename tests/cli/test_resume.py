@@ -10,7 +10,6 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import ase.io
 import jax
 import numpy as np
 import pytest
@@ -196,17 +195,20 @@ def stopped(run, on_molecules, tmp_path, monkeypatch) -> tuple[str, ...]:
     return arguments
 
 
-def test_an_epoch_begins_anew_where_its_batches_are_others(stopped, run, toys, tmp_path):
-    fewer = write(tmp_path / "fewer.xyz", ase.io.read(toys / "train.xyz", ":4"))
-    for change, num_steps in ((f"data.train={fewer}", 8 + 2), ("data.batch_size=5", 8 + 2), ("seed=1", 8 + 5)):
-        shutil.rmtree(tmp_path / "changed", ignore_errors=True)
-        shutil.copytree(tmp_path / "run", tmp_path / "changed")
+@pytest.mark.parametrize(
+    ("change", "num_batches"),
+    [
+        ("data.max_configurations=4", 2),
+        pytest.param("data.batch_size=5", 2, marks=pytest.mark.slow),
+        pytest.param("seed=1", 5, marks=pytest.mark.slow),
+    ],
+)
+def test_an_epoch_begins_anew_where_its_batches_are_others(change, num_batches, stopped, run, tmp_path):
+    outcome = run(*stopped, change, "trainer.max_epochs=2", "trainer.resume=anyway")
 
-        outcome = run(*stopped, f"run_dir={tmp_path}/changed", change, "trainer.max_epochs=2", "trainer.resume=anyway")
-
-        assert outcome.code == 0, outcome.err
-        assert "epoch 2 begins anew, since its batches are others; 3 were done" in outcome.out, change
-        assert _results(tmp_path / "changed")["steps"] == num_steps, change
+    assert outcome.code == 0, outcome.err
+    assert "epoch 2 begins anew, since its batches are others; 3 were done" in outcome.out
+    assert _results(tmp_path / "run")["steps"] == 8 + num_batches
 
 
 def test_the_data_of_a_run_that_adds_nothing_are_not_those_of_its_model(finished, resume, toys, tmp_path):
@@ -283,6 +285,7 @@ def test_patience_in_stage_one_leads_to_stage_two(losses, run, on_molecules, tmp
     assert outcome.code == 0 and "nothing is left to train after epoch 5" in outcome.out
 
 
+@pytest.mark.slow
 def test_what_patience_has_passed_over_stays_so_in_a_run_that_goes_on(losses, run, on_molecules, tmp_path, monkeypatch):
     arguments = (*on_molecules, f"run_dir={tmp_path}/run", "trainer.max_epochs=10", "trainer.patience=1")
     losses(1.0, 2.0, 5.0, math.nan)
