@@ -86,7 +86,7 @@ def _require_readable(prefix: str, key: str, value: str) -> None:
         written = shlex.quote(f"{prefix}{key}={QuotedString(value, Quote.double).with_quotes()}")
         raise InputError(f"{key}={value}: Hydra has its own use for ( ) [ ] {{ }} , = and others; text is written {written}") from error
     groups = {} if "~" in prefix or override.is_sweep_override() else group_options()
-    if key in groups and not isinstance(override.value(), str | list):
+    if key in groups and not isinstance(override.value(), str | list | dict):
         raise InputError(f"{key}={value}: must be the name of an option; valid: {', '.join(groups[key])}")
 
 
