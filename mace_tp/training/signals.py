@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 
 # What a terminal, a batch system before its time limit, and a system that shuts down send.
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
 class TrainingStopped(KeyboardInterrupt):

@@ -48,7 +48,10 @@ def _assert_same_end(run_dir: Path, expected: Path) -> None:
 # Signals
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGUSR1", "SIGUSR2"))])
+_RARE = [pytest.param(name, marks=pytest.mark.slow) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2")]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", *_RARE])
 def test_a_signal_ends_the_step_and_the_run_continues_from_there(name, run, on_molecules, finished, tmp_path, monkeypatch, request):
     number = getattr(signal, name)
     usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
