@@ -124,6 +124,7 @@ def fit_scale(axes: Axes, values: np.ndarray) -> None:
     """A logarithmic vertical axis, with ticks that can be read, where the values span enough for one."""
     values = values[np.isfinite(values) & (values > 0)]
     if not len(values) or values.max() / values.min() <= _LOG_RANGE:
+        axes.ticklabel_format(axis="y", useOffset=False)  # whole numbers where the values are nearly the same, no "+1.1332e3" above
         return
     decades = np.log10(values.max() / values.min())
     axes.set_yscale("log")

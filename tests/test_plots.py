@@ -81,6 +81,12 @@ def test_learning_curves_show_every_record():
     assert "lowest 62.5 meV/Å (epoch 30)" in forces.get_legend().get_texts()[0].get_text()
 
 
+def test_ticks_are_whole_numbers_where_the_values_are_nearly_the_same():
+    figure = learning_curves_figure([record | {"force_rmse": 1133.2 + 1e-3 * record["epoch"]} for record in records(3)])
+    figure.canvas.draw()
+    assert all(axes.yaxis.get_offset_text().get_text() == "" for axes in figure.axes)
+
+
 def test_the_time_of_training_stands_where_it_was_reached_without_compilation():
     figure = learning_curves_figure(records(30))
     (top,) = figure.axes[0].child_axes
