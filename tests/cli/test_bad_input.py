@@ -225,6 +225,7 @@ def test_a_run_directory_that_cannot_be_written(run, on_molecules, tmp_path):
     assert_one_line(outcome, "run_dir", f"{tmp_path}/file", "Not a directory")
 
 
+@pytest.mark.slow
 def test_the_good_jobs_of_a_sweep_are_done_all_the_same(run, on_molecules, tmp_path):
     outcome = run(*on_molecules, "data.batch_size=0,2,0,-1", "-m", "trainer.max_minutes=1e-9", f"run_dir={tmp_path}")
 

@@ -86,6 +86,7 @@ def test_several_files_are_a_list(here):
         for_hydra(["data.train=end\\,{a}"], is_sweep=False)
 
 
+@pytest.mark.slow
 def test_a_training_with_such_paths_everywhere(run, on_molecules, tmp_path):
     """To the end: plots, results and the configuration, from which it is trained once more."""
     folder = tmp_path / "it's [a] (run), $x$_{y} {1}=2"

@@ -218,6 +218,7 @@ def test_the_data_of_a_run_that_adds_nothing_are_not_those_of_its_model(finished
     assert _card_of_data(tmp_path / "run") == _card_of_data(finished[0])
 
 
+@pytest.mark.slow
 def test_the_card_tells_all_data_that_the_model_was_trained_on(finished, resume, toys, tmp_path):
     for name in ("test.xyz", "train.xyz", "train.xyz"):
         resume(f"data.train={toys}/{name}", f"trainer.max_epochs={len(_losses(tmp_path / 'run')) + 1}")
