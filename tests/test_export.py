@@ -116,6 +116,7 @@ def test_a_file_of_an_older_format_is_refused_with_the_remedy(exported, tmp_path
         load_exported(tmp_path / "old")
 
 
+@pytest.mark.slow
 def test_on_a_machine_with_a_gpu_the_file_holds_what_every_machine_can_run(make, tmp_path, molecule, monkeypatch):
     pytest.importorskip("cuequivariance_jax")
     model = make("cuequivariance")

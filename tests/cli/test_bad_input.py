@@ -233,6 +233,7 @@ def test_the_good_jobs_of_a_sweep_are_done_all_the_same(run, on_molecules, tmp_p
     assert not (tmp_path / "0" / "results.json").exists() and (tmp_path / "1" / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges(run, on_molecules, tmp_path):
     outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "optimizer.learning_rate=1e30", "optimizer.schedule=constant")
 

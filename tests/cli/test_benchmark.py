@@ -5,6 +5,7 @@ import json
 import pytest
 
 
+@pytest.mark.slow
 def test_both_sites_and_the_bilinear_map(run, toys, tmp_path):
     arguments = ["--l-max", "1", "--batch", "20", "--channels", "2", "--correlation", "2", "--repeats", "2", "--graphs", "2"]
     arguments += ["--settings", "SISO", "MIMO", "interaction", "product_basis", "--derivatives", "value", "training"]

@@ -6,6 +6,7 @@ import pytest
 from run_directories import make_run
 
 
+@pytest.mark.slow
 def test_real_trainings_are_compared(run, on_molecules, finished, tmp_path):
     outcome = run(*on_molecules, "tensor_product=spherical_grid", f"run_dir={tmp_path}/grid")
     assert outcome.code == 0, outcome.err

@@ -44,6 +44,7 @@ def test_a_file_with_other_numbers_than_the_model_is_not_written(run, finished, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_machine_with_a_gpu_checks_the_file_too(run, finished, tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert "checked against the model" in run("export", finished[0], tmp_path / "out").out

@@ -201,6 +201,7 @@ def _train_in_a_process(death: str, *arguments: str) -> subprocess.CompletedProc
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_kill_within_a_save_loses_that_save_at_most(run, on_molecules, finished, tmp_path):
     arguments = (*on_molecules, f"run_dir={tmp_path}/run", "trainer.checkpoint_minutes=0")
     assert _train_in_a_process("save=10", *arguments).returncode == -signal.SIGKILL
@@ -373,6 +374,7 @@ def test_changes_that_are_wanted_are_told(stopped, run, on_molecules, tmp_path):
     assert _metrics(tmp_path / "run")[-1]["epoch"] == 4
 
 
+@pytest.mark.slow
 def test_another_schedule_is_taken_when_it_is_wanted(stopped, run, on_molecules, tmp_path):
     for change, rate in {"optimizer.final_factor=0.5": 0.5, "optimizer.schedule=constant": 1.0}.items():
         shutil.copytree(stopped, tmp_path / change)
@@ -395,6 +397,7 @@ def test_another_end_is_taken_and_told(finished, run, on_molecules, tmp_path):
     assert outcome.out.count("the training ends after epoch 5: trainer.max_epochs=5 is reached") == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_by_the_clock_goes_on_with_more_time(run, on_molecules, tmp_path):
     arguments = (*on_molecules, f"run_dir={tmp_path}/run", "trainer.max_epochs=20")
     assert run(*arguments, "trainer.max_minutes=1e-9").code == 0

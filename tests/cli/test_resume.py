@@ -195,14 +195,8 @@ def stopped(run, on_molecules, tmp_path, monkeypatch) -> tuple[str, ...]:
     return arguments
 
 
-@pytest.mark.parametrize(
-    ("change", "num_batches"),
-    [
-        ("data.max_configurations=4", 2),
-        pytest.param("data.batch_size=5", 2, marks=pytest.mark.slow),
-        pytest.param("seed=1", 5, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("change", "num_batches"), [("data.max_configurations=4", 2), ("data.batch_size=5", 2), ("seed=1", 5)])
 def test_an_epoch_begins_anew_where_its_batches_are_others(change, num_batches, stopped, run, tmp_path):
     outcome = run(*stopped, change, "trainer.max_epochs=2", "trainer.resume=anyway")
 

@@ -342,6 +342,7 @@ def seconds_of_epochs(run_dir: Path) -> float:
     return sum(line["epoch_seconds"] + line["valid_seconds"] for line in metrics(run_dir))
 
 
+@pytest.mark.slow
 def test_minutes_are_those_of_updates_and_validation_also_in_a_run_that_goes_on(slow_compiler, run, on_molecules, tmp_path):
     """Each session compiles for longer than the whole training may last."""
     arguments = (*on_molecules, f"run_dir={tmp_path}/run", "trainer.max_epochs=100000")

@@ -52,6 +52,7 @@ def _compiler(folder: Path, script: str) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_build_it_and_later_ones_use_it(tmp_path):
     for process in [_start(tmp_path) for _ in range(2)]:
         assert _lines(process)[1] == "15.0"
@@ -134,6 +135,7 @@ def test_a_derivative_that_cannot_be_compiled_is_evaluated_by_jax(tmp_path):
     assert err.count("fatal error: no space left") == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_library_is_made_anew(tmp_path):
     assert _lines(_start(tmp_path))[1] == "15.0"
     for path in (tmp_path / "mace-tp" / "kernel").iterdir():

@@ -36,6 +36,7 @@ def test_table_is_the_couplings_times_clebsch_gordan(product):
     assert np.abs(table).max() > 0.1
 
 
+@pytest.mark.slow
 def test_pointwise_product_has_the_even_sums_and_the_bracket_the_odd_ones():
     for l1, l2 in np.ndindex(9, 9):
         for l3 in range(abs(l1 - l2), min(l1 + l2, 8) + 1):
