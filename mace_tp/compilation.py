@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 import jax
 
-# Of its own, so that commands without a log can print these lines alone.
+# A separate logger: commands without a log print only its lines.
 LOGGER = logging.getLogger("mace_tp.compilation")
 
 Display = Callable[[], AbstractContextManager[object]]

@@ -49,7 +49,7 @@ def export_model(path: Path, model: Model, platforms: Sequence[str] = PLATFORMS)
     dtype = jax.tree.leaves(model.params)[0].dtype
     # Planned and traced as for a CPU: on a GPU cuequivariance would choose kernels that run nowhere else.
     with jax.default_device(build_device(Config(device="cpu"))):
-        model = with_kernel(model, "xla")  # a compiled kernel lies on this machine only
+        model = with_kernel(model, "xla")  # compiled kernels exist on this machine only
         function = jax.export.export(jax.jit(_function(model)), platforms=tuple(platforms))(*_shapes(dtype))
     statistics = model.statistics
     description = {

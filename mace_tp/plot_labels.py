@@ -77,7 +77,7 @@ def _boxes_along(corners: np.ndarray) -> list[Bbox]:
 
 
 def _cost(box: Bbox, inside: Bbox, taken: Sequence[Bbox]) -> float:
-    """Area that the box shares with others, and that is outside of the axes, which counts more."""
+    """Area of the box that overlaps other boxes, plus its area outside the axes with a larger weight."""
     shared = [Bbox.intersection(box, other) for other in taken]
     within = Bbox.intersection(box, inside)
     outside = box.width * box.height - (within.width * within.height if within else 0.0)

@@ -1,4 +1,4 @@
-"""What a run directory tells of a training: what an epoch records, and at the end test errors, totals, plots."""
+"""Results of a training in its run directory: the record of each epoch, then test errors, totals and plots."""
 
 import dataclasses
 import json

@@ -158,16 +158,16 @@ class Session:
         return before is not None and losses_compare(before, self.origin)
 
     def _begin_epoch_anew(self) -> None:
-        """What is done of an epoch does not count where the epoch would go on with other batches."""
+        """Discard a partly trained epoch, because its remaining batches would be different ones."""
         progress = self.progress
         if progress.batch:
-            _LOG.info("resume: epoch %d begins anew, since its batches are others; %d were done", progress.epoch + 1, progress.batch)
+            _LOG.info("resume: epoch %d begins anew, because its batches have changed; %d were done", progress.epoch + 1, progress.batch)
         progress.batch, progress.so_far, progress.skipped_in_a_row = 0, {}, []
 
     def _judge_best_anew(self, compares: bool) -> None:
         """Measure the kept best model anew where its loss is of other validation data, loss weights or settings than the next one.
 
-        Loss weights are others, too, where a later end puts the training back into stage one.
+        Loss weights also differ where a later end of the training leads back to stage one.
         """
         progress, before = self.progress, self.progress.best_loss
         stage = self.plan.stage(min(self.plan.progress(progress.epoch + 1), 1.0))
@@ -180,8 +180,8 @@ class Session:
         progress.best_loss, progress.patience_from = loss if math.isfinite(loss) else math.inf, progress.epoch
         self.schedule.restart()
         _LOG.info(
-            "resume: validation data or loss are others: the kept best model, of epoch %d, had a validation loss of %.4g and now has "
-            "%.4g, with which epochs to come are compared", progress.best_epoch, before, loss,
+            "resume: the validation data or the loss have changed: the kept best model, of epoch %d, had a validation loss of %.4g and now "
+            "has %.4g, with which epochs to come are compared", progress.best_epoch, before, loss,
         )  # fmt: skip
 
     def _start(self) -> None:
@@ -218,7 +218,7 @@ class Session:
         return Loggers(loggers)
 
     def _until(self) -> str:
-        """A line that says when the training will end, and what is done of it."""
+        """A line that says when the training will end, and how much of it is done."""
         trainer, progress = self.config.trainer, self.progress
         left_out = f"={trainer.max_epochs}, {progress.passed_over} of them passed over" if progress.passed_over else ""
         ends = [f"after {trainer.max_epochs - progress.passed_over} epochs (trainer.max_epochs{left_out})"]

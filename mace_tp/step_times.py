@@ -20,7 +20,7 @@ WORKER = "--time-steps-of"
 
 @dataclasses.dataclass(frozen=True)
 class StepTimes:
-    """Of one row; None where it is not known."""
+    """Step times of one row of the comparison; a time that is not known is None."""
 
     seconds: float | None  # median
     quartiles: tuple[float, float] | None  # s
@@ -31,7 +31,7 @@ class StepTimes:
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """What a process says that timed steps."""
+    """Measurements of one process that timed training steps."""
 
     step_seconds: list[float]  # of windows of steps
     cpu_seconds: list[float]  # per step, of the same windows

@@ -1,4 +1,4 @@
-"""What the machine can do at best: matrix products, and passes over arrays of several sizes, measured in the same run."""
+"""Peak performance of the machine: matrix products, and bandwidth for arrays of several sizes, measured in the same run."""
 
 import concurrent.futures
 import dataclasses

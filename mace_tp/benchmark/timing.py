@@ -37,7 +37,7 @@ def compile_program(function: Callable[..., Any], arguments: tuple[Any, ...]) ->
     return Compiled(
         call=lambda: program(*arguments),
         compile_seconds=seconds,
-        # Of a call that XLA does not know it counts -1.
+        # XLA counts -1 operations for a call that it does not know.
         flops=float(np.maximum(0.0, costs.get("flops", np.nan))) + kernel_flops(traced.jaxpr.jaxpr),
         bytes=float(costs.get("bytes accessed", np.nan)),
         moved=moved,

@@ -56,7 +56,7 @@ def _remarks(groups: list[Group], unfinished: list[Run], baseline: Group | None,
 
 
 def _step_times(groups: list[Group], num_rounds: int | None) -> tuple[Mapping[str, StepTimes], list[str]]:
-    """Those of the trainings, or measured in so many rounds; with what to bear in mind."""
+    """Step times recorded by the trainings, or measured anew in several rounds; and warnings about them."""
     if num_rounds is None:
         times = {group.name: recorded(group) for group in groups}
         lines = doubts(groups, times) + cpu_doubts(groups)
@@ -70,7 +70,7 @@ def _step_times(groups: list[Group], num_rounds: int | None) -> tuple[Mapping[st
 
 
 def _time_steps(run_dir: Path) -> dict[str, object]:
-    """What a process of `--retime` prints of its run; with the tensor products that the run had, where it chose them by itself."""
+    """Step times of one run, for `--retime`. A run with `tensor_product=auto` is timed with the products that it chose."""
     # Only the processes that compute load jax.
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

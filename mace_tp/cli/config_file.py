@@ -25,7 +25,7 @@ _PRODUCTS = "tensor_product"
 
 @dataclasses.dataclass(frozen=True)
 class ConfigFile:
-    """What a file says."""
+    """Keys and group options from a YAML file."""
 
     schema: DictConfig  # `Config` with the file's values as defaults
     products: str | None  # of the group `tensor_product`, the option that it chooses

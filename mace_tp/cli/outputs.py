@@ -30,7 +30,7 @@ def require_new_folder(flag: str, path: Path) -> None:
     """Require a place for a folder, which may be there. An empty folder is made in it and removed: permissions do not tell everything.
 
     Raises:
-        InputError: it is a file, or would lie in one, or nothing can be written there.
+        InputError: the path or one of its parents is a file, or the folder cannot be written.
     """
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not there.is_dir():

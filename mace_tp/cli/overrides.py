@@ -97,7 +97,7 @@ def _path(value: str) -> str:
     """A path in quotes, unless it is in quotes already or null."""
     if value in ("", "null") or (_is_quoted(value) and not _exists(value)):
         return value
-    # What exists has its name to the letter; a new run_dir may refer to other keys.
+    # The name of an existing path is taken literally; a new run_dir may contain interpolations of other keys.
     return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if _exists(value) else value)
 
 
@@ -114,7 +114,7 @@ def _paths(key: str, value: str, is_sweep: bool) -> str:
 
 
 def _items(text: str) -> list[str]:
-    """What commas separate, outside of quotes and brackets; a path that exists is one item, whatever it holds."""
+    """Items that are separated by commas outside quotes and brackets. An existing path is one item, even with commas."""
     parts, items = text.split(","), []
     while parts:
         longest_first = [",".join(parts[:count]) for count in range(len(parts), 0, -1)]

@@ -105,7 +105,7 @@ class _Watch:
         os.register_at_fork(after_in_child=self._forget)
 
     def handle(self, number: int, _: FrameType | None) -> None:
-        """What Python calls in the main thread when it can."""
+        """Signal handler; Python calls it in the main thread, between two instructions."""
         if self.is_raising:
             self.number = self.number or number
             raise TrainingStopped(number)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 def guard_streams() -> None:
     """Let a failing standard output end the command, whatever is printing, and a failing standard error end nothing.
 
-    No OSError tells of it: libraries take one for their own. A reader that has gone, such as `head`, ends the command with 141, without
-    a word; a disk that is full with 1 and one line. For a character that the encoding lacks, such as Å, a question mark is printed.
+    The failure is not raised as an OSError, because libraries would catch it as their own. A closed pipe, as with `head`, ends the
+    command with exit code 141 and no message. A full disk ends it with exit code 1 and one line. A character that the encoding lacks,
+    such as Å, is printed as a question mark.
     """
     sys.stdout, sys.stderr = _guarded(sys.stdout, _end), _guarded(sys.stderr, lambda error: None)
 

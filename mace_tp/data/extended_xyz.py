@@ -26,7 +26,7 @@ _MAX_COLUMNS = 100_000
 # Numbers written by hand have fewer.
 _FIXED_DECIMALS = 4
 COMPRESSED: dict[str, Callable] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-"""What opens a compressed file, by the end of its name."""
+"""Functions that open a compressed file, by suffix."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ import numpy as np
 
 from mace_tp.data.graphs import Graph
 
-# How many frames of one composition tell what is usual.
+# Least number of frames of one composition from which usual values are taken.
 _ENOUGH = 8
-# Of the frames, so many are usual; and how many times farther off than these a frame must be. In thermal, rattled and strained structures
-# the farthest one is less than 4 times as far.
+# Share of the frames that are usual, and how many times farther off than these an outlier must be. In thermal, rattled and strained
+# structures the farthest frame is less than 4 times as far.
 _USUAL, _FAR = 0.9, 10.0
 # eV/atom: frames that differ by less are no outliers, however alike the others are. It is added to what is usual.
 _SAME_ENERGY = 0.02

@@ -118,7 +118,7 @@ def _differ(graph: Graph, other: Graph) -> bool:
 
 
 def _difference(graph: Graph, other: Graph) -> float:
-    """Of the energies, eV/atom; zero where one is not known."""
+    """Difference of the energies, eV/atom; zero if one of them is not known."""
     if graph.interaction_energy is None or other.interaction_energy is None:
         return 0.0
     return (graph.interaction_energy - other.interaction_energy) / graph.num_nodes

@@ -11,7 +11,7 @@ from mace_tp.data.labels import find_label, stress_matrix
 from mace_tp.data.writers import PREDICTED
 
 _Places = tuple[Mapping[str, Any], ...]
-# What the energy of a structure depends on besides the structure: heads are methods, and a model here has one.
+# Quantities besides the structure that its energy depends on. A head is a method, and a model here has only one.
 _STATES = (
     "head", "charge", "total_charge", "net_charge", "spin", "total_spin", "spin_multiplicity", "multiplicity", "electric_field",
     "external_field", "external_electric_field",
@@ -89,7 +89,7 @@ def _text(value: Any) -> str:
 
 
 def _usual(name: str) -> str:
-    """What a frame means that does not say it."""
+    """Default value of a state for a frame without it."""
     if "head" in name.lower():
         return "none"
     return "1" if "multiplicity" in name.lower() or name.lower() == "spin" else "0"

@@ -56,7 +56,7 @@ def weigh(configurations: Sequence[Configuration], type_weights: Mapping[str, fl
 
 
 def weightless(configurations: Sequence[Configuration]) -> list[str]:
-    """Fields (energy, forces, stress) of which every label was left out by `weigh`, for its weight was zero."""
+    """Fields (energy, forces, stress) whose labels `weigh` removed in every frame, because their weight was zero."""
     return [
         field
         for field in LabelWeights._fields

@@ -59,7 +59,7 @@ class Restored:
 
 
 def read_origin(directory: Path) -> dict[str, Any] | None:
-    """What the training was made of that wrote the checkpoints of a folder; None where there are none. The folder stays as it is."""
+    """Origin of the training that wrote the checkpoints in a folder; None without checkpoints. The folder is not changed."""
     if not directory.is_dir():
         return None
     with contextlib.closing(Checkpoints(directory, is_read_only=True)) as checkpoints:
@@ -140,7 +140,7 @@ class Checkpoints:
                 reasons[number] = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 continue
             self._put_aside(reasons)
-            known = {field.name for field in dataclasses.fields(Progress)}  # those of other versions may have others
+            known = {field.name for field in dataclasses.fields(Progress)}  # checkpoints of other versions may have more fields
             progress = Progress(**{name: value for name, value in about["progress"].items() if name in known})
             self._keep.numbers.update(progress.kept)
             # That of an old checkpoint is an epoch's.

@@ -201,7 +201,7 @@ def test_an_epoch_begins_anew_where_its_batches_are_others(change, num_batches, 
     outcome = run(*stopped, change, "trainer.max_epochs=2", "trainer.resume=anyway")
 
     assert outcome.code == 0, outcome.err
-    assert "epoch 2 begins anew, since its batches are others; 3 were done" in outcome.out
+    assert "epoch 2 begins anew, because its batches have changed; 3 were done" in outcome.out
     assert _results(tmp_path / "run")["steps"] == 8 + num_batches
 
 
