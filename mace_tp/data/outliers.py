@@ -28,10 +28,8 @@ def listed(graphs: Sequence[Graph], describe: Callable[[Graph], str]) -> str:
     """Files and numbers of frames, each with its remark; at most ten, then a count."""
     shown = graphs[:_MAX_LISTED]
     file = shown[0].source.rpartition(" frame ")[0]
-    # The name of a file is said once if all are of one file.
-    others = [graph.source for graph in shown[1:]]
-    short = [source.removeprefix(f"{file} ") for source in others]
-    names = [shown[0].source, *(short if all(map(str.__ne__, short, others)) else others)]
+    is_one_file = all(graph.source.startswith(f"{file} ") for graph in shown)  # then its name is said once
+    names = [shown[0].source, *(graph.source.removeprefix(f"{file} " * is_one_file) for graph in shown[1:])]
     named = ", ".join(f"{name} ({describe(graph)})" for name, graph in zip(names, shown, strict=True))
     return named + (f" and {len(graphs) - _MAX_LISTED} more" if len(graphs) > _MAX_LISTED else "")
 
