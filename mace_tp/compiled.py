@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.graph import GraphBatch
-from mace_tp.kernel.build import DTYPES, NoKernel, compiler_version, function_name, target_name, tell_once
+from mace_tp.kernel.build import DTYPES, function_name, kernel_version, target_name, tell_once
+from mace_tp.kernel.compiler import NoKernel
 from mace_tp.kernel.evaluate import Problem, evaluate
 from mace_tp.kernel.linear import ChannelMap, linear, linear_plainly
 from mace_tp.kernel.polynomial import Polynomial
@@ -82,13 +83,13 @@ class CompiledInteraction(InteractionPlan):
         senders: jax.Array,
         receivers: jax.Array,
     ) -> jax.Array:
-        if not kernel_runs(self._polynomial, node_feats.dtype):
+        if not kernel_runs(self._polynomial, node_feats.dtype, node_feats.shape[2]):
             return self.plan(weights, node_feats, edge_attrs, senders, receivers)
         edges = jnp.arange(len(senders), dtype=jnp.int32)
         return self._evaluate(jnp.stack(list(weights), axis=1), node_feats, edge_attrs, (edges, senders, receivers), None)
 
     def of_pairs(self, pair_weights: jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, batch: GraphBatch) -> jax.Array:
-        if not kernel_runs(self._polynomial, node_feats.dtype):
+        if not kernel_runs(self._polynomial, node_feats.dtype, node_feats.shape[2]):
             return self.plan.of_pairs(pair_weights, node_feats, edge_attrs, batch)
         indices = batch.edge_pair, batch.senders, batch.receivers
         return self._evaluate(pair_weights, node_feats, edge_attrs, indices, batch.edge_mask)
@@ -152,7 +153,7 @@ class CompiledProductBasis(ProductBasisPlan):
         return self.plan.polynomial_weights(weights)
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
-        if not kernel_runs(self._polynomial, node_feats.dtype):
+        if not kernel_runs(self._polynomial, node_feats.dtype, node_feats.shape[2]):
             return self.plan(weights, node_feats, species)
         operands = _of_one_dtype(self.plan.polynomial_weights(jnp.asarray(weights)), node_feats)
         problem = Problem(self._polynomial, (node_feats.shape[1],))
@@ -185,9 +186,9 @@ def mix(channel_map: ChannelMap, features: jax.Array, matrices: tuple[jax.Array,
     return linear(channel_map, features, matrices, jnp.asarray(species, jnp.int32))
 
 
-def kernel_runs(polynomial: Polynomial, dtype: jnp.dtype) -> bool:
+def kernel_runs(polynomial: Polynomial, dtype: jnp.dtype, channels: int) -> bool:
     """Whether the kernel can evaluate this here, on what jax computes with by default; the first reason why it cannot is logged."""
-    return _is_possible(jnp.dtype(dtype), lambda name: function_name(polynomial, name))
+    return _is_possible(jnp.dtype(dtype), lambda name: function_name(polynomial, name, channels))
 
 
 def _is_possible(dtype: jnp.dtype, build: Callable[[str], object]) -> bool:
@@ -206,7 +207,7 @@ def describe_kernel(kernel: str) -> str:
     if kernel == "xla" or not _is_cpu():
         return "xla"
     try:
-        return f"compiled for this processor ({compiler_version()})"
+        return f"compiled for {kernel_version()}"
     except NoKernel as error:
         return f"xla, which is slower: {error}"
 

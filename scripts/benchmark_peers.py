@@ -103,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", nargs="+", choices=_CASES, default=_CASES)
     parser.add_argument("--programs", nargs="+", default=_PROGRAMS, help="PROGRAM:INTERACTION/PRODUCT_BASIS; the first is the unit")
     parser.add_argument("--huge-pages", type=int, nargs="+", choices=(0, 1), default=[1], help="glibc.malloc.hugetlb, for all programs")
+    parser.add_argument("--target", default="native", help="instruction set of mace-tp and its XLA (MACE_TP_TARGET); x86-64-v3 is AVX2")
+    parser.add_argument("--torch-capability", help="ATEN_CPU_CAPABILITY of torch, such as avx2; torch's own choice by default")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20, help="timed steps per process, after some that are not")
     parser.add_argument("--epochs", type=int, default=4, help="of the case `epoch`; the first is not counted")
@@ -127,9 +129,12 @@ class Bench:
             "JAX_PLATFORMS": "cpu",
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+            "MACE_TP_TARGET": options.target,
             # mace-torch sets it too; without it torch does not read the table of couplings that e3nn ships.
             "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
         }
+        if options.torch_capability:
+            self._environment["ATEN_CPU_CAPABILITY"] = options.torch_capability
         self._environment.pop("JAX_COMPILATION_CACHE_DIR", None)
 
     def step(self, program: str, settings: dict, cache: str | None = None) -> dict:

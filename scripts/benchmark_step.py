@@ -5,6 +5,7 @@ Each setting runs in a process of its own, in turn (A B C A B C ...), so that a 
     python scripts/benchmark_step.py train.xyz --channels 32 64 --edge-block 4 8 16
     python scripts/benchmark_step.py train.xyz --tensor-products cg/cg cg/gaunt cg/spherical_grid
     python scripts/benchmark_step.py train.xyz --tensor-products cg spherical_grid --l-max 2 3 4 5 6
+    python scripts/benchmark_step.py train.xyz --targets native x86-64-v3 --kernels auto xla
 """
 
 import argparse
@@ -20,8 +21,10 @@ from typing import Any
 import numpy as np
 
 _HEADER = f"{'interaction/product basis':30} " + (
-    "l_max channels  block  huge light kernel  step ms     min     max  ratio  faults compile s memory MB  edges  slots"
+    "l_max channels  block  huge light kernel target     step ms     min     max  ratio  faults compile s memory MB  edges  slots"
 )
+# In place of the options by which the command has XLA choose its older emitters.
+_NEW_EMITTERS = "--xla_backend_extra_options=none"
 
 
 def main() -> None:
@@ -29,7 +32,7 @@ def main() -> None:
     if options.worker:
         print(json.dumps(_measure(options)))
         return
-    names = "l_max", "tensor_products", "channels", "edge_block", "huge_pages", "light_compiler", "kernels"
+    names = "l_max", "tensor_products", "channels", "edge_block", "huge_pages", "light_compiler", "kernels", "targets"
     settings = [dict(zip(names, values)) for values in itertools.product(*(getattr(options, name) for name in names))]
     results: list[list[dict]] = [[] for _ in settings]
     for _ in range(options.rounds):
@@ -43,7 +46,7 @@ def main() -> None:
         median = np.median(steps)
         compile_seconds, memory, faults = (np.median([run[name] for run in runs]) for name in ("compile_seconds", "memory_mb", "faults"))
         shape = f"{setting['tensor_products']:30} {setting['l_max']:5d} {setting['channels']:8d} {setting['edge_block']:6d}"
-        flags = f"{setting['huge_pages']:5d} {setting['light_compiler']:5d} {setting['kernels']:6}"
+        flags = f"{setting['huge_pages']:5d} {setting['light_compiler']:5d} {setting['kernels']:6} {setting['targets']:10}"
         times = f"{median:8.1f} {min(steps):7.1f} {max(steps):7.1f} {median / first:6.2f}"
         counts = f"{faults:7.0f} {compile_seconds:9.1f} {memory:9.0f} {runs[0]['edges']:6d} {runs[0]['slots']:6d}"
         print(f"{shape} {flags} {times} {counts}")
@@ -59,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--huge-pages", type=int, nargs="+", choices=(0, 1), default=[1], help="glibc.malloc.hugetlb")
     parser.add_argument("--light-compiler", type=int, nargs="+", choices=(0, 1), default=[1], help="XLA's flags as the command sets them")
     parser.add_argument("--kernels", nargs="+", choices=("auto", "xla"), default=["auto"], help="as `kernel` of the command")
+    parser.add_argument("--targets", nargs="+", default=["native"], help="instruction sets, as MACE_TP_TARGET; x86-64-v3 is AVX2")
     parser.add_argument("--hidden-irreps", default="0e+1o")
     parser.add_argument("--batch-size", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40, help="timed steps per process, after five that are not")
@@ -73,6 +77,7 @@ def _run_worker(options: argparse.Namespace, setting: dict[str, Any]) -> dict:
         command += [f"--{name.replace('_', '-')}", str(value)]
     command += ["--hidden-irreps", options.hidden_irreps, "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
     environment = os.environ | {"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={setting['huge_pages']}", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment["MACE_TP_TARGET"] = setting["targets"]
     output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
@@ -85,7 +90,7 @@ def _measure(options: argparse.Namespace) -> dict:
     mace_tp.edge_blocks.EDGE_BLOCK = options.edge_block[0]
     import jax
 
-    from mace_tp.cli.main import use_light_compiler
+    from mace_tp.cli.main import set_xla_flags
     from mace_tp.config import Config, DataConfig, build_loss_weights, parse_products
     from mace_tp.data.batching import BatchLoader, choose_buckets
     from mace_tp.datasets import load_datasets
@@ -96,8 +101,9 @@ def _measure(options: argparse.Namespace) -> dict:
     from mace_tp.training.state import initial_state
     from mace_tp.training.step import Control, make_predict, make_train_step
 
-    if options.light_compiler[0]:
-        use_light_compiler()
+    if not options.light_compiler[0]:
+        os.environ["XLA_FLAGS"] = f"{_NEW_EMITTERS} {os.environ.get('XLA_FLAGS', '')}"
+    set_xla_flags()
     architecture = Architecture(num_channels=options.channels[0], hidden_irreps=options.hidden_irreps, l_max=options.l_max[0])
     config = Config(data=DataConfig(train=options.data, atomic_energies="least_squares", max_configurations=50), model=architecture)
     datasets = load_datasets(config)

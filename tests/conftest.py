@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mace_tp.cli.main import use_light_compiler
+from mace_tp.cli.main import set_xla_flags
 from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.data.batching import pad_batch
 from mace_tp.data.buckets import Bucket
@@ -34,7 +34,7 @@ from mace_tp.training.step import make_predict
 # Tracing makes many objects that stay; to look through all of them again and again takes nearly a tenth of the time.
 gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_enable_x64", True)
-use_light_compiler()  # the programs that the command runs
+set_xla_flags()  # the programs that the command runs
 # Compiling is most of the time of the tests, and from run to run nearly all of it is the same. Compiled programs are for
 # the processor that they were compiled on, and a home directory may be shared between machines.
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mace-tp" / "tests" / platform.node()

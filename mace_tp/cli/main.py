@@ -26,6 +26,8 @@ COMMANDS = {
 }
 _COMPILES_ANEW = ("benchmark",)  # commands that tell how long it takes to compile
 _STARTED = "MACE_TP_STARTED"
+# By the names of the compiler those of XLA.
+_XLA_ISAS = {"x86-64-v2": "SSE4_2", "x86-64-v3": "AVX2", "x86-64-v4": "AVX512"}
 
 
 def main() -> None:
@@ -60,7 +62,7 @@ def _run() -> None:
         print(f"mace-tp: {command}: no such command; valid: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     _use_huge_pages()
-    use_light_compiler()
+    set_xla_flags()
     _use_compilation_cache()
     if command in _COMPILES_ANEW:
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
@@ -104,18 +106,26 @@ def _use_huge_pages() -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "mace_tp", *sys.argv[1:]])
 
 
-def use_light_compiler() -> None:
-    """Choose XLA's older emitter of fused loops on a CPU, and loops that are not unrolled. It must come before XLA compiles anything.
+def set_xla_flags() -> None:
+    """Have XLA compile with its older emitter of fused loops on a CPU, and for the instruction set that the kernel is compiled for.
 
-    The newer emitter holds a compiler context for each of hundreds of kernels in work. What the two options give in compilation, memory
-    and step is printed by `scripts/benchmark_step.py --light-compiler 0 1`. They are names of jaxlib 0.10.1; XLA ignores others.
+    The newer emitter holds a compiler context for each of hundreds of kernels in work, and unrolls loops. What the two options give in
+    compilation, memory and step is printed by `scripts/benchmark_step.py --light-compiler 0 1`. They are names of jaxlib 0.10.1; XLA
+    ignores unknown ones. Flags must be there before XLA compiles anything.
     """
+    _add_xla_flag("--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters,xla_cpu_disable_loop_unrolling")
+    isa = _XLA_ISAS.get(os.environ.get("MACE_TP_TARGET", ""))
+    if isa is not None:
+        _add_xla_flag(f"--xla_cpu_max_isa={isa}")
+
+
+def _add_xla_flag(flag: str) -> None:
+    """Add a flag unless the user has set it."""
     given = os.environ.get("XLA_FLAGS", "").strip()
     # A value that is no flag is the path of a file of flags, which nothing can be added to.
-    if "xla_backend_extra_options" in given or (given and not given.startswith("-")):
+    if flag.partition("=")[0] in given or (given and not given.startswith("-")):
         return
-    options = "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters,xla_cpu_disable_loop_unrolling"
-    os.environ["XLA_FLAGS"] = f"{options} {given}".strip()
+    os.environ["XLA_FLAGS"] = f"{flag} {given}".strip()
 
 
 def _use_compilation_cache() -> None:

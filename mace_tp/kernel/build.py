@@ -7,38 +7,29 @@ import hashlib
 import importlib.metadata
 import logging
 import os
-import shlex
-import shutil
-import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
 from mace_tp.cache import cache_directory, processor
-from mace_tp.compilation import compiling
-from mace_tp.errors import InputError
+from mace_tp.kernel.compiler import NoKernel, compile_library, compiler, instruction_set, target_flags
 from mace_tp.kernel.polynomial import Polynomial
 from mace_tp.kernel.source import source, symbol
 
 _LOG = logging.getLogger("mace_tp")
 DTYPES = ("float32", "float64")
 _FILES = {"evaluate": "kernel.cc", "linear": "linear.cc"}
-# Contraction makes one instruction of a product and a sum; it does not depend on the order in which anything runs.
-_FLAGS = ("-std=c++17", "-O1", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
+# Contraction makes one instruction of a product and a sum, with GCC only together with expensive optimizations; it does not depend on the
+# order in which anything runs.
+_FLAGS = ("-std=c++17", "-O1", "-fexpensive-optimizations", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
 _MORE_FLAGS = "MACE_TP_CXXFLAGS"  # of the environment: further ones, such as those of a sanitizer
-_MAX_SECONDS = 600
 
 
 @functools.cache
 def tell_once(reason: str) -> None:
     """Log why something is evaluated without the kernel."""
     _LOG.warning("kernel: xla, which is slower: %s", reason)
-
-
-class NoKernel(InputError):
-    """The kernel cannot be built or loaded here."""
 
 
 @functools.cache
@@ -79,10 +70,7 @@ def _library_or_reason(file: str) -> ctypes.CDLL | str:
 
 
 def _built(file: str) -> ctypes.CDLL:
-    folder = Path(__file__).parent
-    text = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("parallel.h", file))
-    # One text, so that its digest is of all that it is made of.
-    text = text.replace('#include "parallel.h"\n', "")
+    text = _with_headers(Path(__file__).with_name(file).read_text(encoding="utf-8"))
     flags = "-O3", "-isystem", jax.ffi.include_dir()
     try:
         return _made(text, flags, importlib.metadata.version("jaxlib"))
@@ -91,45 +79,53 @@ def _built(file: str) -> ctypes.CDLL:
         return _made(text, (*flags, "-static-libstdc++", "-static-libgcc"), importlib.metadata.version("jaxlib"))
 
 
-def function_name(polynomial: Polynomial, dtype: str) -> str:
+def _with_headers(text: str) -> str:
+    """One text of a source and the headers beside this file, so that its digest depends on all of them."""
+    for header in ("aligned.h", "parallel.h", "vector.h"):
+        text = text.replace(f'#include "{header}"\n', Path(__file__).with_name(header).read_text(encoding="utf-8"))
+    return text.replace("#pragma once\n", "")
+
+
+def function_name(polynomial: Polynomial, dtype: str, channels: int) -> str:
     """The name by which the kernel knows a polynomial, which is compiled if that has not been done before.
 
     Raises:
         NoKernel: it cannot be, now or earlier.
     """
-    name, reason = _function(polynomial, dtype)
+    name, reason = _function(polynomial, dtype, channels)
     if reason is not None:
         raise NoKernel(reason)
     return name
 
 
 @functools.cache
-def _function(polynomial: Polynomial, dtype: str) -> tuple[str, str | None]:
+def _function(polynomial: Polynomial, dtype: str, channels: int) -> tuple[str, str | None]:
     """The name, and why there is no such function; what fails is not tried again."""
-    name = symbol(polynomial, dtype)
+    name = symbol(polynomial, dtype, channels)
     try:
         library = _library("kernel.cc")
-        function = _made(source(polynomial, dtype), (), "")[name]
+        function = _made(_with_headers(source(polynomial, dtype, channels)), (), "")[name]
     except NoKernel as error:
         return name, str(error)
     library.add_polynomial(name.encode(), ctypes.cast(function, ctypes.c_void_p))
     return name, None
 
 
-def compiler_version() -> str:
-    """Of the compiler that made the kernel, which is built if that has not been done before.
+def kernel_version() -> str:
+    """Instruction set and compiler of the kernel, which is built if that has not been done before.
 
     Raises:
         NoKernel: it cannot be.
     """
     _library("kernel.cc")
-    return _compiler()[-1]
+    return f"{instruction_set()}, {compiler().version}"
 
 
 def _made(text: str, flags: tuple[str, ...], version: str) -> ctypes.CDLL:
     """The shared library made of a source text; its name in the cache says all that it depends on."""
-    (*compiler, compiler_says), flags = _compiler(), (*_FLAGS, *flags, *os.environ.get(_MORE_FLAGS, "").split())
-    digest = hashlib.sha256("\n".join([text, *flags, *compiler, compiler_says, version, processor()]).encode()).hexdigest()[:24]
+    flags = (*_FLAGS, *target_flags(), *flags, *os.environ.get(_MORE_FLAGS, "").split())
+    names = [text, *flags, *compiler().command, compiler().version, version, processor()]
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:24]
     try:
         path = cache_directory() / "kernel" / f"mace_tp_{digest}.so"
         if path.exists():
@@ -141,7 +137,7 @@ def _made(text: str, flags: tuple[str, ...], version: str) -> ctypes.CDLL:
     except (OSError, RuntimeError) as error:  # the latter: there is no home
         raise NoKernel(f"the folder for compiled kernels cannot be used ({error})") from error
     try:
-        _compile(text, compiler, flags, part)
+        compile_library(text, flags, part)
         os.replace(part, path)  # complete or not at all, whoever else builds it
     except OSError as error:
         raise NoKernel(f"{path}: cannot be made ({error})") from error
@@ -152,30 +148,3 @@ def _made(text: str, flags: tuple[str, ...], version: str) -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise _NotLoaded(f"{path}: cannot be loaded ({error})") from error
-
-
-def _compile(text: str, compiler: Sequence[str], flags: Sequence[str], path: str) -> None:
-    try:
-        command = [*compiler, *flags, "-x", "c++", "-", "-o", path]
-        with compiling("the kernel for this processor", is_kept=True):
-            result = subprocess.run(command, input=text, text=True, capture_output=True, timeout=_MAX_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise NoKernel(f"{compiler[0]} takes more than {_MAX_SECONDS} s") from error
-    if result.returncode != 0:
-        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
-        raise NoKernel(f"{compiler[0]} fails: {next((line for line in lines if 'error' in line), (lines or ['it says nothing'])[0])}")
-
-
-@functools.cache
-def _compiler() -> tuple[str, ...]:
-    """The C++ compiler, with the arguments that `CXX` gives it, and what it says of its version."""
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    commands = [[shutil.which(program), *arguments] for program, *arguments in map(shlex.split, names)]
-    found = next((command for command in commands if command[0] is not None), None)
-    if found is None:
-        raise NoKernel(f"no C++ compiler is found ({', '.join(names)})")
-    try:
-        result = subprocess.run([*found, "--version"], text=True, capture_output=True, check=False)
-    except OSError as error:
-        raise NoKernel(f"{found[0]}: cannot be run ({error.strerror})") from error
-    return *found, next((line.strip() for line in result.stdout.splitlines() if line.strip()), "a compiler without a version")

@@ -11,7 +11,8 @@ import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from mace_tp.graph import gather, segment_sum
-from mace_tp.kernel.build import NoKernel, function_name, target_name, tell_once
+from mace_tp.kernel.build import function_name, target_name, tell_once
+from mace_tp.kernel.compiler import NoKernel
 from mace_tp.kernel.polynomial import Operand, Polynomial
 
 Arrays = tuple[jax.Array, ...]
@@ -43,7 +44,7 @@ def evaluate(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Arra
     polynomial, dtype = problem.polynomial, operands[0].dtype
     items = _require_fitting(problem, operands, indices, mask)
     try:
-        name = function_name(polynomial, dtype.name)
+        name = function_name(polynomial, dtype.name, _channels(polynomial, operands))
     except NoKernel as error:
         tell_once(str(error))
         return evaluate_plainly(problem, operands, indices, mask)

@@ -13,7 +13,9 @@
 #include <string_view>
 #include <vector>
 
+#include "aligned.h"
 #include "parallel.h"
+#include "vector.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -21,12 +23,19 @@ namespace ffi = xla::ffi;
 namespace {
 
 constexpr int64_t kMaxCopies = 64 << 20;  // bytes
+constexpr int64_t kCacheLine = 64;        // bytes
+constexpr int64_t kManyItems = 16;        // for a thread
 
 template <typename T>
-constexpr int64_t lanes = 64 / sizeof(T);
+constexpr int64_t lanes = Vector<T>::lanes;
 
+// Channels in whole registers.
 template <typename T>
-using Function = void (*)(const T* const* in, T* const* out, const int64_t* in_stride, const int64_t* out_stride, int64_t blocks);
+constexpr int64_t padded(int64_t channels) { return (channels + lanes<T> - 1) / lanes<T> * lanes<T>; }
+
+// Rows of an item, at its first channel; their values are `padded` channels apart.
+template <typename T>
+using Function = void (*)(const T* const* in, T* const* out, int64_t blocks);
 
 std::mutex functions_mutex;
 std::map<std::string, void*, std::less<>> functions;
@@ -44,6 +53,7 @@ struct Operand {
   int64_t size, rows, stride, row_stride, count;
   const int32_t* index;
   bool is_scalar, values_lead, ascends;  // the last: its index does
+  int32_t least, most;                   // of its index
   int64_t row(int64_t item) const { return index ? index[item] : item; }
 };
 
@@ -55,29 +65,36 @@ struct Call {
   int64_t items = 0, channels = 0;
 };
 
-// What a function is given of some operands: the rows of an item at some channels, or copies of them, one value after the other. Copies are
-// made of rows that several items in turn have, such as the edges of one receiver, where their values lie far apart, for then they would
-// push each other out of the cache; and where the channels do not fill the last register.
+// What a function is given of some operands: the rows of an item at some channels, or copies of them. The values of a row are as far apart as
+// there are channels in whole registers, which the function knows. So rows are copied where their values are farther apart or where channels
+// do not fill the last register; a copy stays for all items in turn that have the same row, such as the edges of one receiver.
 template <typename T>
 class Rows {
  public:
-  Rows(const std::vector<Operand<T>>& operands, int64_t from, int64_t width)
-      : operands_(operands), from_(from), width_(width), padded_((width + lanes<T> - 1) / lanes<T> * lanes<T>), pointers_(operands.size()) {
+  Rows(const std::vector<Operand<T>>& operands, int64_t channels, int64_t from, int64_t width)
+      : operands_(operands), from_(from), width_(width), stride_(padded<T>(channels)), pointers_(operands.size()) {
     for (const auto& operand : operands) {
-      const bool is_copied = !operand.is_scalar && ((operand.values_lead && operand.ascends) || width_ != padded_);
-      strides_.push_back(is_copied ? padded_ : operand.stride);
-      copies_.emplace_back(is_copied ? operand.size * padded_ : 0);
+      const bool is_copied = !operand.is_scalar && (operand.values_lead || channels != stride_);
+      copies_.emplace_back(is_copied ? operand.size * stride_ : 0);
       rows_.push_back(-1);
     }
   }
-  int64_t blocks() const { return padded_ / lanes<T>; }
+  int64_t blocks() const { return (width_ + lanes<T> - 1) / lanes<T>; }
   T* const* pointers() const { return pointers_.data(); }
-  const int64_t* strides() const { return strides_.data(); }
 
   void read(int64_t item) {
     for (size_t i = 0; i < operands_.size(); ++i) {
       const bool is_same = move_to(i, item);
       if (!is_same && !copies_[i].empty()) each(i, [](T& copy, const T& value) { copy = value; });
+    }
+  }
+  // Ask for the rows of an item that an index names in no order, so that they are there when it is the item's turn.
+  void prefetch(int64_t item) const {
+    for (const auto& operand : operands_) {
+      if (!operand.index || operand.ascends) continue;
+      const T* value = operand.data + operand.index[item] * operand.row_stride + from_;
+      for (int64_t k = 0; k < operand.size; ++k, value += operand.stride)
+        for (int64_t c = 0; c < width_; c += kCacheLine / sizeof(T)) __builtin_prefetch(value + c);
     }
   }
   // Before a function writes; sums of the row before are added to it.
@@ -115,26 +132,30 @@ class Rows {
   void each(size_t i, F f) {
     T* copy = copies_[i].data();
     T* value = operands_[i].data + rows_[i] * operands_[i].row_stride + from_;
-    for (int64_t k = 0; k < operands_[i].size; ++k, copy += padded_, value += operands_[i].stride)
+    for (int64_t k = 0; k < operands_[i].size; ++k, copy += stride_, value += operands_[i].stride)
       for (int64_t c = 0; c < width_; ++c) f(copy[c], value[c]);
   }
 
   const std::vector<Operand<T>>& operands_;
-  const int64_t from_, width_, padded_;
+  const int64_t from_, width_, stride_;
   std::vector<T*> pointers_;
-  std::vector<int64_t> strides_, rows_;
-  std::vector<std::vector<T>> copies_;
+  std::vector<int64_t> rows_;
+  std::vector<Aligned<T>> copies_;
 };
 
 // Items begin to end, channels `from` to `to`; what is added to is zero before.
 template <typename T>
 void work(const Call<T>& call, const std::vector<Operand<T>>& out, int64_t begin, int64_t end, int64_t from, int64_t to) {
-  Rows<T> in_rows(call.in, from, to - from), out_rows(out, from, to - from);
+  Rows<T> in_rows(call.in, call.channels, from, to - from), out_rows(out, call.channels, from, to - from);
   for (int64_t item = begin; item < end; ++item) {
     if (call.mask && !call.mask[item]) continue;
+    if (item + 1 < end) {
+      in_rows.prefetch(item + 1);
+      out_rows.prefetch(item + 1);
+    }
     in_rows.read(item);
     out_rows.begin(item);
-    call.function(in_rows.pointers(), out_rows.pointers(), in_rows.strides(), out_rows.strides(), in_rows.blocks());
+    call.function(in_rows.pointers(), out_rows.pointers(), in_rows.blocks());
     out_rows.finish();
   }
   out_rows.add_sums();
@@ -155,10 +176,12 @@ std::vector<int64_t> borders(int64_t items, int64_t parts, const int32_t* index)
 template <typename T>
 void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
   const int64_t threads = std::max<int64_t>(pool.num_threads(), 1), blocks = (call.channels + lanes<T> - 1) / lanes<T>;
-  const int64_t groups = std::max<int64_t>(std::min(blocks, threads), 1);  // of channels
   const int32_t* ascending = nullptr;
   for (const auto& operand : call.out)
     if (operand.ascends && !ascending) ascending = operand.index;
+  // Whoever divides the channels repeats what all of them share; but sums in no order would need memory for each part of the items.
+  const bool has_other_sums = std::any_of(call.out.begin(), call.out.end(), [&](const auto& o) { return o.index && o.index != ascending; });
+  const int64_t groups = has_other_sums || call.items < kManyItems * threads ? std::max<int64_t>(std::min(blocks, threads), 1) : 1;  // of channels
   // Each further part has sums of its own; these are to stay a small part of the memory.
   int64_t copied = 1;
   for (const auto& operand : call.out)
@@ -197,9 +220,25 @@ void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
   }
 }
 
-
-
 ffi::Error wrong(const std::string& what) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, "mace_tp kernel: " + what); }
+
+struct Range {
+  int32_t least, most;
+  bool ascends;
+};
+
+Range range(const int32_t* index, int64_t count) {
+  if (!count) return {0, 0, true};
+  Range found{index[0], index[0], true};
+  bool falls = false;
+  for (int64_t i = 1; i < count; ++i) {
+    found.least = std::min(found.least, index[i]);
+    found.most = std::max(found.most, index[i]);
+    falls |= index[i] < index[i - 1];
+  }
+  found.ascends = !falls;
+  return found;
+}
 
 // `operands` has a row for every input, then every output: size, number of its index or -1, is_scalar, values_lead.
 template <ffi::DataType D>
@@ -210,12 +249,12 @@ ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Remai
   call.function = reinterpret_cast<Function<T>>(find(function));
   if (!call.function) return wrong("no function " + std::string(function));
   std::vector<ffi::Buffer<ffi::DataType::S32>> indices;
-  std::vector<bool> ascends;
+  std::vector<Range> ranges;
   for (int32_t i = 0; i < num_indices; ++i) {
     auto index = arguments.get<ffi::Buffer<ffi::DataType::S32>>(num_inputs + i);
     if (!index) return index.error();
     indices.push_back(*index);
-    ascends.push_back(std::is_sorted(index->typed_data(), index->typed_data() + index->element_count()));
+    ranges.push_back(range(index->typed_data(), index->element_count()));
     call.items = index->element_count();
   }
   if (arguments.size() > static_cast<size_t>(num_inputs + num_indices)) {
@@ -236,7 +275,8 @@ ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Remai
     if (!index) call.items = rows;
     row += 4;
     return Operand<T>{buffer.typed_data(), size, rows, values_lead ? rows * channels : channels, values_lead ? channels : size * channels,
-                      static_cast<int64_t>(buffer.element_count()), index, is_scalar, values_lead, index && ascends[row_index]};
+                      static_cast<int64_t>(buffer.element_count()), index, is_scalar, values_lead, index && ranges[row_index].ascends,
+                      index ? ranges[row_index].least : 0, index ? ranges[row_index].most : 0};
   };
   for (int32_t i = 0; i < num_inputs; ++i) {
     auto buffer = arguments.get<ffi::Buffer<D>>(i);
@@ -254,8 +294,7 @@ ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Remai
     for (const auto& operand : *group) {
       if (!operand.index && operand.rows != call.items) return wrong("an operand has not one row for each item");
       if (operand.count != operand.size * operand.rows * (operand.is_scalar ? 1 : call.channels)) return wrong("an operand has another size");
-      if (operand.index && std::any_of(operand.index, operand.index + call.items, [&](int32_t i) { return i < 0 || i >= operand.rows; }))
-        return wrong("an index is out of bounds");
+      if (operand.index && call.items && (operand.least < 0 || operand.most >= operand.rows)) return wrong("an index is out of bounds");
     }
   evaluate(pool, call);
   return ffi::Error::Success();

@@ -8,20 +8,16 @@
 #include <numeric>
 #include <vector>
 
+#include "aligned.h"
 #include "parallel.h"
+#include "vector.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
 
 namespace {
 
-template <typename T>
-struct Vector {
-  typedef T type __attribute__((vector_size(64), aligned(sizeof(T)), may_alias));
-  static constexpr int64_t lanes = 64 / sizeof(T);
-};
-
-constexpr int kRows = 6, kVectors = 4;  // 24 sums in registers
+constexpr int kRows = 6, kVectors = MACE_TP_TILE_VECTORS;  // a tile of sums in registers
 constexpr int64_t kChunk = 48;          // rows that a task multiplies together
 
 int64_t padded(int64_t columns, int64_t lanes) { return (columns + lanes - 1) / lanes * lanes; }
@@ -127,7 +123,7 @@ void apply(ffi::ThreadPool& pool, const Problem<T>& problem, bool is_transposed)
     const Irrep& irrep = problem.irreps[task.irrep];
     const int64_t begin = problem.nodes.begin[task.element];
     const int64_t rows = std::min(kChunk, (problem.nodes.begin[task.element + 1] - begin) * irrep.dim - task.first);
-    std::vector<T> padded_matrix(count * stride);
+    Aligned<T> padded_matrix(count * stride);
     std::vector<const T*> right(count), left(rows);
     std::vector<T*> to(rows);
     for (int64_t k = 0; k < count; ++k) right[k] = padded_matrix.data() + k * stride;
@@ -162,7 +158,7 @@ void outer(ffi::ThreadPool& pool, const Problem<T>& problem) {
     const Irrep& irrep = problem.irreps[task.irrep];
     const int64_t begin = problem.nodes.begin[task.element], all = (problem.nodes.begin[task.element + 1] - begin) * irrep.dim;
     const int64_t rows = std::min(slice, problem.in - task.first);
-    std::vector<T> padded_rows(kChunk * stride);
+    Aligned<T> padded_rows(kChunk * stride);
     std::vector<const T*> right(kChunk), left(kChunk);
     std::vector<T*> to(rows);
     for (int64_t r = 0; r < rows; ++r) {

@@ -4,23 +4,25 @@ from mace_tp.kernel.polynomial import Operand, Polynomial, Term
 
 _TYPES = {"float32": "float", "float64": "double"}
 
-# Pointers are to the rows of an item, at its first channel; strides are between the values of a row. Scalars and sums are added to.
+# Pointers are to the rows of an item, at its first channel. Scalars and sums are added to.
 _FRAME = """\
-#include <cstdint>
+#include "vector.h"
 typedef {type} T;
-typedef T V __attribute__((vector_size(64), aligned(sizeof(T)), may_alias));
-static const int lanes = 64 / sizeof(T);
+typedef Vector<T>::type V;
+static const int lanes = Vector<T>::lanes;
+static const int64_t stride = ({channels} + lanes - 1) / lanes * lanes;  // between the values of a row
 
 static inline T total(V v) {{
-  typedef T Half __attribute__((vector_size(32)));
   typedef T Quarter __attribute__((vector_size(16)));
-  union {{ V v; Half half[2]; }} a = {{v}};
-  union {{ Half half; Quarter quarter[2]; }} b = {{a.half[0] + a.half[1]}};
-  const Quarter q = b.quarter[0] + b.quarter[1];
+  const int quarters = sizeof(V) / sizeof(Quarter);
+  union {{ V v; Quarter q[quarters]; }} parts = {{v}};
+  for (int n = quarters / 2; n > 0; n /= 2)
+    for (int i = 0; i < n; ++i) parts.q[i] += parts.q[i + n];
+  const Quarter q = parts.q[0];
   return {total};
 }}
 
-extern "C" void {name}(const T* const* in, T* const* out, const int64_t* in_stride, const int64_t* out_stride, int64_t blocks) {{
+extern "C" void {name}(const T* const* in, T* const* out, int64_t blocks) {{
 {scalars}
   for (int64_t c = 0; c < blocks * lanes; c += lanes) {{
 {vectors}
@@ -29,8 +31,8 @@ extern "C" void {name}(const T* const* in, T* const* out, const int64_t* in_stri
 """
 
 
-def source(polynomial: Polynomial, dtype: str) -> str:
-    """Source of the function `symbol(polynomial, dtype)`."""
+def source(polynomial: Polynomial, dtype: str, channels: int) -> str:
+    """Source of the function `symbol(polynomial, dtype, channels)`."""
     names, scalars, vectors = {}, [], []
     for i, (operand, values) in enumerate(zip(polynomial.inputs, polynomial.input_values, strict=True)):
         scalars.append(f"  const T* __restrict__ const i{i} = in[{i}];")
@@ -54,7 +56,12 @@ def source(polynomial: Polynomial, dtype: str) -> str:
     vectors += [line for lines in stores.values() for line in lines]  # of inputs and scalars
     total = "q[0] + q[1]" if dtype == "float64" else "(q[0] + q[2]) + (q[1] + q[3])"
     return _FRAME.format(
-        type=_TYPES[dtype], name=symbol(polynomial, dtype), total=total, scalars="\n".join(scalars), vectors="\n".join(vectors)
+        type=_TYPES[dtype],
+        channels=channels,
+        name=symbol(polynomial, dtype, channels),
+        total=total,
+        scalars="\n".join(scalars),
+        vectors="\n".join(vectors),
     )
 
 
@@ -109,16 +116,16 @@ def _in_turn(polynomial: Polynomial) -> list[tuple[int, Term]]:
     return order
 
 
-def symbol(polynomial: Polynomial, dtype: str) -> str:
-    """Name of the function."""
-    return f"polynomial_{polynomial.key}_{dtype}"
+def symbol(polynomial: Polynomial, dtype: str, channels: int) -> str:
+    """Name of the function, which knows how far the values of a row are apart."""
+    return f"polynomial_{polynomial.key}_{dtype}_{channels}"
 
 
 def _place(kind: str, operand_number: int, position: int, operand: Operand) -> str:
     if operand.is_scalar:
         return f"{kind}{operand_number}[{position}]"
-    const, strides = ("const ", "in_stride") if kind == "i" else ("", "out_stride")
-    return f"(*({const}V*)({kind}{operand_number} + {position} * {strides}[{operand_number}] + c))"
+    const = "const " if kind == "i" else ""
+    return f"(*({const}V*)({kind}{operand_number} + {position} * stride + c))"
 
 
 def _product(term: Term, names: dict[int, str], scalars: frozenset[int]) -> str:

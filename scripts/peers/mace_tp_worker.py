@@ -6,7 +6,7 @@ import numpy as np
 from measure import Task, dynamics_step, measure, read_task
 
 from mace_tp.calculator import Calculator
-from mace_tp.cli.main import use_light_compiler
+from mace_tp.cli.main import set_xla_flags
 from mace_tp.config import Config, DataConfig, LossConfig, TensorProductConfig, build_dtype, build_loss_weights
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.datasets import Datasets, load_datasets
@@ -21,7 +21,7 @@ _PACKAGES = ("mace-tp", "jax", "jaxlib", "flax", "e3nn-jax", "optax")
 
 
 def main() -> None:
-    use_light_compiler()  # as the command does
+    set_xla_flags()  # as the command does
     task = read_task()
     architecture = Architecture(
         cutoff=task.cutoff, l_max=task.l_max, hidden_irreps=task.hidden_irreps, correlation=task.correlation,

@@ -9,7 +9,7 @@ import pytest
 from command import output_to_full_disk, output_to_nobody
 
 import mace_tp
-from mace_tp.cli.main import COMMANDS, main, use_light_compiler
+from mace_tp.cli.main import COMMANDS, main, set_xla_flags
 
 
 @pytest.mark.parametrize("given", ["", "--xla_dump_to=here", "--xla_backend_extra_options=own"])
@@ -17,17 +17,26 @@ def test_xla_flags_of_the_user_stay(given, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", given)
 
     for _ in range(2):  # a command may start itself anew
-        use_light_compiler()
+        set_xla_flags()
 
     flags = os.environ["XLA_FLAGS"].split()
     assert [flag for flag in flags if "fusion_emitters" not in flag] == given.split()
     assert len([flag for flag in flags if flag.startswith("--xla_backend_extra_options")]) == 1
 
 
+def test_xla_compiles_for_the_instruction_set_of_the_kernel(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("MACE_TP_TARGET", "x86-64-v3")
+
+    set_xla_flags()
+
+    assert "--xla_cpu_max_isa=AVX2" in os.environ["XLA_FLAGS"].split()
+
+
 def test_a_file_of_xla_flags_stays_the_only_source(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "/my/flags.txt")
 
-    use_light_compiler()
+    set_xla_flags()
 
     assert os.environ["XLA_FLAGS"] == "/my/flags.txt"
 

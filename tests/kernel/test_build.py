@@ -80,8 +80,22 @@ def test_a_compiler_that_does_not_work_is_told(reason, script, tmp_path):
 def test_no_compiler_and_no_place_for_the_cache_are_told(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
 
-    assert _lines(_start(tmp_path, DESCRIBE, CXX="nowhere")) == ["xla, which is slower: no C++ compiler is found (nowhere)"]
+    [line] = _lines(_start(tmp_path, DESCRIBE, CXX="nowhere"))
+    assert line.startswith("xla, which is slower: no C++ compiler is found (nowhere); install one (Debian and Ubuntu: g++, ")
     assert "the folder for compiled kernels cannot be used" in _lines(_start(tmp_path / "file", DESCRIBE))[0]
+
+
+def test_instruction_sets_that_cannot_be_used_are_told(tmp_path):
+    [line] = _lines(_start(tmp_path, DESCRIBE, MACE_TP_TARGET="nonsense"))
+    assert line.startswith("xla, which is slower: MACE_TP_TARGET=nonsense: ") and "bad value" in line or "error" in line
+    script = """
+        case "$*" in
+            --version) echo "c 1.0";;
+            *-march=native*) echo "#define __AVX__ 1";;
+            *) printf "#define __AVX__ 1\n#define __AVX2__ 1\n";;
+        esac"""
+    [line] = _lines(_start(tmp_path, DESCRIBE, MACE_TP_TARGET="x86-64-v3", CXX=_compiler(tmp_path, script)))
+    assert line == "xla, which is slower: MACE_TP_TARGET=x86-64-v3: this processor lacks AVX2"
 
 
 def test_time_of_the_compiler_is_counted_and_told(tmp_path):

@@ -1,0 +1,106 @@
+"""The system's C++ compiler, and the instruction set that it compiles for."""
+
+import dataclasses
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+from mace_tp.compilation import compiling
+from mace_tp.errors import InputError
+
+TARGET = "MACE_TP_TARGET"  # of the environment: an instruction set as `-march` names it, such as x86-64-v3 (AVX2)
+_NATIVE = "native"  # all that this processor has
+_MAX_SECONDS = 600
+_INSTALL = "install one (Debian and Ubuntu: g++, Fedora: gcc-c++, macOS: xcode-select --install)"
+# Feature macros of compilers, the widest vectors first.
+_INSTRUCTION_SETS = {"__AVX512F__": "AVX-512", "__AVX2__": "AVX2", "__AVX__": "AVX", "__SSE2__": "SSE2", "__ARM_NEON": "NEON"}
+
+
+class NoKernel(InputError):
+    """The kernel cannot be built or loaded here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiler:
+    """A command that compiles C++."""
+
+    command: tuple[str, ...]
+    version: str  # as the compiler itself says it
+
+
+@functools.cache
+def compiler() -> Compiler:
+    """The compiler that `CXX` names, or the system's.
+
+    Raises:
+        NoKernel: there is none.
+    """
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    commands = [[shutil.which(program), *arguments] for program, *arguments in map(shlex.split, names)]
+    found = next((command for command in commands if command[0] is not None), None)
+    if found is None:
+        raise NoKernel(f"no C++ compiler is found ({', '.join(names)}); {_INSTALL}")
+    lines = [line.strip() for line in _run([*found, "--version"]).stdout.splitlines() if line.strip()]
+    return Compiler(tuple(found), lines[0] if lines else "a compiler without a version")
+
+
+@functools.cache
+def target_flags() -> tuple[str, ...]:
+    """Flags for the instruction set that the environment asks for, or for that of this processor.
+
+    Raises:
+        NoKernel: there is no compiler, or this processor lacks a part of the instruction set.
+    """
+    march = os.environ.get(TARGET) or _NATIVE
+    missing = _features(march) - _features(_NATIVE) if march != _NATIVE else ()
+    if missing:
+        raise NoKernel(f"{TARGET}={march}: this processor lacks {', '.join(sorted(name.strip('_') for name in missing))}")
+    return (f"-march={march}",)
+
+
+@functools.cache
+def instruction_set() -> str:
+    """Name of the vector instructions of the target."""
+    features = _features(os.environ.get(TARGET) or _NATIVE)
+    return next((name for macro, name in _INSTRUCTION_SETS.items() if macro in features), "no vectors")
+
+
+@functools.cache
+def _features(march: str) -> frozenset[str]:
+    """Macros of the instruction sets that code for `march` may use."""
+    result = _run([*compiler().command, f"-march={march}", "-x", "c++", "-dM", "-E", os.devnull])
+    if result.returncode != 0:
+        raise NoKernel(f"{TARGET}={march}: {_reason(result)}")
+    macros = {line.split()[1] for line in result.stdout.splitlines() if line.startswith("#define ")}
+    return frozenset(name for name in macros if name.startswith(("__AVX", "__SSE", "__FMA__", "__ARM_NEON", "__ARM_FEATURE")))
+
+
+def compile_library(text: str, flags: Sequence[str], path: str) -> None:
+    """Compile a C++ source text to a shared library.
+
+    Raises:
+        NoKernel: the compiler fails, or needs too long.
+    """
+    try:
+        with compiling("the kernel for this processor", is_kept=True):
+            result = _run([*compiler().command, *flags, "-x", "c++", "-", "-o", path], text)
+    except subprocess.TimeoutExpired as error:
+        raise NoKernel(f"{compiler().command[0]} takes more than {_MAX_SECONDS} s") from error
+    if result.returncode != 0:
+        raise NoKernel(f"{compiler().command[0]} fails: {_reason(result)}")
+
+
+def _run(command: Sequence[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, input=text, text=True, capture_output=True, timeout=_MAX_SECONDS, check=False)
+    except OSError as error:
+        raise NoKernel(f"{command[0]}: cannot be run ({error.strerror})") from error
+
+
+def _reason(result: subprocess.CompletedProcess[str]) -> str:
+    """The line that says why a compiler failed."""
+    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line), (lines or ["it says nothing"])[0])
