@@ -18,46 +18,60 @@ namespace ffi = xla::ffi;
 namespace {
 
 constexpr int kRows = 6, kVectors = MACE_TP_TILE_VECTORS;  // a tile of sums in registers
-constexpr int64_t kChunk = 48;          // rows that a task multiplies together
+constexpr int64_t kChunk = 48;    // rows of features that a task multiplies together
+constexpr int64_t kSummed = 192;  // rows of features that are summed in registers before the sum is stored
 
 int64_t padded(int64_t columns, int64_t lanes) { return (columns + lanes - 1) / lanes * lanes; }
 
-// to[r][from + c] (+)= sum over k of left(r, k) * right[k][from + c], c < width, which is V registers or, in the last one, less.
-template <typename T, int R, int V, typename Left>
-void multiply(Left left, const T* const* right, int64_t count, T* const* to, int64_t from, int64_t width, bool adds) {
+// Sums of products of left(r, k) and right(k)[c] over k, times `scale`; `right` points to whole registers.
+template <typename T, typename Left, typename Right>
+struct Product {
+  Left left;
+  Right right;
+  int64_t count;
+  T scale;
+  bool adds;  // to what is there
+};
+
+// One tile: R rows, and columns from `from` on that fill V registers or, the last one, a part of it.
+template <int R, int V, typename T, typename Left, typename Right>
+void multiply_tile(const Product<T, Left, Right>& product, int64_t first, T* const* to, int64_t from, int64_t width) {
   using Vec = typename Vector<T>::type;
   Vec sum[R][V] = {};
-  for (int64_t k = 0; k < count; ++k) {
-    const Vec* b = reinterpret_cast<const Vec*>(right[k] + from);
+  for (int64_t k = 0; k < product.count; ++k) {
+    const Vec* b = reinterpret_cast<const Vec*>(product.right(k) + from);
     for (int r = 0; r < R; ++r) {
-      const T a = left(r, k);
+      const T a = product.left(first + r, k);
       for (int v = 0; v < V; ++v) sum[r][v] += a * b[v];
     }
   }
+  const bool is_full = width == V * Vector<T>::lanes;
   for (int r = 0; r < R; ++r) {
-    const T* numbers = reinterpret_cast<const T*>(sum[r]);
-    for (int64_t c = 0; c < width; ++c) to[r][from + c] = adds ? to[r][from + c] + numbers[c] : numbers[c];
+    T* row = to[first + r] + from;
+    for (int v = 0; v < V; ++v) sum[r][v] *= product.scale;
+    if (is_full && product.adds) for (int v = 0; v < V; ++v) reinterpret_cast<Vec*>(row)[v] += sum[r][v];
+    else if (is_full) for (int v = 0; v < V; ++v) reinterpret_cast<Vec*>(row)[v] = sum[r][v];
+    else for (int64_t c = 0; c < width; ++c) row[c] = reinterpret_cast<const T*>(sum[r])[c] + (product.adds ? row[c] : 0);
   }
 }
 
-// The same for any number of rows and columns; what `right` points to is padded to whole registers.
-template <typename T, typename Left>
-void multiply_all(Left left, int64_t rows, const T* const* right, int64_t count, T* const* to, int64_t columns, bool adds) {
+// As many rows as there are, at most R.
+template <int R, int V, typename T, typename Left, typename Right>
+void multiply_rows(const Product<T, Left, Right>& product, int64_t first, int64_t rows, T* const* to, int64_t from, int64_t width) {
+  if (rows >= R) multiply_tile<R, V>(product, first, to, from, width);
+  else if constexpr (R > 1) multiply_rows<R - 1, V>(product, first, rows, to, from, width);
+}
+
+// All rows and columns.
+template <typename T, typename Left, typename Right>
+void multiply(const Product<T, Left, Right>& product, int64_t rows, T* const* to, int64_t columns) {
   constexpr int64_t lanes = Vector<T>::lanes;
   for (int64_t from = 0; from < columns;) {
     const bool is_wide = columns - from >= kVectors * lanes;
     const int64_t width = is_wide ? kVectors * lanes : std::min(lanes, columns - from);
-    for (int64_t r = 0; r < rows;) {
-      const auto shifted = [&](int64_t i, int64_t k) { return left(r + i, k); };
-      if (rows - r >= kRows) {
-        if (is_wide) multiply<T, kRows, kVectors>(shifted, right, count, to + r, from, width, adds);
-        else multiply<T, kRows, 1>(shifted, right, count, to + r, from, width, adds);
-        r += kRows;
-      } else {
-        if (is_wide) multiply<T, 1, kVectors>(shifted, right, count, to + r, from, width, adds);
-        else multiply<T, 1, 1>(shifted, right, count, to + r, from, width, adds);
-        ++r;
-      }
+    for (int64_t r = 0; r < rows; r += kRows) {
+      if (is_wide) multiply_rows<kRows, kVectors>(product, r, rows - r, to, from, width);
+      else multiply_rows<kRows, 1>(product, r, rows - r, to, from, width);
     }
     from += width;
   }
@@ -102,6 +116,59 @@ struct Problem {
   }
 };
 
+// Sets rows to zero that no irrep writes; `is_written` tells for each of them.
+template <typename T>
+void clear_rows(const std::vector<bool>& is_written, T* data, int64_t row_size) {
+  for (size_t row = 0; row < is_written.size(); ++row)
+    if (!is_written[row]) std::fill_n(data + row * row_size, row_size, T(0));
+}
+
+// to[r][c] = from[c][r], a few rows at a time, which stay in the cache.
+template <typename T>
+void transpose(const T* from, int64_t rows, int64_t columns, T* to, int64_t stride) {
+  constexpr int64_t together = 16;
+  for (int64_t first = 0; first < rows; first += together)
+    for (int64_t c = 0; c < columns; ++c)
+      for (int64_t r = first; r < std::min(first + together, rows); ++r) to[r * stride + c] = from[c * rows + r];
+}
+
+// What a product takes for the matrices of an irrep and element: [copies, count, stride], the copies one after another.
+template <typename T>
+struct Factor {
+  const T* data;
+  int64_t stride;
+};
+
+// Matrices whose rows fill whole registers are taken as they are, the others and those that are transposed are copied.
+template <typename T>
+std::vector<Factor<T>> factors(ffi::ThreadPool& pool, const Problem<T>& problem, bool is_transposed, Aligned<T>& memory) {
+  const int64_t count = is_transposed ? problem.out : problem.in, columns = is_transposed ? problem.in : problem.out;
+  const int64_t stride = padded(columns, Vector<T>::lanes), irreps = problem.irreps.size();
+  std::vector<Factor<T>> found;
+  std::vector<int64_t> places;  // of the copies
+  int64_t size = 0;
+  for (int64_t i = 0; i < irreps; ++i)
+    for (int64_t s = 0; s < problem.elements; ++s) {
+      found.push_back({problem.matrix(i, s, 0), columns});
+      places.push_back(size);
+      if (problem.nodes.begin[s + 1] > problem.nodes.begin[s]) size += problem.irreps[i].copies * count * stride;
+    }
+  if (!is_transposed && stride == columns) return found;
+  memory.resize(size);
+  run_tasks(pool, found.size(), [&](int64_t number) {
+    const int64_t i = number / problem.elements, s = number % problem.elements;
+    if (problem.nodes.begin[s + 1] == problem.nodes.begin[s]) return;
+    T* to = memory.data() + places[number];
+    for (int64_t copy = 0; copy < problem.irreps[i].copies; ++copy, to += count * stride) {
+      const T* matrix = problem.matrix(i, s, copy);
+      if (is_transposed) transpose(matrix, count, columns, to, stride);
+      else for (int64_t k = 0; k < count; ++k) std::copy_n(matrix + k * columns, columns, to + k * stride);
+    }
+    found[number] = {memory.data() + places[number], stride};
+  });
+  return found;
+}
+
 struct Task {
   int64_t irrep, element, copy, first;
 };
@@ -109,36 +176,41 @@ struct Task {
 // y from x and matrices, or x from y and their transposes. A task has some rows of one irrep and element; one of x, of one copy.
 template <typename T>
 void apply(ffi::ThreadPool& pool, const Problem<T>& problem, bool is_transposed) {
-  std::fill_n(is_transposed ? problem.x : problem.y, is_transposed ? problem.x_rows * problem.count * problem.in : problem.y_rows * problem.count * problem.out, T(0));
   std::vector<Task> tasks;
-  for (int64_t i = 0; i < static_cast<int64_t>(problem.irreps.size()); ++i)
+  std::vector<bool> is_written(is_transposed ? problem.x_rows : problem.y_rows);
+  for (int64_t i = 0; i < static_cast<int64_t>(problem.irreps.size()); ++i) {
+    const Irrep& irrep = problem.irreps[i];
+    const int64_t copies = is_transposed ? irrep.copies : 1;
+    std::fill_n(is_written.begin() + (is_transposed ? irrep.first_x : irrep.first_y), copies * irrep.dim, true);
     for (int64_t s = 0; s < problem.elements; ++s)
-      for (int64_t copy = 0; copy < (is_transposed ? problem.irreps[i].copies : 1); ++copy)
-        for (int64_t first = 0; first < (problem.nodes.begin[s + 1] - problem.nodes.begin[s]) * problem.irreps[i].dim; first += kChunk)
+      for (int64_t copy = 0; copy < copies; ++copy)
+        for (int64_t first = 0; first < (problem.nodes.begin[s + 1] - problem.nodes.begin[s]) * irrep.dim; first += kChunk)
           tasks.push_back({i, s, copy, first});
+  }
+  if (is_transposed) clear_rows(is_written, problem.x, problem.count * problem.in);
+  else clear_rows(is_written, problem.y, problem.count * problem.out);
+  Aligned<T> memory;
+  const auto matrices = factors(pool, problem, is_transposed, memory);
   const int64_t count = is_transposed ? problem.out : problem.in, columns = is_transposed ? problem.in : problem.out;
-  const int64_t stride = padded(columns, Vector<T>::lanes);
   run_tasks(pool, tasks.size(), [&](int64_t number) {
     const Task& task = tasks[number];
     const Irrep& irrep = problem.irreps[task.irrep];
-    const int64_t begin = problem.nodes.begin[task.element];
+    const Factor<T>& matrix = matrices[task.irrep * problem.elements + task.element];
+    const int64_t begin = problem.nodes.begin[task.element], copies = is_transposed ? 1 : irrep.copies;
     const int64_t rows = std::min(kChunk, (problem.nodes.begin[task.element + 1] - begin) * irrep.dim - task.first);
-    Aligned<T> padded_matrix(count * stride);
-    std::vector<const T*> right(count), left(rows);
+    std::vector<const T*> left(rows);
     std::vector<T*> to(rows);
-    for (int64_t k = 0; k < count; ++k) right[k] = padded_matrix.data() + k * stride;
-    for (int64_t copy = task.copy; copy < (is_transposed ? task.copy + 1 : irrep.copies); ++copy) {
-      const T* matrix = problem.matrix(task.irrep, task.element, copy);
-      const T scale = problem.scales[task.irrep];
-      for (int64_t k = 0; k < count; ++k)
-        for (int64_t c = 0; c < columns; ++c) padded_matrix[k * stride + c] = scale * (is_transposed ? matrix[c * count + k] : matrix[k * columns + c]);
+    for (int64_t copy = 0; copy < copies; ++copy) {
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t node = problem.nodes.nodes[begin + (task.first + r) / irrep.dim], component = (task.first + r) % irrep.dim;
-        T *x = problem.x_at(irrep.x_row(copy, component), node), *y = problem.y_at(irrep.y_row(component), node);
+        T *x = problem.x_at(irrep.x_row(is_transposed ? task.copy : copy, component), node), *y = problem.y_at(irrep.y_row(component), node);
         left[r] = is_transposed ? y : x;
         to[r] = is_transposed ? x : y;
       }
-      multiply_all<T>([&](int64_t r, int64_t k) { return left[r][k]; }, rows, right.data(), count, to.data(), columns, copy > task.copy);
+      const T* first = matrix.data + (is_transposed ? task.copy : copy) * count * matrix.stride;
+      const auto of_left = [&](int64_t r, int64_t k) { return left[r][k]; };
+      const auto of_right = [&](int64_t k) { return first + k * matrix.stride; };
+      multiply(Product<T, decltype(of_left), decltype(of_right)>{of_left, of_right, count, problem.scales[task.irrep], copy > 0}, rows, to.data(), columns);
     }
   });
 }
@@ -158,15 +230,15 @@ void outer(ffi::ThreadPool& pool, const Problem<T>& problem) {
     const Irrep& irrep = problem.irreps[task.irrep];
     const int64_t begin = problem.nodes.begin[task.element], all = (problem.nodes.begin[task.element + 1] - begin) * irrep.dim;
     const int64_t rows = std::min(slice, problem.in - task.first);
-    Aligned<T> padded_rows(kChunk * stride);
-    std::vector<const T*> right(kChunk), left(kChunk);
+    Aligned<T> padded_rows(stride == problem.out ? 0 : kSummed * stride);
+    std::vector<const T*> right(kSummed), left(kSummed);
     std::vector<T*> to(rows);
     for (int64_t r = 0; r < rows; ++r) {
       to[r] = problem.matrix(task.irrep, task.element, task.copy) + (task.first + r) * problem.out;
-      std::fill_n(to[r], problem.out, T(0));
+      if (!all) std::fill_n(to[r], problem.out, T(0));
     }
-    for (int64_t first = 0; first < all; first += kChunk) {
-      const int64_t count = std::min(kChunk, all - first);
+    for (int64_t first = 0; first < all; first += kSummed) {
+      const int64_t count = std::min(kSummed, all - first);
       for (int64_t k = 0; k < count; ++k) {
         const int64_t node = problem.nodes.nodes[begin + (first + k) / irrep.dim], component = (first + k) % irrep.dim;
         const T* y = problem.y_at(irrep.y_row(component), node);
@@ -174,10 +246,10 @@ void outer(ffi::ThreadPool& pool, const Problem<T>& problem) {
         right[k] = stride == problem.out ? y : padded_rows.data() + k * stride;
         if (stride != problem.out) std::copy_n(y, problem.out, padded_rows.data() + k * stride);
       }
-      multiply_all<T>([&](int64_t r, int64_t k) { return left[k][r]; }, rows, right.data(), count, to.data(), problem.out, true);
+      const auto of_left = [&](int64_t r, int64_t k) { return left[k][r]; };
+      const auto of_right = [&](int64_t k) { return right[k]; };
+      multiply(Product<T, decltype(of_left), decltype(of_right)>{of_left, of_right, count, problem.scales[task.irrep], first > 0}, rows, to.data(), problem.out);
     }
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = 0; c < problem.out; ++c) to[r][c] *= problem.scales[task.irrep];
   });
 }
 
