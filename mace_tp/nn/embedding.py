@@ -1,8 +1,8 @@
 """Embeddings of elements and of edges."""
 
+import math
 from collections.abc import Callable
 
-import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
@@ -12,6 +12,8 @@ from mace_tp.covalent_radii import covalent_radii
 from mace_tp.graph import GraphBatch, gather, pair_vectors
 from mace_tp.nn.linear import normal
 from mace_tp.radial import agnesi_transform, bessel_basis, polynomial_cutoff, safe_norm, soft_transform
+from mace_tp.tensor_products.sparse_product import sparse_product
+from mace_tp.tensor_products.sphere import harmonic_couplings
 
 
 class ElementEmbedding(nnx.Module):
@@ -27,8 +29,18 @@ class ElementEmbedding(nnx.Module):
 
 
 def edge_harmonics(edge_vectors: jax.Array, l_max: int) -> jax.Array:
-    """Spherical harmonics of the directions [edges, (l_max+1)²]: component normalisation, polar axis y (e3nn's)."""
-    return e3nn.spherical_harmonics(e3nn.s2_irreps(l_max), edge_vectors, normalize=True, normalization="component").array
+    """Spherical harmonics of the directions [edges, (l_max+1)²]: component normalisation, polar axis y (e3nn's).
+
+    Each degree is the one before coupled with l = 1, component by component, which XLA fuses: a step spends half of the time on it that
+    the matrix products of `e3nn.spherical_harmonics` take. The zero vector has the harmonics zero from l = 1 on, and no gradient.
+    """
+    squared = jnp.sum(edge_vectors**2, axis=1)
+    is_zero = squared == 0
+    inverse = jnp.where(is_zero, 0, jax.lax.rsqrt(jnp.where(is_zero, 1, squared)))
+    degrees = [[jnp.ones_like(inverse)], [math.sqrt(3) * inverse * edge_vectors[:, i] for i in range(3)]]
+    for coupling in harmonic_couplings(l_max):
+        degrees.append(sparse_product(coupling, degrees[-1], degrees[1]))
+    return jnp.stack([component for components in degrees[: l_max + 1] for component in components], axis=1)
 
 
 # What `model.distance_transform` names: (lengths, sum of both covalent radii) → lengths that the basis sees, all [pairs] in Å.
@@ -56,7 +68,21 @@ def find_pairs(edge_vectors: jax.Array, batch: GraphBatch, cutoff: float, atomic
     return Pairs(safe_norm(pair_vectors(edge_vectors, batch, cutoff)), (first, second), gather(radii, first) + gather(radii, second))
 
 
-def radial_embedding(pairs: Pairs, cutoff: float, num_basis: int, cutoff_power: int, distance_transform: str) -> jax.Array:
-    """Bessel functions of the transformed length times the envelope of the length [pairs, num_basis], Å^(-3/2); zero from the cutoff on."""
-    basis = bessel_basis(DISTANCE_TRANSFORMS[distance_transform](pairs.lengths, pairs.radii), cutoff, num_basis)
-    return basis * polynomial_cutoff(pairs.lengths, cutoff, cutoff_power)[:, None]
+@struct.dataclass
+class RadialEmbedding:
+    """Functions of the length of every pair, and their derivatives by it."""
+
+    lengths: jax.Array  # [pairs], Å
+    values: jax.Array  # [pairs, num_basis], Å^(-3/2); zero from the cutoff on
+    slopes: jax.Array  # [pairs, num_basis], Å^(-5/2): derivatives of the values by the length
+
+
+def radial_embedding(pairs: Pairs, cutoff: float, num_basis: int, cutoff_power: int, distance_transform: str) -> RadialEmbedding:
+    """Bessel functions of the transformed length times the envelope of the length."""
+
+    def embed(lengths: jax.Array) -> jax.Array:
+        basis = bessel_basis(DISTANCE_TRANSFORMS[distance_transform](lengths, pairs.radii), cutoff, num_basis)
+        return basis * polynomial_cutoff(lengths, cutoff, cutoff_power)[:, None]
+
+    values, slopes = jax.jvp(embed, (pairs.lengths,), (jnp.ones_like(pairs.lengths),))
+    return RadialEmbedding(lengths=pairs.lengths, values=values, slopes=slopes)

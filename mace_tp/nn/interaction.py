@@ -7,6 +7,7 @@ from flax import nnx
 from numpy.random import Generator
 
 from mace_tp.graph import GraphBatch
+from mace_tp.nn.embedding import RadialEmbedding
 from mace_tp.nn.linear import Linear, Mix, SpeciesLinear
 from mace_tp.nn.mlp import RadialMLP
 from mace_tp.nn.normalization import AverageNeighbors, Density
@@ -29,10 +30,10 @@ class Interaction(nnx.Module):
         self.linear = Linear(plan.irreps_out, irreps_out, channels, mix, dtype=dtype, rng=rng)
         self.normalization = normalization
 
-    def __call__(self, node_feats: jax.Array, edge_attrs: jax.Array, radial_embedding: jax.Array, batch: GraphBatch) -> jax.Array:
+    def __call__(self, node_feats: jax.Array, edge_attrs: jax.Array, radial: RadialEmbedding, batch: GraphBatch) -> jax.Array:
         """Messages [components, nodes, channels] at the receivers, from harmonics of edges and the radial embedding of pairs."""
-        summed = self.plan.of_pairs(self.radial_mlp(radial_embedding), self.linear_up(node_feats, batch.species), edge_attrs, batch)
-        return self.linear(summed, batch.species) / self.normalization(radial_embedding, batch)
+        summed = self.plan.of_pairs(self.radial_mlp(radial), self.linear_up(node_feats, batch.species), edge_attrs, batch)
+        return self.linear(summed, batch.species) / self.normalization(radial, batch)
 
 
 class MessageSelfConnection(nnx.Module):

@@ -4,6 +4,7 @@ import jax
 from flax import nnx, struct
 
 from mace_tp.graph import GraphBatch
+from mace_tp.nn.embedding import RadialEmbedding
 from mace_tp.nn.interaction import Interaction, MessageSelfConnection, ResidualSelfConnection
 from mace_tp.nn.product_basis import ProductBasis
 
@@ -27,7 +28,7 @@ class Layer(nnx.Module):
         self.self_connection = self_connection
         self.product_basis = product_basis
 
-    def __call__(self, node_feats: jax.Array, edge_attrs: jax.Array, radial: jax.Array, batch: GraphBatch) -> LayerFeatures:
+    def __call__(self, node_feats: jax.Array, edge_attrs: jax.Array, radial: RadialEmbedding, batch: GraphBatch) -> LayerFeatures:
         message = self.interaction(node_feats, edge_attrs, radial, batch)
         a_basis, residual = self.self_connection(message, node_feats, batch.species)
         return LayerFeatures(received=node_feats, a_basis=a_basis, made=self.product_basis(a_basis, batch.species, residual))

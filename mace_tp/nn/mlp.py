@@ -1,12 +1,15 @@
 """Multilayer perceptrons without bias, normalized as e3nn does it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.custom_derivatives import SymbolicZero
 from numpy.random import Generator
 
+from mace_tp.nn.embedding import RadialEmbedding
 from mace_tp.nn.linear import normal
 
 # 1 / sqrt(E[silu(z)²]) for normal z. The exact value is 1.67653; this is the Monte-Carlo estimate that e3nn's
@@ -27,14 +30,67 @@ class RadialMLP(nnx.Module):
         self.hidden = nnx.List([normal(rng, (fan_in, fan_out), dtype) for fan_in, fan_out in zip(sizes[:-1], sizes[1:])])
         self.output = normal(rng, (num_weights, sizes[-1], channels), dtype)
 
-    def __call__(self, radial_embedding: jax.Array) -> jax.Array:
-        """Embedding [pairs, num_basis] → weights [pairs, num_weights, channels].
+    def __call__(self, radial: RadialEmbedding) -> jax.Array:
+        """Weights [pairs, num_weights, channels] of an embedding of the lengths.
 
         One matrix product for all paths, and one of each derivative: with one for each path a step on 2,048 atoms takes 1.15 times as long.
         """
-        x = radial_embedding
-        for weight in self.hidden:
-            x = normalized_silu(x @ (weight[...] / jnp.sqrt(weight.shape[0]).astype(x.dtype)))
+        matrices = tuple(weight[...] / jnp.sqrt(weight.shape[0]).astype(radial.values.dtype) for weight in self.hidden)
+        x = radial_layers(matrices, radial.lengths, radial.values, radial.slopes)
         num_weights, size, channels = self.output.shape
         columns = self.output[...].transpose(1, 0, 2).reshape(size, num_weights * channels) / jnp.sqrt(size).astype(x.dtype)
         return (x @ columns).reshape(-1, num_weights, channels)
+
+
+Matrices = tuple[jax.Array, ...]
+
+
+@jax.custom_vjp
+def radial_layers(matrices: Matrices, lengths: jax.Array, values: jax.Array, slopes: jax.Array) -> jax.Array:
+    """Layers with the activation `normalized_silu`, as functions of the length alone [pairs, size].
+
+    All of it depends on one number, so the derivative by it is computed on the way forward, beside the values: half as many matrix products, of
+    twice the size, as those of reverse derivatives for forces and their gradients. Derivatives of any order are defined.
+
+    Args:
+        matrices: of the layers, each [in, out].
+        lengths: [pairs], Å.
+        values: input of the first layer [pairs, in].
+        slopes: derivatives of the input by the length [pairs, in]. Input and slopes must be functions of `lengths` and of nothing else
+            that is differentiated by.
+    """
+    return _layers(matrices, values)
+
+
+def _layers(matrices: Matrices, values: jax.Array) -> jax.Array:
+    for matrix in matrices:
+        values = normalized_silu(values @ matrix)
+    return values
+
+
+def _layers_and_slopes(matrices: Matrices, values: jax.Array, slopes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    for matrix in matrices:
+        # Split, not indexed: the derivative of a split is a concatenation.
+        values, slopes = jax.jvp(normalized_silu, *([part] for part in jnp.split(jnp.concatenate([values, slopes]) @ matrix, 2)))
+    return values, slopes
+
+
+def _forward(matrices: Any, lengths: Any, values: Any, slopes: Any) -> tuple[jax.Array, tuple]:
+    """The layers, with what a derivative needs; each argument is marked with whether a derivative by it is asked for."""
+    kept = tuple(matrix.value for matrix in matrices)
+    by_matrices = kept if any(matrix.perturbed for matrix in matrices) else None
+    if not lengths.perturbed:
+        return _layers(kept, values.value), (by_matrices, values.value, None)
+    found, derivative = _layers_and_slopes(kept, values.value, slopes.value)
+    return found, (by_matrices, values.value, derivative)
+
+
+def _backward(residuals: tuple, cotangent: Any) -> tuple:
+    matrices, values, derivative = residuals
+    if isinstance(cotangent, SymbolicZero):
+        return None, None, None, None
+    of_matrices = None if matrices is None else jax.vjp(lambda matrices: _layers(matrices, values), matrices)[1](cotangent)[0]
+    return of_matrices, None if derivative is None else jnp.sum(cotangent * derivative, axis=1), None, None
+
+
+radial_layers.defvjp(_forward, _backward, symbolic_zeros=True)

@@ -8,6 +8,7 @@ from flax import nnx
 from numpy.random import Generator
 
 from mace_tp.graph import GraphBatch, gather, segment_sum
+from mace_tp.nn.embedding import RadialEmbedding
 from mace_tp.nn.linear import normal
 
 
@@ -17,7 +18,7 @@ class AverageNeighbors:
 
     number: float
 
-    def __call__(self, radial_embedding: jax.Array, batch: GraphBatch) -> float:
+    def __call__(self, radial: RadialEmbedding, batch: GraphBatch) -> float:
         return self.number
 
 
@@ -27,8 +28,8 @@ class Density(nnx.Module):
     def __init__(self, num_basis: int, *, dtype: jnp.dtype, rng: Generator) -> None:
         self.weight = normal(rng, (num_basis,), dtype)
 
-    def __call__(self, radial_embedding: jax.Array, batch: GraphBatch) -> jax.Array:
-        """Embedding [pairs, num_basis], zero in padding → divisor [nodes, 1] at the receivers."""
-        near = radial_embedding @ self.weight[...] / jnp.sqrt(radial_embedding.shape[-1]).astype(radial_embedding.dtype)
+    def __call__(self, radial: RadialEmbedding, batch: GraphBatch) -> jax.Array:
+        """Embedding of pairs, zero in padding → divisor [nodes, 1] at the receivers."""
+        near = radial.values @ self.weight[...] / jnp.sqrt(radial.values.shape[-1]).astype(radial.values.dtype)
         density = gather(jnp.tanh(near**2), batch.edge_pair)
         return 1 + segment_sum(density, batch.receivers, batch.num_nodes, indices_are_sorted=True)[:, None]

@@ -54,10 +54,22 @@ def from_angles(theta: np.ndarray, phi: np.ndarray) -> np.ndarray:
 def harmonics(points: np.ndarray, l_max: int) -> np.ndarray:
     """Harmonics [points, (l_max+1)²] at unit vectors [points, 3], each degree made from the one before by coupling with l = 1."""
     blocks = [np.ones((len(points), 1)), np.sqrt(3) * points]
-    for l in range(2, l_max + 1):
-        block = np.einsum("pi,pj,ijk->pk", blocks[-1], blocks[1], clebsch_gordan(l - 1, 1, l), optimize=True)
-        blocks.append(block * np.sqrt((2 * l + 1) / np.sum(block**2, axis=1, keepdims=True)))
+    for coupling in harmonic_couplings(l_max):
+        blocks.append(np.einsum("pi,pj,ijk->pk", blocks[-1], blocks[1], coupling, optimize=True))
     return np.concatenate(blocks[: l_max + 1], axis=1)
+
+
+@functools.cache
+def harmonic_couplings(l_max: int) -> tuple[np.ndarray, ...]:
+    """Tensors [2l-1, 3, 2l+1] for l = 2 .. l_max that make harmonics of degree l of those of l-1 and 1, of squared size 2l+1 like all.
+
+    On the axis y the harmonics of degree l are sqrt(2l+1) for m = 0 and zero for the others.
+    """
+    couplings = []
+    for l in range(2, l_max + 1):
+        coupling = clebsch_gordan(l - 1, 1, l)
+        couplings.append(coupling * np.sqrt((2 * l + 1) / (3 * (2 * l - 1))) / coupling[l - 1, 1, l])
+    return tuple(couplings)
 
 
 def rotational_derivatives(points: np.ndarray, l_max: int) -> tuple[np.ndarray, np.ndarray]:
