@@ -11,7 +11,7 @@ from compiler import needs_compiler
 
 from mace_tp import compiled as module
 from mace_tp.compiled import Compiled, CompiledInteraction, CompiledProductBasis, describe_kernel
-from mace_tp.config import TensorProductConfig, build_tensor_products, parse_product
+from mace_tp.config import TensorProductConfig, parse_product
 from mace_tp.kernel.build import NoKernel
 from mace_tp.kernel.evaluate import Problem, evaluate, evaluate_plainly
 from mace_tp.saved_model import create_model, with_kernel
@@ -178,8 +178,10 @@ def test_plans_without_a_polynomial_stay_as_they_are(monkeypatch):
     assert Compiled(CG()).binary(harmonics, harmonics, harmonics) == CG().binary(harmonics, harmonics, harmonics)
 
 
-def test_model_predicts_the_same_with_both_kernels(batch, architecture, statistics):
-    model = create_model(architecture, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
+@pytest.mark.parametrize("name", ["cg", "hybrid", "spherical_grid"])
+def test_model_predicts_the_same_with_both_kernels(name, batch, architecture, statistics):
+    products = TensorProductConfig(name, name)
+    model = create_model(architecture, products, statistics, np.dtype(np.float64), seed=0)
     plain = with_kernel(model, "xla")
     assert plain.graphdef != model.graphdef
 
@@ -209,10 +211,10 @@ def test_kernel_is_named_and_can_be_turned_off():
     assert describe_kernel("xla") == "xla"
 
 
-def test_compiled_plans_say_what_the_plain_ones_say():
-    harmonics = e3nn.s2_irreps(2)
-    products = build_tensor_products(TensorProductConfig())
-    plain = products.interaction.interaction(HIDDEN, harmonics, harmonics), products.product_basis.product_basis(harmonics, HIDDEN, 3)
+@pytest.mark.parametrize("name", ["cg", "hybrid", "spherical_grid:rank=2"])
+def test_compiled_plans_say_what_the_plain_ones_say(name):
+    harmonics, product = e3nn.s2_irreps(2), parse_product(name)
+    plain = product.interaction(HIDDEN, harmonics, harmonics), product.product_basis(harmonics, HIDDEN, 3)
     forms = CompiledInteraction(plain[0]), CompiledProductBasis(plain[1])
     for one, other in zip(forms, plain, strict=True):
         assert (one.irreps_out, one.num_weights, one.paths(), one.dof()) == (
