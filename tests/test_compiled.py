@@ -168,6 +168,12 @@ def test_every_product_basis_is_the_same_function_at_all_degrees_and_orders(name
     _compare_bases(parse_product(name), hidden, l_max, correlation, 5, dtype)
 
 
+def test_products_that_are_one_function_run_the_same_code():
+    harmonics = e3nn.s2_irreps(2)
+    first, second = (parse_product(name).product_basis(harmonics, HIDDEN, 3).polynomial() for name in ("gaunt", "spherical_grid"))
+    assert first.key == second.key
+
+
 def test_plans_without_a_polynomial_stay_as_they_are(monkeypatch):
     harmonics = e3nn.s2_irreps(2)
     plan = CuequivarianceProductBasis(harmonics, HIDDEN, 2)
