@@ -16,7 +16,6 @@ from mace_tp.kernel.evaluate import Problem, evaluate
 from mace_tp.kernel.linear import ChannelMap, linear, linear_plainly
 from mace_tp.kernel.polynomial import Polynomial
 from mace_tp.tensor_products.base import BinaryPlan, InteractionPlan, Path, ProductBasisPlan, TensorProduct
-from mace_tp.tensor_products.parts import SumOfPlans
 
 KERNELS = ("auto", "xla")
 
@@ -38,16 +37,11 @@ class Compiled(TensorProduct):
         return plan if plan.polynomial() is None else CompiledInteraction(plan)
 
     def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> ProductBasisPlan:
-        return _compiled_basis(self.product.product_basis(irreps_in, irreps_out, correlation))
+        plan = self.product.product_basis(irreps_in, irreps_out, correlation)
+        return plan if plan.polynomial() is None else CompiledProductBasis(plan)
 
     def binary(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> BinaryPlan:
         return self.product.binary(irreps_1, irreps_2, irreps_keep)
-
-
-def _compiled_basis(plan: ProductBasisPlan) -> ProductBasisPlan:
-    if isinstance(plan, SumOfPlans):
-        return SumOfPlans(tuple(map(_compiled_basis, plan.plans)))
-    return plan if plan.polynomial() is None else CompiledProductBasis(plan)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,8 +29,9 @@ from mace_tp.tensor_products.base import BinaryPlan
 from mace_tp.tensor_products.cg import CG, path_coupling
 from mace_tp.tensor_products.irreps import rows_of, rows_of_harmonics
 from mace_tp.tensor_products.pointwise import PointwisePowers
+from mace_tp.tensor_products.sampling import SphereSampler
 from mace_tp.tensor_products.sphere import from_angles, harmonics
-from mace_tp.tensor_products.spherical_grid import SphereSampler, SphericalGrid
+from mace_tp.tensor_products.spherical_grid import SphericalGrid
 
 Form = Callable[..., jax.Array]
 

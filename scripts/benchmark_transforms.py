@@ -28,9 +28,9 @@ from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks
 from mace_tp.tensor_products.fixed_product import DegreeWeighted
 from mace_tp.tensor_products.gaunt import TorusSampler, _fourier_projection
 from mace_tp.tensor_products.irreps import rows_of_harmonics
-from mace_tp.tensor_products.pointwise import PointwisePowers, Sampler, Samples
+from mace_tp.tensor_products.pointwise import PointwisePowers
+from mace_tp.tensor_products.sampling import Sampler, Samples, SphereSampler
 from mace_tp.tensor_products.sphere import from_angles, harmonics, product_grid, quadrature
-from mace_tp.tensor_products.spherical_grid import SphereSampler
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 Form = Callable[..., jax.Array]

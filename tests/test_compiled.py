@@ -11,11 +11,13 @@ from compiler import needs_compiler
 
 from mace_tp import compiled as module
 from mace_tp.compiled import Compiled, CompiledInteraction, CompiledProductBasis, describe_kernel
-from mace_tp.config import TensorProductConfig, build_tensor_products, parse_product
+from mace_tp.config import TensorProductConfig, parse_product
 from mace_tp.kernel.compiler import NoKernel
 from mace_tp.kernel.evaluate import Problem, evaluate, evaluate_plainly
 from mace_tp.saved_model import create_model, with_kernel
-from mace_tp.tensor_products.cg import CG
+from mace_tp.tensor_products.cg import CG, CGProductBasis
+from mace_tp.tensor_products.cuequivariance import CuequivarianceProductBasis
+from mace_tp.tensor_products.parts import SumOfPlans
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 from mace_tp.training.step import make_predict
 
@@ -23,7 +25,8 @@ pytestmark = needs_compiler
 HIDDEN = e3nn.Irreps("0e+1o")
 # Products whose interaction is a sparse polynomial, with those whose product basis is one, too.
 INTERACTIONS = ["cg", "gaunt", "spherical_grid:rank=2", "matrix", "hybrid"]
-BASES = ["cg", "hybrid"]
+POINTWISE = ["spherical_grid", "gaunt", "gaunt:rank=2", "vector_grid"]
+BASES = ["cg", "hybrid", "matrix", "matrix:degree=2", *POINTWISE]
 
 
 def _arguments(plan, batch, l_max: int, channels: int, dtype: str) -> list[jax.Array]:
@@ -91,10 +94,25 @@ def test_product_basis_is_the_same_function(name):
     _compare_bases(parse_product(name), "0e+1o", 2, 3, 3, "float64")
 
 
+@pytest.mark.parametrize("name", ["spherical_grid:rank=2", "matrix"])
+def test_product_basis_of_pairs_is_the_same_function(name):
+    _compare_bases(parse_product(name), "0e+2e", 2, 2, 3, "float64")
+
+
+@pytest.mark.parametrize(("hidden", "l_max"), [("0e+1o+1e", 3), ("0e+1o+2o", 2)])
+def test_product_basis_with_pseudo_tensors_is_the_same_function(hidden, l_max):
+    _compare_bases(parse_product("vector_grid"), hidden, l_max, 3, 3, "float64")
+
+
 @pytest.mark.parametrize("channels", [1, 7, 32, 100])
 def test_float32_is_the_same_to_rounding(channels, batch):
     _compare_interactions(CG(), jax.tree.map(jnp.asarray, batch), "0e+1o", 1, channels, "float32")
     _compare_bases(CG(), "0e+1o", 1, 2, channels, "float32")
+
+
+@pytest.mark.parametrize("name", ["spherical_grid", "matrix", "hybrid"])
+def test_product_basis_in_float32_is_the_same_to_rounding(name):
+    _compare_bases(parse_product(name), "0e+1o", 2, 3, 20, "float32")
 
 
 @pytest.mark.slow
@@ -140,16 +158,36 @@ def _compare_with_tables(hidden: str, l_max: int, correlation: int, dtype: str) 
         _agree(found, gradient(evaluate_plainly), dtype)
 
 
-def test_others_stay_as_they_are():
-    product = Compiled(parse_product("spherical_grid"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*BASES, "spherical_grid:rank=2"])
+@pytest.mark.parametrize(
+    ("hidden", "l_max", "correlation"), [("0e+1o", 1, 1), ("0e+1o+2e", 3, 3), ("0e+1o", 3, 2), ("0e+1o", 2, 4), ("0e", 4, 3)]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_product_basis_is_the_same_function_at_all_degrees_and_orders(name, hidden, l_max, correlation, dtype):
+    _compare_bases(parse_product(name), hidden, l_max, correlation, 5, dtype)
+
+
+def test_products_that_are_one_function_run_the_same_code():
     harmonics = e3nn.s2_irreps(2)
+    first, second = (parse_product(name).product_basis(harmonics, HIDDEN, 3).polynomial() for name in ("gaunt", "spherical_grid"))
+    assert first.key == second.key
 
-    assert product.product_basis(harmonics, HIDDEN, 3) == product.product.product_basis(harmonics, HIDDEN, 3)
-    assert product.binary(harmonics, harmonics, harmonics) == product.product.binary(harmonics, harmonics, harmonics)
+
+def test_plans_without_a_polynomial_stay_as_they_are(monkeypatch):
+    harmonics = e3nn.s2_irreps(2)
+    plan = CuequivarianceProductBasis(harmonics, HIDDEN, 2)
+
+    for other in (plan, SumOfPlans((CGProductBasis(harmonics, HIDDEN, 2), plan))):
+        monkeypatch.setattr(CG, "product_basis", lambda *_, other=other: other)
+        assert Compiled(CG()).product_basis(harmonics, HIDDEN, 2) is other
+    assert Compiled(CG()).binary(harmonics, harmonics, harmonics) == CG().binary(harmonics, harmonics, harmonics)
 
 
-def test_model_predicts_the_same_with_both_kernels(batch, architecture, statistics):
-    model = create_model(architecture, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
+@pytest.mark.parametrize("name", ["cg", "hybrid", "spherical_grid"])
+def test_model_predicts_the_same_with_both_kernels(name, batch, architecture, statistics):
+    products = TensorProductConfig(name, name)
+    model = create_model(architecture, products, statistics, np.dtype(np.float64), seed=0)
     plain = with_kernel(model, "xla")
     assert plain.graphdef != model.graphdef
 
@@ -179,10 +217,10 @@ def test_kernel_is_named_and_can_be_turned_off():
     assert describe_kernel("xla") == "xla"
 
 
-def test_compiled_plans_say_what_the_plain_ones_say():
-    harmonics = e3nn.s2_irreps(2)
-    products = build_tensor_products(TensorProductConfig())
-    plain = products.interaction.interaction(HIDDEN, harmonics, harmonics), products.product_basis.product_basis(harmonics, HIDDEN, 3)
+@pytest.mark.parametrize("name", ["cg", "hybrid", "spherical_grid:rank=2"])
+def test_compiled_plans_say_what_the_plain_ones_say(name):
+    harmonics, product = e3nn.s2_irreps(2), parse_product(name)
+    plain = product.interaction(HIDDEN, harmonics, harmonics), product.product_basis(harmonics, HIDDEN, 3)
     forms = CompiledInteraction(plain[0]), CompiledProductBasis(plain[1])
     for one, other in zip(forms, plain, strict=True):
         assert (one.irreps_out, one.num_weights, one.paths(), one.dof()) == (

@@ -93,6 +93,11 @@ class Polynomial:
                 found.add(number)
         return frozenset(found)
 
+    @property
+    def num_terms(self) -> int:
+        """Terms of all sums: how long the function is that evaluates it."""
+        return sum(map(len, self.sums))
+
     def flops(self) -> int:
         """Operations for each item and channel: an addition for each term, a multiplication for each further factor and each constant."""
         vectors = (terms for number, terms in self.numbered_sums if number not in self.scalars)
@@ -144,9 +149,12 @@ class Builder:
         self._known: dict[Sum, int] = {}
 
     def add(self, terms: Sequence[Term]) -> int:
-        """Number of the value Σ terms; of a sum that is one value times one, the number of that value."""
+        """Number of the value Σ terms; of a sum that is one value times one, the number of that value. Products with zero are dropped."""
+        zero = self._known.get(())
         merged: dict[tuple[int, ...], float] = {}
         for term in terms:
+            if zero in term.factors:
+                continue
             factors = tuple(sorted(term.factors))
             merged[factors] = merged.get(factors, 0.0) + term.constant
         key = tuple(Term(constant, factors) for factors, constant in sorted(merged.items()) if constant != 0)

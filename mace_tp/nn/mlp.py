@@ -49,7 +49,7 @@ Matrices = tuple[jax.Array, ...]
 def radial_layers(matrices: Matrices, lengths: jax.Array, values: jax.Array, slopes: jax.Array) -> jax.Array:
     """Layers with the activation `normalized_silu`, as functions of the length alone [pairs, size].
 
-    All of it depends on one number, so the derivative by it is computed on the way forward, beside the values: half as many matrix products, of
+    All of it depends on one number, so the derivative by it is computed beside the values: half as many matrix products, of
     twice the size, as those of reverse derivatives for forces and their gradients. Derivatives of any order are defined.
 
     Args:

@@ -19,7 +19,7 @@ import numpy as np
 
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch, gather
-from mace_tp.kernel.polynomial import Polynomial
+from mace_tp.kernel.polynomial import Builder, Operand, Polynomial, Term
 from mace_tp.tensor_products.symmetric_basis import Coupling, symmetric_couplings
 
 
@@ -142,10 +142,24 @@ class ProductBasisPlan(abc.ABC):
 
         Of weights of the node's element, as `polynomial_weights` makes them, and of its features. Index: species.
         """
+        builder = Builder([Operand(self.num_weights, index=0, values_lead=True), Operand(self.irreps_in.dim, values_lead=True)])
+        components = self.polynomial_terms(builder, *builder.inputs)
+        if components is None:
+            return None
+        return builder.build([Operand(self.irreps_out.dim, values_lead=True)], [[builder.add(terms) for terms in components]])
+
+    def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> list[list[Term]] | None:
+        """For each component of the output the terms that add up to it; None where there is no such form.
+
+        Args:
+            builder: of the polynomial; takes the sums that the terms are made of.
+            weights: numbers of the weights of the node's element, as `polynomial_weights` makes them.
+            feats: numbers of the components of the node's features.
+        """
         return None
 
     def polynomial_weights(self, weights: jax.Array) -> jax.Array:
-        """Weights of the polynomial [its own number, elements, channels] from those of the plan."""
+        """Weights of the polynomial [num_weights, elements, channels] from those of the plan."""
         return weights
 
     @abc.abstractmethod

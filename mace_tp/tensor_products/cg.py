@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.kernel.polynomial import Polynomial
+from mace_tp.kernel.polynomial import Builder, Polynomial, Term
 from mace_tp.tensor_products.base import (
     BinaryPlan,
     InteractionPlan,
@@ -25,7 +25,7 @@ from mace_tp.tensor_products.coupling_chains import Chain, chain_basis, link_cou
 from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_couplings, path_messages, sum_blocks
 from mace_tp.tensor_products.irreps import split_irreps
 from mace_tp.tensor_products.outer_products import outer_product_bytes, outer_product_flops, outer_products
-from mace_tp.tensor_products.polynomials import Message, chain_polynomial, message_polynomial
+from mace_tp.tensor_products.polynomials import Message, chain_terms, message_polynomial
 from mace_tp.tensor_products.sparse_product import sparse_product
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
 
@@ -226,8 +226,8 @@ class CGProductBasis(ProductBasisPlan):
     def _coupled(self, link: tuple[e3nn.Irrep, int, e3nn.Irrep], left: list[jax.Array], right: list[jax.Array]) -> list[jax.Array]:
         return sparse_product(link_coupling(link[0], self.irreps_in[link[1]].ir, link[2]), left, right)
 
-    def polynomial(self) -> Polynomial:
-        return chain_polynomial(self._chains, self.irreps_in, self.irreps_out)
+    def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> list[list[Term]]:
+        return chain_terms(builder, (weights, feats), self._chains, self.irreps_in, self.irreps_out)
 
     def polynomial_weights(self, weights: jax.Array) -> jax.Array:
         return jnp.einsum("cw,wzk->czk", self._to_chains.astype(weights.dtype), weights)

@@ -149,7 +149,7 @@ class CuequivarianceProductBasis(CGProductBasis):
             orders.append(Terms((0, *[1] * order, 2), np.concatenate(segments), np.concatenate(coefficients)))
         return tuple(orders)
 
-    def polynomial(self) -> None:
+    def polynomial_terms(self, *_: Any) -> None:
         """Evaluated by its own library, never by the compiled kernel."""
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:

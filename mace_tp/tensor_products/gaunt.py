@@ -12,7 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from mace_tp.tensor_products.pointwise import PointwiseProduct, Sampler, Samples
+from mace_tp.tensor_products.pointwise import PointwiseProduct
+from mace_tp.tensor_products.sampling import Sampler, Samples
 from mace_tp.tensor_products.sphere import from_angles, harmonics
 
 

@@ -8,7 +8,7 @@ from mace_tp.tensor_products.base import BinaryPlan, InteractionPlan, ProductBas
 from mace_tp.tensor_products.cg import CG, CGProductBasis
 from mace_tp.tensor_products.parts import SumOfPlans
 from mace_tp.tensor_products.pointwise import PointwisePowers
-from mace_tp.tensor_products.spherical_grid import SphereSampler
+from mace_tp.tensor_products.sampling import SphereSampler
 
 # The highest order that is left to Clebsch-Gordan.
 _CG_ORDER = 2

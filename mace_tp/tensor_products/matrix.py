@@ -8,7 +8,7 @@ Source: Unke & Maennel 2024 (E3x, "fused tensor products"), who keep even and od
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import e3nn_jax as e3nn
@@ -17,11 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.errors import InputError
+from mace_tp.kernel.butterflies import linear_map
+from mace_tp.kernel.polynomial import Builder, Term
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
 from mace_tp.tensor_products.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
 from mace_tp.tensor_products.couplings import matrix_coupling
 from mace_tp.tensor_products.fixed_product import DegreeWeighted, FixedBinary, FixedProduct
 from mace_tp.tensor_products.irreps import is_natural, parity_mask, require_harmonics, split_irreps
+from mace_tp.tensor_products.polynomials import bilinear_map, weighted_terms
 from mace_tp.tensor_products.sparse_product import total
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
 from mace_tp.tensor_products.table_map import table_map
@@ -183,6 +186,28 @@ class MatrixPowers(ProductBasisPlan):
     def reached(self) -> list[e3nn.Irrep]:
         return list(dict.fromkeys(irrep for _, irrep in self._norms))
 
+    def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> list[list[Term]]:
+        coupled = {order: iter(values) for order, values in self._projected_powers(builder, feats).items()}
+        weighted = zip(weights, self._norms, strict=True)
+        return weighted_terms(
+            self.irreps_out, [(irrep, weight, [next(coupled[order]) for _ in range(irrep.dim)]) for weight, (order, irrep) in weighted]
+        )
+
+    def _projected_powers(self, builder: Builder, feats: Sequence[int]) -> dict[int, list[int]]:
+        """For every order the components that `_projections` makes; squares alone are cheapest as products of two components."""
+        if max(self._projections) == 2:
+            features = matrices(self.irreps_in, self.degree)
+            table = np.einsum("mac,iab,jbc->ijm", self._projections[2].reshape(-1, *features.shape[1:]), features, features, optimize=True)
+            squares = {2: bilinear_map(builder, table, feats, feats)}
+            return {1: linear_map(builder, self._projections[1] @ self._embedding, feats)} | squares if 1 in self._projections else squares
+        matrix = np.reshape(linear_map(builder, self._embedding, feats), (2 * self.degree + 1,) * 2)
+        power, projected = matrix, {}
+        for order in range(1, max(self._projections) + 1):
+            power = power if order == 1 else _multiplied(builder, power, matrix)
+            if order in self._projections:
+                projected[order] = linear_map(builder, self._projections[order], power.ravel().tolist())
+        return projected
+
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
         side = 2 * self.degree + 1
         node_weights = iter(weights[:, species])
@@ -221,6 +246,12 @@ class MatrixPowers(ProductBasisPlan):
         powers = 3 * (2 * self.degree + 1) ** 2 * self.correlation
         per_node = self.irreps_in.dim + powers + sum(2 * irrep.dim for _, irrep in self._norms) + self.num_weights + self.irreps_out.dim
         return itemsize * num_nodes * channels * per_node
+
+
+def _multiplied(builder: Builder, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Numbers of the entries of a matrix product from those of the factors [side, side]."""
+    products = [[builder.add([Term(1.0, pair) for pair in zip(row, column)]) for column in second.T.tolist()] for row in first.tolist()]
+    return np.array(products)
 
 
 def _by_rows(first: jax.Array, second: jax.Array) -> jax.Array:

@@ -3,11 +3,14 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import e3nn_jax as e3nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from mace_tp.kernel.polynomial import Builder, Term
 from mace_tp.tensor_products.base import ProductBasisPlan
 
 
@@ -42,7 +45,18 @@ class SumOfPlans(ProductBasisPlan):
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
         parts = zip(self.plans, self._split(weights), strict=True)
-        return functools.reduce(jax.numpy.add, [plan(part, node_feats, species) for plan, part in parts])
+        return functools.reduce(jnp.add, [plan(part, node_feats, species) for plan, part in parts])
+
+    def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> list[list[Term]] | None:
+        """One polynomial for all plans: it reads the features once, and sums that several plans need are kept once."""
+        parts = [plan.polynomial_terms(builder, part, feats) for plan, part in zip(self.plans, self._split(weights), strict=True)]
+        if any(part is None for part in parts):
+            return None
+        return [[term for terms in components for term in terms] for components in zip(*parts, strict=True)]
+
+    def polynomial_weights(self, weights: jax.Array) -> jax.Array:
+        parts = zip(self.plans, self._split(weights), strict=True)
+        return jnp.concatenate([plan.polynomial_weights(part) for plan, part in parts])
 
     def coefficients(self, weights: np.ndarray) -> np.ndarray:
         parts = [plan.coefficients(part) for plan, part in zip(self.plans, self._split(weights), strict=True)]
@@ -51,7 +65,8 @@ class SumOfPlans(ProductBasisPlan):
             total[: len(part)] += part
         return total
 
-    def _split(self, weights: jax.Array | np.ndarray) -> Sequence[jax.Array | np.ndarray]:
+    def _split(self, weights: Any) -> list[Any]:
+        """Of anything with the weights along its first axis the parts of the plans."""
         ends = np.cumsum([plan.num_weights for plan in self.plans])
         return [weights[end - plan.num_weights : end] for plan, end in zip(self.plans, ends)]
 

@@ -7,6 +7,7 @@ series; the map is the same.
 import abc
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import e3nn_jax as e3nn
 import jax
@@ -14,29 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.errors import InputError
+from mace_tp.kernel.polynomial import Builder, Term
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
 from mace_tp.tensor_products.coordinates import chain_polynomials, coordinates, in_order, start_scale
 from mace_tp.tensor_products.couplings import gaunt_coupling
 from mace_tp.tensor_products.fixed_product import FixedBinary, FixedProduct
-from mace_tp.tensor_products.irreps import is_natural, parity_mask, require_harmonics, rows_of_harmonics, split_irreps
+from mace_tp.tensor_products.irreps import is_natural, parity_mask, require_harmonics, rows_of, rows_of_harmonics, split_irreps
+from mace_tp.tensor_products.polynomials import coupled_squares, sampled_powers, weighted_terms
+from mace_tp.tensor_products.sampling import Sampler, Samples, SphereSampler
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.table_map import table_map
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Samples:
-    """Tables between coefficients of harmonics of degree 0, 1, 2, ... and samples of the function that they make up."""
-
-    values: np.ndarray  # [points, (l_in+1)²], float64: harmonics at the points
-    projection: np.ndarray  # [(l_out+1)², points], float64: ⟨f Y_lm⟩ over the sphere from samples of f
-
-
-class Sampler(abc.ABC):
-    """Chooses sample points. Hashable, as plans hold one."""
-
-    @abc.abstractmethod
-    def samples(self, l_in: int, l_out: int, order: int) -> Samples:
-        """Tables for which the projection on degrees ≤ l_out of products of `order` functions of degree ≤ l_in is exact."""
 
 
 def gaunt_law(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
@@ -158,9 +146,12 @@ class PointwisePowers(ProductBasisPlan):
 
     @functools.cached_property
     def _samples(self) -> Samples:
+        return self._of_irreps(self.sampler)
+
+    def _of_irreps(self, sampler: Sampler) -> Samples:
         """Tables of the irreps in use: values at the points [points, components], projections [components, points]."""
         outs = e3nn.Irreps([(1, irrep) for irrep in self.reached()])
-        samples = self.sampler.samples(max(irrep.ir.l for irrep in self.irreps_in), max(out.ir.l for out in outs), self.correlation)
+        samples = sampler.samples(max(irrep.ir.l for irrep in self.irreps_in), max(out.ir.l for out in outs), self.correlation)
         return Samples(
             np.ascontiguousarray(samples.values[:, rows_of_harmonics(self.irreps_in)]),
             np.ascontiguousarray(samples.projection[rows_of_harmonics(outs)]),
@@ -199,8 +190,30 @@ class PointwisePowers(ProductBasisPlan):
         ends = np.cumsum([irrep.dim for irrep in irreps]).tolist()
         return {irrep: slice(end - irrep.dim, end) for irrep, end in zip(irreps, ends)}
 
+    def polynomial_weights(self, weights: jax.Array) -> jax.Array:
+        return weights * self._norms.astype(weights.dtype)[:, None, None]
+
+    def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> list[list[Term]]:
+        own, parts = rows_of(self.irreps_in), []
+        projections = [self._coupled_powers(builder, weights, feats, r) for r in range(self.rank)] if self._higher else []
+        for order, irrep in self._terms:
+            values = [feats[own[irrep]]] if order == 1 else [projected[order][self._rows[irrep]] for projected in projections]
+            parts += [(irrep, value) for value in values]
+        weighted = zip(weights[self._num_factors :], parts, strict=True)
+        return weighted_terms(self.irreps_out, [(irrep, weight, values) for weight, (irrep, values) in weighted])
+
+    def _coupled_powers(self, builder: Builder, weights: Sequence[int], feats: Sequence[int], r: int) -> dict[int, list[int]]:
+        """The projections for r, from points of the sphere whatever the sampler: these are the fewest, and the function is the same."""
+        samples = self._of_irreps(SphereSampler())
+        if self.rank > 1:
+            factors = np.repeat(weights[r * len(self.irreps_in) :][: len(self.irreps_in)], [irrep.ir.dim for irrep in self.irreps_in])
+            feats = [builder.add([Term(1.0, pair)]) for pair in zip(factors.tolist(), feats, strict=True)]
+        if self._higher == (2,):
+            return {2: coupled_squares(builder, feats, samples)}
+        return sampled_powers(builder, feats, samples, self._higher)
+
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
-        node_weights = (weights * self._norms.astype(weights.dtype)[:, None, None])[:, species]
+        node_weights = self.polynomial_weights(weights)[:, species]
         outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
         inputs = split_irreps(node_feats, self.irreps_in)
         projections = self._projected_powers(node_weights, node_feats)

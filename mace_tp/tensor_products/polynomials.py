@@ -1,15 +1,17 @@
-"""Both sites of Clebsch-Gordan products as sparse polynomials, for the compiled kernel."""
+"""Both sites of tensor products as sparse polynomials, for the compiled kernel."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import e3nn_jax as e3nn
 import numpy as np
 
+from mace_tp.kernel.butterflies import linear_map
 from mace_tp.kernel.polynomial import Builder, Operand, Polynomial, Term
 from mace_tp.tensor_products.base import Path
 from mace_tp.tensor_products.coupling_chains import Chain, link_coupling, parents_of
 from mace_tp.tensor_products.irreps import rows_of
+from mace_tp.tensor_products.sampling import Samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +55,14 @@ def message_polynomial(
     return builder.build([Operand(len(results), index=2, values_lead=True)], [results])
 
 
-def chain_polynomial(chains: Sequence[Chain], irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps) -> Polynomial:
-    """The symmetric contraction of a node, with a weight for each chain: as `ProductBasisPlan.polynomial` tells.
+def chain_terms(
+    builder: Builder, inputs: tuple[Sequence[int], Sequence[int]], chains: Sequence[Chain], irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps
+) -> list[list[Term]]:
+    """The symmetric contraction of a node, as `ProductBasisPlan.polynomial_terms` tells, from a weight for each chain and the features.
 
     The same sums as in `CGProductBasis`, which explains them.
     """
-    builder = Builder([Operand(len(chains), index=0, values_lead=True), Operand(irreps_in.dim, values_lead=True)])
-    weights, feats = builder.inputs
+    weights, feats = inputs
     factors = [feats[rows] for rows in irreps_in.slices()]
 
     def coupled(link: tuple[e3nn.Irrep, int, e3nn.Irrep], left: Sequence[int]) -> list[list[Term]]:
@@ -80,5 +83,39 @@ def chain_polynomial(chains: Sequence[Chain], irreps_in: e3nn.Irreps, irreps_out
     for link, summed in sums.items():
         for terms, more in zip(outputs[link[2]], coupled(link, [builder.add(terms) for terms in summed]), strict=True):
             terms += more
-    results = [builder.add(terms) for irrep in irreps_out for terms in outputs[irrep.ir]]
-    return builder.build([Operand(irreps_out.dim, values_lead=True)], [results])
+    return [terms for irrep in irreps_out for terms in outputs[irrep.ir]]
+
+
+def weighted_terms(irreps_out: e3nn.Irreps, parts: Iterable[tuple[e3nn.Irrep, int, Sequence[int]]]) -> list[list[Term]]:
+    """For each component of irreps the terms weight · value over all parts, each an irrep, its weight and the values of its components."""
+    outputs: dict[e3nn.Irrep, list[list[Term]]] = {irrep.ir: [[] for _ in range(irrep.ir.dim)] for irrep in irreps_out}
+    for irrep, weight, values in parts:
+        for terms, value in zip(outputs[irrep], values, strict=True):
+            terms.append(Term(1.0, (weight, value)))
+    return [terms for irrep in irreps_out for terms in outputs[irrep.ir]]
+
+
+def sampled_powers(builder: Builder, feats: Sequence[int], samples: Samples, orders: Sequence[int]) -> dict[int, list[int]]:
+    """Projected components of powers, each of an order of at least 2, of the function that features make up, from its values at points."""
+    values = linear_map(builder, samples.values, feats)
+    power, projected = values, {}
+    for order in range(2, max(orders) + 1):
+        power = [builder.add([Term(1.0, pair)]) for pair in zip(power, values, strict=True)]
+        if order in orders:
+            projected[order] = linear_map(builder, samples.projection, power)
+    return projected
+
+
+def coupled_squares(builder: Builder, feats: Sequence[int], samples: Samples) -> list[int]:
+    """Projected components of the square, from products of two features: half the operations of points, unless these are there anyway."""
+    table = np.einsum("mp,pi,pj->ijm", samples.projection, samples.values, samples.values, optimize=True)
+    return bilinear_map(builder, table, feats, feats)
+
+
+def bilinear_map(builder: Builder, table: np.ndarray, left: Sequence[int], right: Sequence[int]) -> list[int]:
+    """Σ table[i, j, m] left[i] right[j] for every m; products that several m need, or that are equal, are computed once."""
+    columns: dict[int, np.ndarray] = {}
+    for i, j in np.argwhere(table.any(axis=2)):
+        product = builder.add([Term(1.0, (left[i], right[j]))])
+        columns[product] = columns.get(product, 0.0) + table[i, j]
+    return linear_map(builder, np.reshape(list(columns.values()), (len(columns), table.shape[2])).T, list(columns))

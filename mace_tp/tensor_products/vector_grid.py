@@ -6,6 +6,8 @@ of odd sum: from harmonics it makes pseudo-tensors (1e, 2o, ...), and from pseud
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Sequence
 from typing import ClassVar
 
 import e3nn_jax as e3nn
@@ -13,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mace_tp.kernel.polynomial import Builder, Term
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
 from mace_tp.tensor_products.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
 from mace_tp.tensor_products.couplings import bracket_coupling
@@ -20,8 +23,10 @@ from mace_tp.tensor_products.fixed_product import FixedBinary, FixedProduct
 from mace_tp.tensor_products.irreps import is_natural, parity_mask, rows_of_harmonics, split_irreps
 from mace_tp.tensor_products.parts import SumOfPlans
 from mace_tp.tensor_products.pointwise import PointwisePowers, gaunt_law
+from mace_tp.tensor_products.polynomials import bilinear_map, sampled_powers, weighted_terms
+from mace_tp.tensor_products.sampling import Samples, SphereSampler
 from mace_tp.tensor_products.sphere import Quadrature, harmonics, quadrature, rotational_derivatives
-from mace_tp.tensor_products.spherical_grid import SphereSampler
+from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
 from mace_tp.tensor_products.table_map import table_map
 
 
@@ -63,6 +68,11 @@ class VectorGrid(FixedProduct):
 def bracket_law(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
     """Coupling of the bracket; parities multiply."""
     return bracket_coupling(left.l, right.l, out.l) if out.p == left.p * right.p else 0.0
+
+
+def bracket_table(irreps: e3nn.Irreps, right: e3nn.Irrep, out: e3nn.Irrep) -> np.ndarray:
+    """⟨{A, B} Y_out⟩ of harmonics A of some irreps and B of one [components of A, of B, of Y_out]."""
+    return np.concatenate([bracket_coupling(left.ir.l, right.l, out.l) * clebsch_gordan(left.ir.l, right.l, out.l) for left in irreps])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +194,35 @@ class BracketPowers(ProductBasisPlan):
 
     def reached(self) -> list[e3nn.Irrep]:
         return list(dict.fromkeys(irrep for _, irrep, _ in self._norms))
+
+    def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> list[list[Term]]:
+        """By A^(ν-2) {A, A_l'} = {A^(ν-1), A_l'} / (ν-1): a sparse coupling for each term instead of brackets at the points."""
+        powers, parts = {2: list(feats)} | self._lower_powers(builder, feats), []
+        for weight, ((order, irrep, l_prime), norm) in zip(weights, self._norms.items(), strict=True):
+            left = self.irreps_in if order == 2 else self._bracket_partners
+            table = norm / (order - 1) * bracket_table(left, self.irreps_in[l_prime].ir, irrep)
+            values = bilinear_map(builder, table, powers[order], feats[self.irreps_in.slices()[l_prime]])
+            parts.append((irrep, weight, values))
+        return weighted_terms(self.irreps_out, parts)
+
+    @functools.cached_property
+    def _bracket_partners(self) -> e3nn.Irreps:
+        """Harmonics whose brackets with the parts A_l' reach an output."""
+        degrees = [self.irreps_in[i].ir.l for i in self._second_factors]
+        pairs = list(itertools.product(degrees, self._projections))
+        highest = max(degrees) + max(irrep.l for irrep in self._projections)
+        partners = [l for l in range(highest + 1) if any(bracket_coupling(l, l_prime, irrep.l) for l_prime, irrep in pairs)]
+        return e3nn.Irreps([(1, (l, (-1) ** l)) for l in partners])
+
+    def _lower_powers(self, builder: Builder, feats: Sequence[int]) -> dict[int, list[int]]:
+        """For every order above 2 the power A^(order-1), projected on the partners."""
+        orders = sorted({order - 1 for order, _, _ in self._norms if order > 2})
+        if not orders:
+            return {}
+        l_max = max(irrep.ir.l for irrep in self._bracket_partners)
+        projection = (harmonics(self._rule.points, l_max).T * self._rule.weights)[rows_of_harmonics(self._bracket_partners)]
+        powers = sampled_powers(builder, feats, Samples(self._values, projection), orders)
+        return {order + 1: power for order, power in powers.items()}
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
         node_weights = weights[:, species]

@@ -96,3 +96,12 @@ def test_what_does_not_vanish_in_empty_channels_is_not_summed_over_them():
 def test_scalars_are_not_gathered():
     with pytest.raises(ValueError, match="neither gathered nor summed"):
         Operand(1, index=0, is_scalar=True)
+
+
+def test_products_with_a_sum_of_nothing_vanish():
+    builder = Builder([Operand(2)])
+    a, b = builder.inputs[0]
+    zero = builder.add([])
+
+    assert builder.add([Term(1.0, (a, b)), Term(2.0, (zero, a))]) == builder.add([Term(1.0, (a, b))])
+    assert builder.add([Term(1.0, (a,)), Term(-1.0, (a,)), Term(1.0, (zero,))]) == zero

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from mace_tp.tensor_products.gaunt import TorusSampler
-from mace_tp.tensor_products.pointwise import PointwisePowers, Sampler
+from mace_tp.tensor_products.pointwise import PointwisePowers
+from mace_tp.tensor_products.sampling import Sampler, SphereSampler
 from mace_tp.tensor_products.sphere import Quadrature, from_angles, harmonics, product_grid, quadrature, rotational_derivatives
-from mace_tp.tensor_products.spherical_grid import SphereSampler
 
 
 @pytest.fixture(scope="module")
