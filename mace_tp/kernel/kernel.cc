@@ -68,7 +68,7 @@ struct Call {
 // What a function is given of some operands: the rows of an item at some channels, or copies of them. The values of a row are as far apart as
 // there are channels in whole registers, which the function knows. So rows are copied where their values are farther apart or where channels
 // do not fill the last register; a copy stays for all items in turn that have the same row, such as the edges of one receiver.
-template <typename T>
+template <typename T, bool kWrites>
 class Rows {
  public:
   Rows(const std::vector<Operand<T>>& operands, int64_t channels, int64_t from, int64_t width)
@@ -76,6 +76,7 @@ class Rows {
     for (const auto& operand : operands) {
       const bool is_copied = !operand.is_scalar && (operand.values_lead || channels != stride_);
       copies_.emplace_back(is_copied ? operand.size * stride_ : 0);
+      is_begun_.emplace_back(kWrites && operand.index ? operand.rows : 0);
       rows_.push_back(-1);
     }
   }
@@ -94,14 +95,18 @@ class Rows {
       if (!operand.index || operand.ascends) continue;
       const T* value = operand.data + operand.index[item] * operand.row_stride + from_;
       for (int64_t k = 0; k < operand.size; ++k, value += operand.stride)
-        for (int64_t c = 0; c < width_; c += kCacheLine / sizeof(T)) __builtin_prefetch(value + c);
+        for (int64_t c = 0; c < width_; c += kCacheLine / sizeof(T)) __builtin_prefetch(value + c, kWrites);
     }
   }
-  // Before a function writes; sums of the row before are added to it.
+  // Before a function writes; sums of the row before are added to it. Nobody has set the rows to zero that sums are added to.
   void begin(int64_t item) {
     for (size_t i = 0; i < operands_.size(); ++i) {
       if (operands_[i].index && operands_[i].row(item) != rows_[i]) add(i);
       move_to(i, item);
+      if (operands_[i].index && copies_[i].empty() && !is_begun_[i][rows_[i]]) {
+        for (int64_t k = 0; k < operands_[i].size; ++k) std::fill_n(pointers_[i] + k * operands_[i].stride, width_, T(0));
+        is_begun_[i][rows_[i]] = 1;
+      }
     }
   }
   // After it has written.
@@ -125,7 +130,9 @@ class Rows {
   }
   void add(size_t i) {
     if (rows_[i] < 0 || copies_[i].empty()) return;
-    each(i, [](const T& copy, T& value) { value += copy; });
+    if (is_begun_[i][rows_[i]]) each(i, [](const T& copy, T& value) { value += copy; });
+    else each(i, [](const T& copy, T& value) { value = copy; });
+    is_begun_[i][rows_[i]] = 1;
     std::fill(copies_[i].begin(), copies_[i].end(), T(0));
   }
   template <typename F>
@@ -141,12 +148,14 @@ class Rows {
   std::vector<T*> pointers_;
   std::vector<int64_t> rows_;
   std::vector<Aligned<T>> copies_;
+  std::vector<std::vector<char>> is_begun_;  // of the rows of an operand
 };
 
-// Items begin to end, channels `from` to `to`; what is added to is zero before.
+// Items begin to end, channels `from` to `to`. Scalars are zero before; of sums the rows that some item has are set.
 template <typename T>
 void work(const Call<T>& call, const std::vector<Operand<T>>& out, int64_t begin, int64_t end, int64_t from, int64_t to) {
-  Rows<T> in_rows(call.in, call.channels, from, to - from), out_rows(out, call.channels, from, to - from);
+  Rows<T, false> in_rows(call.in, call.channels, from, to - from);
+  Rows<T, true> out_rows(out, call.channels, from, to - from);
   for (int64_t item = begin; item < end; ++item) {
     if (call.mask && !call.mask[item]) continue;
     if (item + 1 < end) {
@@ -171,6 +180,17 @@ std::vector<int64_t> borders(int64_t items, int64_t parts, const int32_t* index)
   }
   found.push_back(items);
   return found;
+}
+
+// Sets the rows of a sum to zero that no item has.
+template <typename T>
+void clear_unused_rows(const Call<T>& call, const Operand<T>& operand) {
+  if (operand.rows == 0) return;
+  std::vector<char> is_used(operand.rows);
+  for (int64_t item = 0; item < call.items; ++item) is_used[operand.index[item]] |= !call.mask || call.mask[item];
+  const int64_t values = operand.values_lead ? operand.size : 1, row_size = operand.count / operand.rows / values;
+  for (int64_t row = 0; row < operand.rows; ++row)
+    for (int64_t k = 0; k < (is_used[row] ? 0 : values); ++k) std::fill_n(operand.data + k * operand.stride + row * operand.row_stride, row_size, T(0));
 }
 
 template <typename T>
@@ -200,7 +220,8 @@ void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
       for (int64_t other = 0; other < (per_group ? parts : groups); ++other)
         out_of[per_group ? other * groups + copy : copy * groups + other][i].data = memory.back().data();
     }
-    if (operand.is_scalar || operand.index || call.mask) std::fill_n(operand.data, operand.count, T(0));
+    if (operand.index && !(per_part && parts > 1)) clear_unused_rows(call, operand);
+    else if (operand.index || operand.is_scalar || call.mask) std::fill_n(operand.data, operand.count, T(0));
   }
   run_tasks(pool, groups * parts, [&](int64_t task) {
     const int64_t group = task % groups, part = task / groups;

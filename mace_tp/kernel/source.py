@@ -1,5 +1,7 @@
 """A polynomial as C++ source: a function of one item that goes through its channels, as many at a time as a register holds."""
 
+import collections
+
 from mace_tp.kernel.polynomial import Operand, Polynomial, Term
 
 _TYPES = {"float32": "float", "float64": "double"}
@@ -24,9 +26,11 @@ static inline T total(V v) {{
 
 extern "C" void {name}(const T* const* in, T* const* out, int64_t blocks) {{
 {scalars}
+{sums}
   for (int64_t c = 0; c < blocks * lanes; c += lanes) {{
 {vectors}
   }}
+{totals}
 }}
 """
 
@@ -43,17 +47,18 @@ def source(polynomial: Polynomial, dtype: str, channels: int) -> str:
         names[number] = f"v{number}"
         if number in polynomial.scalars:
             scalars.append(f"  const T v{number} = {' + '.join(_product(term, names, polynomial.scalars) for term in terms) or 'T(0)'};")
-    stores = _stores(polynomial, names)
+    stores, started = _stores(polynomial, names), _started(polynomial)
     missing = {number: len(terms) for number, terms in polynomial.numbered_sums}
     for number, term in _in_turn(polynomial):
         # The product of scalars alone is no vector.
-        zero = "V{} + " if all(factor in polynomial.scalars for factor in term.factors) else ""
+        start = f"{started[number]} + " if number in started else "V{} + " if _is_scalar(term, polynomial) else ""
         is_first = missing[number] == len(polynomial.sums[number - polynomial.num_inputs])
-        vectors.append(f"    {f'V v{number} = {zero}' if is_first else f'v{number} +='} {_product(term, names, polynomial.scalars)};")
+        vectors.append(f"    {f'V v{number} = {start}' if is_first else f'v{number} +='} {_product(term, names, polynomial.scalars)};")
         missing[number] -= 1
         if missing[number] == 0:
             vectors += stores.pop(number, [])
     vectors += [line for lines in stores.values() for line in lines]  # of inputs and scalars
+    summed = [(i, position) for i, operand in enumerate(polynomial.outputs) if operand.is_scalar for position in range(operand.size)]
     total = "q[0] + q[1]" if dtype == "float64" else "(q[0] + q[2]) + (q[1] + q[3])"
     return _FRAME.format(
         type=_TYPES[dtype],
@@ -61,20 +66,40 @@ def source(polynomial: Polynomial, dtype: str, channels: int) -> str:
         name=symbol(polynomial, dtype, channels),
         total=total,
         scalars="\n".join(scalars),
+        sums="\n".join(f"  V s{i}_{position} = {{}};" for i, position in summed),
         vectors="\n".join(vectors),
+        totals="\n".join(f"  o{i}[{position}] += total(s{i}_{position});" for i, position in summed),
     )
 
 
+def _is_scalar(term: Term, polynomial: Polynomial) -> bool:
+    return all(factor in polynomial.scalars for factor in term.factors)
+
+
 def _stores(polynomial: Polynomial, names: dict[int, str]) -> dict[int, list[str]]:
-    """For every value that is a result the statements that write it."""
+    """For every value that is a result the statements that write it; of scalars, that add it to the sum over channels."""
     stores: dict[int, list[str]] = {}
+    started = _started(polynomial)
     for i, (operand, values) in enumerate(zip(polynomial.outputs, polynomial.results, strict=True)):
-        assign = "+=" if operand.is_scalar or operand.index is not None else "="
         for position, value in enumerate(values):
+            place = f"s{i}_{position}" if operand.is_scalar else _place("o", i, position, operand)
+            adds = operand.is_scalar or (operand.index is not None and value not in started)
             vector = f"(V{{}} + {names[value]})" if value in polynomial.scalars else names[value]
-            line = f"    {_place('o', i, position, operand)} {assign} {f'total({vector})' if operand.is_scalar else vector};"
-            stores.setdefault(value, []).append(line)
+            stores.setdefault(value, []).append(f"    {place} {'+=' if adds else '='} {vector};")
     return stores
+
+
+def _started(polynomial: Polynomial) -> dict[int, str]:
+    """For sums that are nothing but one result, added to by an index, its place: they start from what is there."""
+    factors = {factor for _, terms in polynomial.numbered_sums for term in terms for factor in term.factors}
+    places = [
+        (value, operand, _place("o", i, position, operand))
+        for i, (operand, values) in enumerate(zip(polynomial.outputs, polynomial.results, strict=True))
+        for position, value in enumerate(values)
+    ]
+    count = collections.Counter(value for value, _, _ in places)
+    own = {number for number, terms in polynomial.numbered_sums if terms and number not in polynomial.scalars and number not in factors}
+    return {value: place for value, operand, place in places if value in own and count[value] == 1 and operand.index is not None}
 
 
 def _in_turn(polynomial: Polynomial) -> list[tuple[int, Term]]:
