@@ -58,6 +58,10 @@ class CompiledStep:
     def num_compilations(self) -> int:
         return len(self._compiled)
 
+    def programs(self) -> list[jax.stages.Compiled]:
+        """One for each shape."""
+        return list(self._compiled.values())
+
     def flops(self) -> float:
         """Floating-point operations as XLA counts them and those of the compiled kernel, of the largest shape so far; zero before that."""
         costs = {shape: compiled.cost_analysis() for shape, compiled in self._compiled.items()}
@@ -126,17 +130,25 @@ def make_train_step(predict_batch: Predict, optimizer: optax.GradientTransformat
             return weighted_loss(predict_batch(params, batch), batch, control.weights)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = jax.tree.map(lambda p, update: p + control.learning_rate.astype(p.dtype) * update, state.params, updates)
-        step = state.step + 1
-        # As in torch_ema: a young average follows the parameters, so that its start is forgotten.
-        decay = jnp.minimum(control.ema_decay, (1 + step) / (10 + step))
-        ema_params = jax.tree.map(lambda ema, new: ema + (1 - decay).astype(new.dtype) * (new - ema), state.ema_params, params)
-        new = TrainState(step=step, params=params, ema_params=ema_params, opt_state=opt_state)
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
-        return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, state), jnp.where(is_finite, loss, jnp.nan)
+        return _updated(state, optimizer, loss, gradient, control)
 
     return CompiledStep(train_step, "the training step", donate_state=True)
+
+
+@jax.named_scope("optimizer")
+def _updated(
+    state: TrainState, optimizer: optax.GradientTransformation, loss: jax.Array, gradient: Params, control: Control
+) -> tuple[TrainState, jax.Array]:
+    """The state after an update, and the loss; where one of them is not finite, the state as it was and NaN."""
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = jax.tree.map(lambda p, update: p + control.learning_rate.astype(p.dtype) * update, state.params, updates)
+    step = state.step + 1
+    # As in torch_ema: a young average follows the parameters, so that its start is forgotten.
+    decay = jnp.minimum(control.ema_decay, (1 + step) / (10 + step))
+    ema_params = jax.tree.map(lambda ema, new: ema + (1 - decay).astype(new.dtype) * (new - ema), state.ema_params, params)
+    new = TrainState(step=step, params=params, ema_params=ema_params, opt_state=opt_state)
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+    return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, state), jnp.where(is_finite, loss, jnp.nan)
 
 
 def make_eval_step(predict_batch: Predict) -> CompiledStep:
