@@ -81,8 +81,9 @@ def _built(file: str) -> ctypes.CDLL:
 
 def _with_headers(text: str) -> str:
     """One text of a source and the headers beside this file, so that its digest depends on all of them."""
-    for header in ("aligned.h", "parallel.h", "vector.h"):
-        text = text.replace(f'#include "{header}"\n', Path(__file__).with_name(header).read_text(encoding="utf-8"))
+    for header in ("aligned.h", "parallel.h", "ffi.h", "vector.h"):
+        include = f'#include "{header}"\n'
+        text = text.replace(include, Path(__file__).with_name(header).read_text(encoding="utf-8"), 1).replace(include, "")
     return text.replace("#pragma once\n", "")
 
 
