@@ -73,7 +73,7 @@ def _choose(
         _LOG.info("tensor_product.%s: %s is the only form here (%s)", site, name, "; ".join(_left_out(reasons)))
         return name
     layers = _layers(site, architecture)
-    what = _description(site, forms, architecture, layers, batch, dtype) | {"kernel": describe_kernel(kernel)}
+    what = _description(site, forms, architecture, layers, batch, dtype) | {"kernel": describe_kernel(kernel, jnp.dtype(dtype).name)}
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     known = _read(cache)
     if key not in known:

@@ -156,5 +156,6 @@ inline XLA_FFI_Error* answer(XLA_FFI_CallFrame* frame, Fault (*handle)(Frame&)) 
 
 }  // namespace ffi
 
-#define MACE_TP_HANDLER(name, handle) \
-  extern "C" XLA_FFI_Error* name(XLA_FFI_CallFrame* frame) { return ffi::answer(frame, handle); }
+// A library has the handler of one type, so that nobody waits for the compilation of another one.
+#define MACE_TP_HANDLER(handle) \
+  extern "C" XLA_FFI_Error* mace_tp_handler(XLA_FFI_CallFrame* frame) { return ffi::answer(frame, handle<MACE_TP_TYPE>); }

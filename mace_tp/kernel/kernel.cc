@@ -297,5 +297,4 @@ extern "C" void add_polynomial(const char* name, void* function) {
   functions[name] = function;
 }
 
-MACE_TP_HANDLER(evaluate_float32, handle<float>)
-MACE_TP_HANDLER(evaluate_float64, handle<double>)
+MACE_TP_HANDLER(handle)

@@ -213,5 +213,4 @@ ffi::Fault handle(ffi::Frame& frame) {
 
 }  // namespace
 
-MACE_TP_HANDLER(linear_float32, handle<float>)
-MACE_TP_HANDLER(linear_float64, handle<double>)
+MACE_TP_HANDLER(handle)

@@ -2,7 +2,7 @@
 
 from mace_tp.kernel.polynomial import Operand, Polynomial, Term
 
-_TYPES = {"float32": "float", "float64": "double"}
+TYPES = {"float32": "float", "float64": "double"}
 
 # Pointers are to the rows of an item, at its first channel. Scalars and sums are added to.
 _FRAME = """\
@@ -56,7 +56,7 @@ def source(polynomial: Polynomial, dtype: str, channels: int) -> str:
     vectors += [line for lines in stores.values() for line in lines]  # of inputs and scalars
     total = "q[0] + q[1]" if dtype == "float64" else "(q[0] + q[2]) + (q[1] + q[3])"
     return _FRAME.format(
-        type=_TYPES[dtype],
+        type=TYPES[dtype],
         channels=channels,
         name=symbol(polynomial, dtype, channels),
         total=total,
