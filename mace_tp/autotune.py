@@ -54,6 +54,7 @@ def autotune(
     forms = {site: product.forms() for site, product in sites.items() if product.forms()}
     if kernel == "auto":
         forms = {site: {name: Compiled(form) for name, form in named.items()} for site, named in forms.items()}
+    batch = jax.tree.map(jnp.asarray, batch) if forms else batch
     chosen = {site: _choose(site, named, architecture, batch, dtype, cache, kernel) for site, named in forms.items()}
     return dataclasses.replace(tensor_product, **{site: {"name": name} for site, name in chosen.items()})
 

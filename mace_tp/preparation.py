@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -118,8 +117,7 @@ def _frozen(groups: Sequence[str], model: Model) -> frozenset[str]:
 
 
 def _tuned(config: Config, loader: BatchLoader, dtype: jnp.dtype) -> TensorProductConfig:
-    batch = jax.tree.map(jnp.asarray, next(loader.epoch(0)))
-    return autotune(config.tensor_product, config.model, batch, dtype, cache_directory() / "autotune.json", config.kernel)
+    return autotune(config.tensor_product, config.model, next(loader.epoch(0)), dtype, cache_directory() / "autotune.json", config.kernel)
 
 
 def _require_no_stress(config: Config, datasets: Datasets) -> None:
