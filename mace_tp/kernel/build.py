@@ -66,34 +66,35 @@ def begin_kernel(dtype: str) -> None:
         _Program.of(handler, dtype)
 
 
-class Beside:
-    """Parts of the kernel that are compiled while jax is at work."""
-
-    def __init__(self) -> None:
-        self.parts: list[_Part] = []
-
-    def programs_are_there(self) -> bool:
-        """Wait for what XLA looks for when it compiles; false where that has failed, so that the function must be traced anew."""
-        return not any([part.reason() for part in self.parts if isinstance(part, _Program)])
-
-    def are_there(self) -> bool:
-        """The same for what the kernel looks for when it runs."""
-        return not any([part.reason() for part in self.parts])
-
-
-_beside: ContextVar[Beside | None] = ContextVar("beside", default=None)
+_gives_names: ContextVar[bool] = ContextVar("gives_names", default=False)
+_named: list["_Part"] = []  # whose names jax may remember, also after an interrupt, while nobody has seen whether they can be made
 
 
 @contextlib.contextmanager
-def made_beside() -> Iterator[Beside]:
-    """Within it a name is given before the compiler is done. What was traced with it must not run before `are_there`."""
+def made_beside() -> Iterator[None]:
+    """Within it a name is given before the compiler is done. What was traced with it must not run before `parts_are_there`."""
     with workers():
-        beside = Beside()
-        token = _beside.set(beside)
+        token = _gives_names.set(True)
         try:
-            yield beside
+            yield
         finally:
-            _beside.reset(token)
+            _gives_names.reset(token)
+
+
+def programs_are_there() -> bool:
+    """Wait for what XLA looks for when it compiles; false where that cannot be made, so that the function must be traced anew."""
+    return _are_there([part for part in _named if isinstance(part, _Program)])
+
+
+def parts_are_there() -> bool:
+    """The same for what the kernel looks for when it runs."""
+    return _are_there(list(_named))
+
+
+def _are_there(parts: list["_Part"]) -> bool:
+    works = not any([part.reason() for part in parts])
+    _named[:] = [part for part in _named if part not in parts] if works else []
+    return works
 
 
 class _Part:
@@ -184,9 +185,8 @@ class _Function(_Part):
 
 
 def _name(part: _Part) -> str:
-    beside = _beside.get()
-    if beside is not None and part.is_being_made:
-        beside.parts.append(part)
+    if _gives_names.get() and part.is_being_made:
+        _named.append(part)
     else:
         part.loaded()
     return part.name
