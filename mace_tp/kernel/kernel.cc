@@ -14,11 +14,9 @@
 #include <vector>
 
 #include "aligned.h"
+#include "ffi.h"
 #include "parallel.h"
 #include "vector.h"
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
 
 namespace {
 
@@ -241,8 +239,6 @@ void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
   }
 }
 
-ffi::Error wrong(const std::string& what) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, "mace_tp kernel: " + what); }
-
 struct Range {
   int32_t least, most;
   bool ascends;
@@ -262,76 +258,57 @@ Range range(const int32_t* index, int64_t count) {
 }
 
 // `operands` has a row for every input, then every output: size, number of its index or -1, is_scalar, values_lead.
-template <ffi::DataType D>
-ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::RemainingRets results, std::string_view function,
-                  ffi::Span<const int32_t> operands, int32_t num_inputs, int32_t num_indices, int64_t /*flops*/) {
-  using T = ffi::NativeType<D>;
+template <typename T>
+ffi::Fault handle(ffi::Frame& frame) {
+  const int64_t num_inputs = frame.scalar<int32_t>("num_inputs"), num_indices = frame.scalar<int32_t>("num_indices");
+  const auto operands = frame.array<int32_t>("operands");
+  const auto name = frame.text("function");
   Call<T> call;
-  call.function = reinterpret_cast<Function<T>>(find(function));
-  if (!call.function) return wrong("no function " + std::string(function));
-  std::vector<ffi::Buffer<ffi::DataType::S32>> indices;
+  call.function = reinterpret_cast<Function<T>>(find(name));
+  if (!call.function) return "no function " + std::string(name);
+  std::vector<ffi::Buffer<int32_t>> indices;
   std::vector<Range> ranges;
-  for (int32_t i = 0; i < num_indices; ++i) {
-    auto index = arguments.get<ffi::Buffer<ffi::DataType::S32>>(num_inputs + i);
-    if (!index) return index.error();
-    indices.push_back(*index);
-    ranges.push_back(range(index->typed_data(), index->element_count()));
-    call.items = index->element_count();
+  for (int64_t i = 0; i < num_indices; ++i) {
+    indices.push_back(frame.argument<int32_t>(num_inputs + i));
+    ranges.push_back(range(indices[i].data, indices[i].count()));
+    call.items = indices[i].count();
   }
-  if (arguments.size() > static_cast<size_t>(num_inputs + num_indices)) {
-    auto mask = arguments.get<ffi::Buffer<ffi::DataType::PRED>>(num_inputs + num_indices);
-    if (!mask) return mask.error();
-    if (call.items && static_cast<int64_t>(mask->element_count()) != call.items) return wrong("the mask has not one entry for each item");
-    call.mask = mask->typed_data();
-    call.items = mask->element_count();
+  if (frame.num_arguments() > num_inputs + num_indices) {
+    const auto mask = frame.argument<bool>(num_inputs + num_indices);
+    if (call.items && mask.count() != call.items) return "the mask has not one entry for each item";
+    call.mask = mask.data;
+    call.items = mask.count();
   }
+  if (operands.size() != 4 * (num_inputs + frame.num_results())) return "the table has not one row for each operand";
   const int32_t* row = operands.begin();
-  auto operand = [&](ffi::Buffer<D> buffer) {
-    const auto shape = buffer.dimensions();
+  auto operand = [&](ffi::Buffer<T> buffer) {
     const bool is_scalar = row[2], values_lead = row[3];
-    const int64_t size = row[0], rows = shape[values_lead], channels = is_scalar ? 1 : shape[2];
+    const int64_t size = row[0], rows = buffer.dimensions[values_lead], channels = is_scalar ? 1 : buffer.dimensions[2];
     if (!is_scalar) call.channels = channels;
     const int32_t row_index = row[1];
-    const int32_t* index = row_index < 0 ? nullptr : indices[row_index].typed_data();
+    const int32_t* index = row_index < 0 ? nullptr : indices[row_index].data;
     if (!index) call.items = rows;
     row += 4;
-    return Operand<T>{buffer.typed_data(), size, rows, values_lead ? rows * channels : channels, values_lead ? channels : size * channels,
-                      static_cast<int64_t>(buffer.element_count()), index, is_scalar, values_lead, index && ranges[row_index].ascends,
+    return Operand<T>{buffer.data, size, rows, values_lead ? rows * channels : channels, values_lead ? channels : size * channels,
+                      buffer.count(), index, is_scalar, values_lead, index && ranges[row_index].ascends,
                       index ? ranges[row_index].least : 0, index ? ranges[row_index].most : 0};
   };
-  for (int32_t i = 0; i < num_inputs; ++i) {
-    auto buffer = arguments.get<ffi::Buffer<D>>(i);
-    if (!buffer) return buffer.error();
-    call.in.push_back(operand(*buffer));
-  }
-  for (size_t i = 0; i < results.size(); ++i) {
-    auto buffer = results.get<ffi::Buffer<D>>(i);
-    if (!buffer) return buffer.error();
-    call.out.push_back(operand(**buffer));
-  }
+  std::vector<ffi::Buffer<T>> in, out;
+  for (int64_t i = 0; i < num_inputs; ++i) in.push_back(frame.argument<T>(i));
+  for (int64_t i = 0; i < frame.num_results(); ++i) out.push_back(frame.result<T>(i));
+  if (!frame.fault().empty()) return frame.fault();
+  for (const auto& buffer : in) call.in.push_back(operand(buffer));
+  for (const auto& buffer : out) call.out.push_back(operand(buffer));
   for (const auto& index : indices)
-    if (static_cast<int64_t>(index.element_count()) != call.items) return wrong("an index has not one entry for each item");
+    if (index.count() != call.items) return "an index has not one entry for each item";
   for (const auto* group : {&call.in, &call.out})
     for (const auto& operand : *group) {
-      if (!operand.index && operand.rows != call.items) return wrong("an operand has not one row for each item");
-      if (operand.count != operand.size * operand.rows * (operand.is_scalar ? 1 : call.channels)) return wrong("an operand has another size");
-      if (operand.index && call.items && (operand.least < 0 || operand.most >= operand.rows)) return wrong("an index is out of bounds");
+      if (!operand.index && operand.rows != call.items) return "an operand has not one row for each item";
+      if (operand.count != operand.size * operand.rows * (operand.is_scalar ? 1 : call.channels)) return "an operand has another size";
+      if (operand.index && call.items && (operand.least < 0 || operand.most >= operand.rows)) return "an index is out of bounds";
     }
-  evaluate(pool, call);
-  return ffi::Error::Success();
-}
-
-template <ffi::DataType D>
-auto binding() {
-  return ffi::Ffi::Bind()
-      .Ctx<ffi::ThreadPool>()
-      .RemainingArgs()
-      .RemainingRets()
-      .template Attr<std::string_view>("function")
-      .template Attr<ffi::Span<const int32_t>>("operands")
-      .template Attr<int32_t>("num_inputs")
-      .template Attr<int32_t>("num_indices")
-      .template Attr<int64_t>("flops");
+  evaluate(frame.pool, call);
+  return {};
 }
 
 }  // namespace
@@ -341,5 +318,4 @@ extern "C" void add_polynomial(const char* name, void* function) {
   functions[name] = function;
 }
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(evaluate_float32, handle<ffi::DataType::F32>, binding<ffi::DataType::F32>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(evaluate_float64, handle<ffi::DataType::F64>, binding<ffi::DataType::F64>());
+MACE_TP_HANDLER(handle)

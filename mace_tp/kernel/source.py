@@ -7,7 +7,7 @@ from mace_tp.kernel.polynomial import Operand, Polynomial, Term
 
 # Statements of one function: twice as many take GCC three times as long.
 _LONGEST = 6000
-_TYPES = {"float32": "float", "float64": "double"}
+TYPES = {"float32": "float", "float64": "double"}
 
 # Pointers are to the rows of an item, at its first channel. Scalars and sums are added to.
 _FRAME = """\
@@ -53,7 +53,7 @@ def source(polynomial: Polynomial, dtype: str, channels: int) -> str:
     summed = [(i, position) for i, operand in enumerate(polynomial.outputs) if operand.is_scalar for position in range(operand.size)]
     total = "q[0] + q[1]" if dtype == "float64" else "(q[0] + q[2]) + (q[1] + q[3])"
     return _FRAME.format(
-        type=_TYPES[dtype],
+        type=TYPES[dtype],
         channels=channels,
         name=symbol(polynomial, dtype, channels),
         total=total,

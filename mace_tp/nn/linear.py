@@ -18,7 +18,7 @@ def normal(rng: Generator, shape: tuple[int, ...], dtype: jnp.dtype, scale: np.n
 
     Drawn by numpy: jax would compile a program for it, which takes seconds where it is not in the cache. The same numbers for every dtype.
     """
-    return nnx.Param(jnp.asarray(scale * rng.standard_normal(shape), dtype))
+    return nnx.Param(jnp.asarray(np.asarray(scale * rng.standard_normal(shape), dtype)))  # jax would compile a program for each shape
 
 
 Mix = Callable[[ChannelMap, jax.Array, tuple[jax.Array, ...], jax.Array], jax.Array]

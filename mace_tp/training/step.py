@@ -16,6 +16,7 @@ from flax import nnx, struct
 from mace_tp.compilation import compiling
 from mace_tp.forked import refuse_fork
 from mace_tp.graph import GraphBatch
+from mace_tp.kernel.build import made_beside, parts_are_there, programs_are_there
 from mace_tp.kernel.flops import kernel_flops
 from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.metrics import ErrorSums, error_sums
@@ -81,14 +82,24 @@ class CompiledStep:
         if shape not in self._compiled:
             start = time.monotonic()
             with compiling(f"{self._what} for up to {batch.num_nodes - 1} atoms and {batch.num_edges} edges"):
-                with _no_garbage_collection():
-                    traced = self._jitted.trace(state, batch, *rest)
-                    lowered = traced.lower()
-                self._compiled[shape] = lowered.compile()
+                traced, self._compiled[shape] = self._traced_and_compiled(state, batch, *rest)
                 self._kernel_flops[shape] = kernel_flops(traced.jaxpr.jaxpr)
                 _release_freed_memory()
             self.compile_seconds += time.monotonic() - start
         return self._compiled[shape]
+
+    def _traced_and_compiled(self, *arguments: Any) -> tuple[jax.stages.Traced, jax.stages.Compiled]:
+        """Compilers of the kernel are at work meanwhile. Where one fails, the next trace does without what it was to make."""
+        with made_beside():
+            while True:
+                with _no_garbage_collection():
+                    traced = self._jitted.trace(*arguments)
+                    lowered = traced.lower()
+                if programs_are_there():
+                    compiled = lowered.compile()
+                    if parts_are_there():
+                        return traced, compiled
+                jax.clear_caches()  # or jax would remember the trace
 
 
 @contextlib.contextmanager

@@ -86,13 +86,13 @@ def test_a_function_in_parts_gives_the_same(problem, indices, mask, monkeypatch)
     whole = source(derivative, "float64", 20)
     monkeypatch.setattr("mace_tp.kernel.source._LONGEST", 5)
     assert source(derivative, "float64", 20).count("noinline") > 3 > whole.count("noinline")
-    build._function.cache_clear()
+    build._Function.of.cache_clear()
 
     def gradient(form):
         return jax.jit(jax.grad(lambda *values: _loss(form(problem, values, indices, mask)), argnums=(0, 1, 3)))(*operands)
 
     _agree(gradient(evaluate), gradient(evaluate_plainly), "float64")
-    build._function.cache_clear()
+    build._Function.of.cache_clear()
 
 
 @pytest.mark.parametrize("channels", [3, 64])
