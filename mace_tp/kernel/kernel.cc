@@ -1,14 +1,15 @@
 // Evaluates sparse polynomials over channels for many items, without arrays in between.
 //
 // What is computed for one item is a function of its own (source.py), compiled for the polynomial and made known by `add_polynomial`. Here
-// is all the rest: which rows belong to an item, which thread does what. Threads divide the channels; where these are too few they divide the
-// items, too, and then add to sums of their own, which are added up in a fixed order at the end. No two threads write to one place, and
-// no number depends on which of them computes it.
+// is all the rest: which rows belong to an item, which thread does what. Threads divide the items, where few rows of sums belong to several
+// threads, else the channels. What several threads add to a row is kept apart and added up in a fixed order at the end. No two threads write to
+// one place, and no number depends on which of them computes it.
 
 #include <algorithm>
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,9 +21,10 @@
 
 namespace {
 
-constexpr int64_t kMaxCopies = 64 << 20;  // bytes
+constexpr int64_t kMaxApart = 64 << 20;   // bytes
 constexpr int64_t kCacheLine = 64;        // bytes
 constexpr int64_t kManyItems = 16;        // for a thread
+constexpr int64_t kLeastOwn = 4;          // rows that a sum has for each that is kept apart
 
 template <typename T>
 constexpr int64_t lanes = Vector<T>::lanes;
@@ -52,6 +54,8 @@ struct Operand {
   const int32_t* index;
   bool is_scalar, values_lead, ascends;  // the last: its index does
   int32_t least, most;                   // of its index
+  const int32_t* slot = nullptr;         // of each row: its place in `apart`, or -1
+  T* apart = nullptr;                    // [slots, size, channels]: rows of sums that another part of the items writes, too
   int64_t row(int64_t item) const { return index ? index[item] : item; }
 };
 
@@ -70,7 +74,7 @@ template <typename T, bool kWrites>
 class Rows {
  public:
   Rows(const std::vector<Operand<T>>& operands, int64_t channels, int64_t from, int64_t width)
-      : operands_(operands), from_(from), width_(width), stride_(padded<T>(channels)), pointers_(operands.size()) {
+      : operands_(operands), channels_(channels), from_(from), width_(width), stride_(padded<T>(channels)), pointers_(operands.size()) {
     for (const auto& operand : operands) {
       const bool is_copied = !operand.is_scalar && (operand.values_lead || channels != stride_);
       copies_.emplace_back(is_copied ? operand.size * stride_ : 0);
@@ -91,9 +95,9 @@ class Rows {
   void prefetch(int64_t item) const {
     for (const auto& operand : operands_) {
       if (!operand.index || operand.ascends) continue;
-      const T* value = operand.data + operand.index[item] * operand.row_stride + from_;
-      for (int64_t k = 0; k < operand.size; ++k, value += operand.stride)
-        for (int64_t c = 0; c < width_; c += kCacheLine / sizeof(T)) __builtin_prefetch(value + c, kWrites);
+      const Place place = at(operand, operand.index[item]);
+      for (int64_t k = 0; k < operand.size; ++k)
+        for (int64_t c = 0; c < width_; c += kCacheLine / sizeof(T)) __builtin_prefetch(place.data + k * place.stride + c, kWrites);
     }
   }
   // Before a function writes; sums of the row before are added to it. Nobody has set the rows to zero that sums are added to.
@@ -102,7 +106,8 @@ class Rows {
       if (operands_[i].index && operands_[i].row(item) != rows_[i]) add(i);
       move_to(i, item);
       if (operands_[i].index && copies_[i].empty() && !is_begun_[i][rows_[i]]) {
-        for (int64_t k = 0; k < operands_[i].size; ++k) std::fill_n(pointers_[i] + k * operands_[i].stride, width_, T(0));
+        const Place place = at(operands_[i], rows_[i]);
+        for (int64_t k = 0; k < operands_[i].size; ++k) std::fill_n(place.data + k * place.stride, width_, T(0));
         is_begun_[i][rows_[i]] = 1;
       }
     }
@@ -119,11 +124,20 @@ class Rows {
   }
 
  private:
+  // Where the values of a row are, and how far apart.
+  struct Place {
+    T* data;
+    int64_t stride;
+  };
+  Place at(const Operand<T>& operand, int64_t row) const {
+    if (operand.slot && operand.slot[row] >= 0) return {operand.apart + operand.slot[row] * operand.size * channels_ + from_, channels_};
+    return {operand.data + row * operand.row_stride + (operand.is_scalar ? 0 : from_), operand.stride};
+  }
   bool move_to(size_t i, int64_t item) {
     const int64_t row = operands_[i].row(item);
     const bool is_same = row == rows_[i];
     rows_[i] = row;
-    pointers_[i] = copies_[i].empty() ? operands_[i].data + row * operands_[i].row_stride + (operands_[i].is_scalar ? 0 : from_) : copies_[i].data();
+    pointers_[i] = copies_[i].empty() ? at(operands_[i], row).data : copies_[i].data();
     return is_same;
   }
   void add(size_t i) {
@@ -136,13 +150,13 @@ class Rows {
   template <typename F>
   void each(size_t i, F f) {
     T* copy = copies_[i].data();
-    T* value = operands_[i].data + rows_[i] * operands_[i].row_stride + from_;
-    for (int64_t k = 0; k < operands_[i].size; ++k, copy += stride_, value += operands_[i].stride)
+    auto [value, stride] = at(operands_[i], rows_[i]);
+    for (int64_t k = 0; k < operands_[i].size; ++k, copy += stride_, value += stride)
       for (int64_t c = 0; c < width_; ++c) f(copy[c], value[c]);
   }
 
   const std::vector<Operand<T>>& operands_;
-  const int64_t from_, width_, stride_;
+  const int64_t channels_, from_, width_, stride_;
   std::vector<T*> pointers_;
   std::vector<int64_t> rows_;
   std::vector<Aligned<T>> copies_;
@@ -191,51 +205,118 @@ void clear_unused_rows(const Call<T>& call, const Operand<T>& operand) {
     for (int64_t k = 0; k < (is_used[row] ? 0 : values); ++k) std::fill_n(operand.data + k * operand.stride + row * operand.row_stride, row_size, T(0));
 }
 
+// The rows that several parts of the items have of a sum by an index that does not ascend: the first of them writes to the sum, each other one
+// has them apart.
+struct Shared {
+  std::vector<std::vector<int32_t>> slot;  // for each part [rows]: place among those that it has apart, or -1
+  std::vector<int64_t> count;              // of these for each part
+  int64_t total() const { return std::accumulate(count.begin(), count.end(), int64_t(0)); }
+};
+
 template <typename T>
-void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
-  const int64_t threads = std::max<int64_t>(pool.num_threads(), 1), blocks = (call.channels + lanes<T> - 1) / lanes<T>;
+Shared shared_rows(const Call<T>& call, const Operand<T>& operand, const std::vector<int64_t>& ranges) {
+  const int64_t parts = ranges.size() - 1;
+  Shared shared{std::vector<std::vector<int32_t>>(parts, std::vector<int32_t>(operand.rows, -1)), std::vector<int64_t>(parts)};
+  std::vector<int32_t> first(operand.rows, -1);
+  for (int64_t part = 0; part < parts; ++part)
+    for (int64_t item = ranges[part]; item < ranges[part + 1]; ++item) {
+      if (call.mask && !call.mask[item]) continue;
+      const int32_t row = operand.index[item];
+      if (first[row] < 0) first[row] = part;
+      if (first[row] != part && shared.slot[part][row] < 0) shared.slot[part][row] = shared.count[part]++;
+    }
+  return shared;
+}
+
+// Adds to a sum what a part of the items has apart.
+template <typename T>
+void add_rows(ffi::ThreadPool& pool, const Operand<T>& operand, const std::vector<int32_t>& slot, const T* apart, int64_t channels) {
+  constexpr int64_t chunk = 64;
+  run_tasks(pool, (operand.rows + chunk - 1) / chunk, [&](int64_t task) {
+    for (int64_t row = task * chunk; row < std::min(operand.rows, (task + 1) * chunk); ++row)
+      for (int64_t k = 0; k < (slot[row] < 0 ? 0 : operand.size); ++k) {
+        T* value = operand.data + row * operand.row_stride + k * operand.stride;
+        const T* more = apart + (slot[row] * operand.size + k) * channels;
+        for (int64_t c = 0; c < channels; ++c) value[c] += more[c];
+      }
+  });
+}
+
+// How the work is divided: items in ranges, channels in groups, and what ranges share.
+struct Division {
+  std::vector<int64_t> ranges;
+  int64_t groups;
+  std::vector<Shared> shared;  // for each output, empty where its rows belong to one range each
+  int64_t parts() const { return ranges.size() - 1; }
+};
+
+template <typename T>
+Division divide_items(const Call<T>& call, int64_t parts, int64_t groups) {
   const int32_t* ascending = nullptr;
   for (const auto& operand : call.out)
     if (operand.ascends && !ascending) ascending = operand.index;
-  // Whoever divides the channels repeats what all of them share; but sums in no order would need memory for each part of the items.
-  const bool has_other_sums = std::any_of(call.out.begin(), call.out.end(), [&](const auto& o) { return o.index && o.index != ascending; });
-  const int64_t groups = has_other_sums || call.items < kManyItems * threads ? std::max<int64_t>(std::min(blocks, threads), 1) : 1;  // of channels
-  // Each further part has sums of its own; these are to stay a small part of the memory.
-  int64_t copied = 1;
-  for (const auto& operand : call.out)
-    if (operand.index && operand.index != ascending) copied += operand.count * sizeof(T);
-  const int64_t most = std::min({(threads + groups - 1) / groups, call.items / 16 + 1, kMaxCopies / copied + 1});
-  const auto ranges = borders(call.items, most, ascending);
-  const int64_t parts = ranges.size() - 1;
-  // A scalar is summed over channels, so every group of them has its own; a sum by an index that does not ascend has one for every part.
+  Division division{borders(call.items, std::min(parts, call.items / kManyItems + 1), ascending), groups, {}};
+  for (const auto& operand : call.out) {
+    const bool is_apart = operand.index && operand.index != ascending && division.parts() > 1;
+    division.shared.push_back(is_apart ? shared_rows(call, operand, division.ranges) : Shared{});
+  }
+  return division;
+}
+
+// Who divides the channels repeats what all of them share, so the items are divided, unless too many sums would be kept apart for it.
+template <typename T>
+Division divide(const Call<T>& call, int64_t threads) {
+  const int64_t blocks = (call.channels + lanes<T> - 1) / lanes<T>;
+  if (call.items >= kManyItems * threads) {
+    Division division = divide_items(call, threads, 1);
+    bool is_light = true;
+    for (size_t i = 0; i < call.out.size(); ++i) is_light &= division.shared[i].total() * kLeastOwn <= call.out[i].rows;
+    if (is_light) return division;
+  }
+  const int64_t groups = std::max<int64_t>(std::min(blocks, threads), 1);
+  Division division = divide_items(call, (threads + groups - 1) / groups, groups);
+  int64_t bytes = 0;
+  for (size_t i = 0; i < call.out.size(); ++i) bytes += division.shared[i].total() * call.out[i].size * call.channels * sizeof(T);
+  return bytes <= kMaxApart ? division : divide_items(call, 1, groups);
+}
+
+template <typename T>
+void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
+  const int64_t blocks = (call.channels + lanes<T> - 1) / lanes<T>;
+  const Division division = divide(call, std::max<int64_t>(pool.num_threads(), 1));
+  const int64_t parts = division.parts(), groups = division.groups;
+  // A scalar is summed over channels, so every group of them has its own.
   std::vector<std::vector<Operand<T>>> out_of(groups * parts, call.out);
   std::vector<std::vector<T>> memory;
+  std::vector<Aligned<T>> apart(call.out.size() * parts);
   for (size_t i = 0; i < call.out.size(); ++i) {
     const auto& operand = call.out[i];
-    const bool per_group = operand.is_scalar, per_part = operand.index && operand.index != ascending;
-    for (int64_t copy = 1; copy < (per_group ? groups : per_part ? parts : 1); ++copy) {
+    for (int64_t group = 1; group < (operand.is_scalar ? groups : 1); ++group) {
       memory.emplace_back(operand.count);
-      for (int64_t other = 0; other < (per_group ? parts : groups); ++other)
-        out_of[per_group ? other * groups + copy : copy * groups + other][i].data = memory.back().data();
+      for (int64_t part = 0; part < parts; ++part) out_of[part * groups + group][i].data = memory.back().data();
     }
-    if (operand.index && !(per_part && parts > 1)) clear_unused_rows(call, operand);
-    else if (operand.index || operand.is_scalar || call.mask) std::fill_n(operand.data, operand.count, T(0));
+    for (int64_t part = 0; part < static_cast<int64_t>(division.shared[i].count.size()); ++part) {
+      apart[i * parts + part].resize(division.shared[i].count[part] * operand.size * call.channels);
+      for (int64_t group = 0; group < groups; ++group) {
+        out_of[part * groups + group][i].slot = division.shared[i].slot[part].data();
+        out_of[part * groups + group][i].apart = apart[i * parts + part].data();
+      }
+    }
+    if (operand.index) clear_unused_rows(call, operand);
+    else if (operand.is_scalar || call.mask) std::fill_n(operand.data, operand.count, T(0));
   }
   run_tasks(pool, groups * parts, [&](int64_t task) {
     const int64_t group = task % groups, part = task / groups;
     const int64_t from = blocks * group / groups * lanes<T>, to = std::min(blocks * (group + 1) / groups * lanes<T>, call.channels);
-    work(call, out_of[task], ranges[part], ranges[part + 1], from, to);
+    work(call, out_of[task], division.ranges[part], division.ranges[part + 1], from, to);
   });
   size_t next = 0;
-  for (const auto& operand : call.out) {
-    const bool per_part = operand.index && operand.index != ascending;
-    const int64_t copies = operand.is_scalar ? groups : per_part ? parts : 1;
-    constexpr int64_t chunk = 1 << 14;
-    run_tasks(pool, copies > 1 ? (operand.count + chunk - 1) / chunk : 0, [&](int64_t task) {
-      for (int64_t copy = 0; copy < copies - 1; ++copy)
-        for (int64_t j = task * chunk; j < std::min(operand.count, (task + 1) * chunk); ++j) operand.data[j] += memory[next + copy][j];
-    });
-    next += copies - 1;
+  for (size_t i = 0; i < call.out.size(); ++i) {
+    const auto& operand = call.out[i];
+    for (int64_t group = 1; group < (operand.is_scalar ? groups : 1); ++group, ++next)
+      for (int64_t j = 0; j < operand.count; ++j) operand.data[j] += memory[next][j];
+    for (int64_t part = 1; part < static_cast<int64_t>(division.shared[i].count.size()); ++part)
+      add_rows(pool, operand, division.shared[i].slot[part], apart[i * parts + part].data(), call.channels);
   }
 }
 
