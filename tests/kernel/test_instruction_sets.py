@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from compiler import needs_compiler
 
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 TARGETS = {"x86-64-v2": "SSE2", "x86-64-v3": "AVX2", "x86-64-v4": "AVX-512"} if platform.machine() == "x86_64" else {"native": ""}
 _REGISTERS = {"SSE2": "xmm", "AVX2": "ymm", "AVX-512": "zmm"}
 _WIDER = {"SSE2": ("ymm", "zmm"), "AVX2": ("zmm",), "AVX-512": ()}
+_CROSS, _EMULATOR, _PACKAGES = "aarch64-linux-gnu-g++", "qemu-aarch64", "Debian: g++-aarch64-linux-gnu, qemu-user"
 _HERE = f"tests/kernel/{Path(__file__).name}"
 # Tests of other files that run in a process of their own for each target.
 _QUICK = [
@@ -31,7 +33,7 @@ _QUICK = [
     "tests/kernel/test_linear.py::test_first_and_second_derivatives_equal_those_of_the_plain_form[21-37-3-float32]",
 ]
 _ALL = ["tests/kernel/test_kernel_values.py", "tests/kernel/test_linear.py", "tests/test_compiled.py"]
-_VALUES = "equals or equal_those or float32 or any_number_of_channels"  # among them
+_VALUES = "equals or equal_those or several or float32_is or in_float32 or any_number_of_channels"  # among them
 
 
 def _run(*arguments: str, **environment: str) -> None:
@@ -39,7 +41,7 @@ def _run(*arguments: str, **environment: str) -> None:
     process = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n", "0", "-m", "", *arguments],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"} | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -47,6 +49,11 @@ def _run(*arguments: str, **environment: str) -> None:
     summary = process.stdout.strip().splitlines()[-1]
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
     assert re.match(r"\d+ passed", summary) and "skipped" not in summary, process.stdout
+
+
+def _code(objdump: str, library: Path) -> str:
+    """Its instructions."""
+    return subprocess.run([objdump, "-d", "--no-show-raw-insn", library], capture_output=True, text=True, check=True).stdout
 
 
 def _require(target: str, monkeypatch) -> None:
@@ -73,6 +80,25 @@ def test_values_and_derivatives_are_the_same_with_every_instruction_set(target, 
     _run(*_ALL, "-k", _VALUES, MACE_TP_TARGET=target)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not all(map(shutil.which, (_CROSS, _EMULATOR))), reason=f"{_CROSS} or {_EMULATOR} is missing ({_PACKAGES})")
+def test_values_and_derivatives_are_the_same_with_neon(tmp_path):
+    """The kernel for ARM, compiled by a cross compiler with the flags of the program, answers XLA's calls in an emulator."""
+    caller, compiler = tmp_path / "caller", tmp_path / "compiler"
+    source, headers = Path(__file__).with_name("emulated.cc"), jax.ffi.include_dir()
+    subprocess.run([_CROSS, "-std=c++17", "-O1", "-isystem", headers, source, "-ldl", "-o", caller], check=True)
+    # This machine's own instruction set is that of the emulated one.
+    compiler.write_text(f'#!/bin/bash\nexec {_CROSS} "${{@/-march=native/-march=armv8-a}}"\n', encoding="utf-8")
+    compiler.chmod(0o755)
+    environment = {"CXX": str(compiler), "XDG_CACHE_HOME": str(tmp_path), "EMULATOR": f"{_EMULATOR} -L /usr/aarch64-linux-gnu"}
+
+    _run("-p", "emulated", *_ALL, "-k", _VALUES, **environment, EMULATED=str(caller), MACE_TP_TARGET="")
+
+    codes = [_code(f"{_CROSS.removesuffix('g++')}objdump", library) for library in (tmp_path / "mace-tp" / "kernel").iterdir()]
+    # One instruction of a product and a sum, on vectors; a few libraries have nothing to multiply.
+    assert sum("fmla\tv" in code for code in codes) > len(codes) / 2
+
+
 def test_libraries_have_the_registers_of_the_instruction_set(tmp_path, monkeypatch):
     """With the target of this process: the program that calls functions, the linear maps, and a function."""
     vectors = instruction_set()
@@ -90,6 +116,6 @@ def test_libraries_have_the_registers_of_the_instruction_set(tmp_path, monkeypat
     if vectors not in _REGISTERS or shutil.which("objdump") is None:
         return
     for library in libraries:
-        code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", library], capture_output=True, text=True, check=True).stdout
+        code = _code("objdump", library)
         found = {register for register in _REGISTERS.values() if f"%{register}" in code}
         assert _REGISTERS[vectors] in found and not found.intersection(_WIDER[vectors]), library
