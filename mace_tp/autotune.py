@@ -54,6 +54,7 @@ def autotune(
     forms = {site: product.forms() for site, product in sites.items() if product.forms()}
     if kernel == "auto":
         forms = {site: {name: Compiled(form) for name, form in named.items()} for site, named in forms.items()}
+    batch = jax.tree.map(jnp.asarray, batch) if forms else batch
     chosen = {site: _choose(site, named, architecture, batch, dtype, cache, kernel) for site, named in forms.items()}
     return dataclasses.replace(tensor_product, **{site: {"name": name} for site, name in chosen.items()})
 
@@ -73,7 +74,7 @@ def _choose(
         _LOG.info("tensor_product.%s: %s is the only form here (%s)", site, name, "; ".join(_left_out(reasons)))
         return name
     layers = _layers(site, architecture)
-    what = _description(site, forms, architecture, layers, batch, dtype) | {"kernel": describe_kernel(kernel)}
+    what = _description(site, forms, architecture, layers, batch, dtype) | {"kernel": describe_kernel(kernel, jnp.dtype(dtype).name)}
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     known = _read(cache)
     if key not in known:

@@ -80,8 +80,23 @@ def compiling(what: str, *, is_kept: bool | None = None) -> Iterator[None]:
     if _is_compiling.get():
         yield
         return
-    is_kept = _has_xla_cache() if is_kept is None else is_kept
-    LOGGER.info("compiling %s%s", what, "; later runs find it in the cache" if is_kept else "")
+    announce(what, _has_xla_cache() if is_kept is None else is_kept)
+    with waiting():
+        yield
+
+
+def announce(what: str, is_kept: bool) -> None:
+    """Log what is compiled from now on, if not as a part of something else."""
+    if not _is_compiling.get():
+        LOGGER.info("compiling %s%s", what, "; later runs find it in the cache" if is_kept else "")
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Show that a compilation goes on, and count the time that is waited for it."""
+    if _is_compiling.get():
+        yield
+        return
     token, start = _is_compiling.set(True), time.monotonic()
     try:
         with _display.get()():

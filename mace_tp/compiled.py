@@ -1,8 +1,9 @@
 """Tensor products whose sites are evaluated by the compiled kernel, where they are sparse polynomials and a CPU is what computes."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import e3nn_jax as e3nn
 import jax
@@ -10,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.graph import GraphBatch
-from mace_tp.kernel.build import DTYPES, function_name, kernel_version, target_name, tell_once
+from mace_tp.kernel.build import DTYPES, begin_kernel, function_name, kernel_version, target_name, tell_once
 from mace_tp.kernel.compiler import NoKernel
 from mace_tp.kernel.evaluate import Problem, evaluate
 from mace_tp.kernel.linear import ChannelMap, linear, linear_plainly
 from mace_tp.kernel.polynomial import Polynomial
+from mace_tp.kernel.workers import workers
 from mace_tp.tensor_products.base import BinaryPlan, InteractionPlan, Path, ProductBasisPlan, TensorProduct
 
 KERNELS = ("auto", "xla")
@@ -196,12 +198,21 @@ def _is_possible(dtype: jnp.dtype, build: Callable[[str], object]) -> bool:
     return True
 
 
-def describe_kernel(kernel: str) -> str:
-    """What evaluates sparse polynomials here with `kernel` of KERNELS, for a log."""
+@contextlib.contextmanager
+def kernel_beside(kernel: str, dtype: str) -> Iterator[None]:
+    """Within it the kernel is compiled beside whatever else is done, until somebody needs it. Arguments as for `describe_kernel`."""
+    with workers():
+        if kernel != "xla" and _is_cpu() and dtype in DTYPES:
+            begin_kernel(dtype)
+        yield
+
+
+def describe_kernel(kernel: str, dtype: str = "float32") -> str:
+    """What evaluates sparse polynomials here with `kernel` of KERNELS and numbers of a dtype, for a log."""
     if kernel == "xla" or not _is_cpu():
         return "xla"
     try:
-        return f"compiled for {kernel_version()}"
+        return f"compiled for {kernel_version(dtype)}: for every tensor product that was measured faster than XLA's form (docs/speed.md)"
     except NoKernel as error:
         return f"xla, which is slower: {error}"
 

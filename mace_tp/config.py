@@ -186,10 +186,12 @@ def _build_tensor_product(site: Any, field: str) -> TensorProduct:
     if not isinstance(options, Mapping) or "name" not in options:
         raise InputError(f"{field}={site}: must be the name of a tensor product, or {{name: NAME, option: value}}")
     options = dict(options)
-    name, names = options.pop("name"), tensor_product_names()
-    if name not in names:
+    name = options.pop("name")
+    is_module = name in (module.name for module in pkgutil.iter_modules(tensor_products.__path__))
+    cls = _find_class(name) if is_module else None
+    if cls is None:
+        names = tensor_product_names()
         raise InputError(f"{field}={name}: no such tensor product; {meant(str(name), names)}valid: {', '.join(names)}")
-    cls = _find_class(name)
     valid = [option.name for option in dataclasses.fields(cls)]
     unknown = sorted(set(map(str, options)) - set(valid))
     if unknown:

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -62,7 +61,7 @@ def prepare(config: Config, dtype: jnp.dtype, before: Mapping[str, Any] | None =
     tensor_product = _tuned(config, train_loader, dtype)
     statistics = kept or starting_statistics(config.model.init_from, datasets.statistics, start)
     model = create_model(build_architecture(config.model), tensor_product, statistics, dtype, config.seed, config.kernel)
-    _report_model(model, config.kernel)
+    _report_model(model, config.kernel, dtype)
     predict_batch = make_predict(model.graphdef, config.model.cutoff)
     frozen = _frozen(config.optimizer.freeze, model)
     if before is None:
@@ -118,8 +117,7 @@ def _frozen(groups: Sequence[str], model: Model) -> frozenset[str]:
 
 
 def _tuned(config: Config, loader: BatchLoader, dtype: jnp.dtype) -> TensorProductConfig:
-    batch = jax.tree.map(jnp.asarray, next(loader.epoch(0)))
-    return autotune(config.tensor_product, config.model, batch, dtype, cache_directory() / "autotune.json", config.kernel)
+    return autotune(config.tensor_product, config.model, next(loader.epoch(0)), dtype, cache_directory() / "autotune.json", config.kernel)
 
 
 def _require_no_stress(config: Config, datasets: Datasets) -> None:
@@ -163,11 +161,11 @@ def _report_data(config: Config, datasets: Datasets, loader: BatchLoader) -> Non
         _LOG.warning(line)
 
 
-def _report_model(model: Model, kernel: str) -> None:
+def _report_model(model: Model, kernel: str, dtype: jnp.dtype) -> None:
     shape = model.architecture
     size = f"{model.num_parameters} parameters, {shape.num_channels} x ({shape.hidden_irreps}), {shape.num_interactions} layers"
     reach = f"l_max {shape.l_max}, correlation {shape.correlation}, cutoff {shape.cutoff:g} Å"
     _LOG.info("model: MACE, %s, %s, %s forces", size, reach, shape.forces)
     interaction, product_basis = site_text(model.tensor_product.interaction), site_text(model.tensor_product.product_basis)
     _LOG.info("tensor product: %s in the interaction, %s in the product basis", interaction, product_basis)
-    _LOG.info("kernel: %s", describe_kernel(kernel))
+    _LOG.info("kernel: %s", describe_kernel(kernel, jnp.dtype(dtype).name))

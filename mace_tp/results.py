@@ -2,19 +2,17 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mace_tp import plots
 from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph
 from mace_tp.datasets import Datasets
 from mace_tp.evaluation import short_names
 from mace_tp.metrics import summarize
-from mace_tp.parity import draw_parity
 from mace_tp.preparation import Setup
 from mace_tp.training.evaluate import ConfigurationPrediction, evaluate_and_predict
 from mace_tp.training.loop import EpochSummary
@@ -67,6 +65,8 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         errors: of `valid` and of every test file.
         totals: what only the training knows; added as it is.
     """
+    from mace_tp.plots import read_metrics  # loads matplotlib, which no first step is to wait for
+
     path = run_dir / "results.json"
     seen = {
         "data": _about_data(setup.datasets),
@@ -77,7 +77,7 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         before = json.loads(path.read_text(encoding="utf-8"))
         seen["data"]["train_and_valid"] = before["data"]["train_and_valid"]  # the data of a run that adds nothing do not count
         return _write(path, before | seen)
-    records = plots.read_metrics(run_dir / "metrics.jsonl")
+    records = read_metrics(run_dir / "metrics.jsonl")
     steady = [record for record in records[1:] if record.get("step_seconds") is not None] or records
     results = {
         "tensor_product": dataclasses.asdict(setup.model.tensor_product),
@@ -99,7 +99,7 @@ def _write(path: Path, results: dict[str, Any]) -> dict[str, Any]:
     return results
 
 
-def spread_of_steps(records: Sequence[plots.Record]) -> dict[str, float | None]:
+def spread_of_steps(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Least and quartiles of the step over all epochs, s, each epoch with its five quantiles, and the median of the CPU's share."""
     steps = [record[name] for record in records for name in _QUANTILES if record.get(name) is not None]
     spread = {name: float(np.quantile(steps, q)) if steps else None for name, q in zip(_QUANTILES, (0, 0.25, 0.5, 0.75, 1), strict=True)}
@@ -116,6 +116,9 @@ def _about_data(datasets: Datasets) -> dict[str, Any]:
 
 def draw(run_dir: Path, outcomes: dict[str, Outcome]) -> None:
     """Learning curves and parity plots, under `plots/`."""
+    from mace_tp import plots
+    from mace_tp.parity import draw_parity
+
     folder = run_dir / "plots"
     folder.mkdir(exist_ok=True)
     plots.learning_curves(plots.read_metrics(run_dir / "metrics.jsonl"), folder / "learning_curves.png")

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from mace_tp.compilation import counted_compilations
+from mace_tp.compiled import kernel_beside
 from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.config_ranges import check_config
 from mace_tp.environment import describe, peak_memory_mb
@@ -41,7 +42,7 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
     device = build_device(config)
     environment = describe(device, config.dtype)
     _LOG.info(" · ".join(f"{name} {value}" for name, value in environment.items()))
-    with jax.default_device(device), counted_compilations() as compilations:
+    with jax.default_device(device), counted_compilations() as compilations, kernel_beside(config.kernel, config.dtype):
         before = None if config.trainer.resume is None else read_origin(run_dir / "checkpoints")
         config = as_begun(config, before)
         setup = prepare(config, dtype, before)

@@ -31,7 +31,7 @@ from mace_tp.training.evaluate import evaluate
 from mace_tp.training.loop import EpochSummary, Plan, Report, Skips, train_epoch
 from mace_tp.training.optimizer import with_memory
 from mace_tp.training.signals import StopRequest, stop_on_signals
-from mace_tp.training.state import Params, TrainState, hold_frozen, initial_state
+from mace_tp.training.state import Params, TrainState, copied, hold_frozen, initial_state
 from mace_tp.warm_start import started_from
 
 _LOG = logging.getLogger("mace_tp")
@@ -49,7 +49,7 @@ class Session:
         self._compilations = compilations
         self.checkpoints = Checkpoints(run_dir / "checkpoints", origin)
         self.state: TrainState = initial_state(setup.model.params, setup.optimizer)
-        self.best_params: Params = jax.tree.map(jnp.copy, setup.model.params)
+        self.best_params: Params = copied(setup.model.params)
         self.progress = Progress()
         self.schedule = build_schedule(config.optimizer)
         best_compares = self._resume()
@@ -189,7 +189,7 @@ class Session:
         path = self.config.model.init_from
         if path is not None and not self.progress.num_batches:
             params = started_from(path, self.setup.model, self.setup.frozen).params
-            self.state, self.best_params = initial_state(params, self.setup.optimizer), jax.tree.map(jnp.copy, params)
+            self.state, self.best_params = initial_state(params, self.setup.optimizer), copied(params)
 
     def _plan(self, dtype: jnp.dtype) -> Plan:
         config, minutes = self.config, self.config.trainer.max_minutes
@@ -374,7 +374,7 @@ class Session:
             self.schedule.restart()
         if valid_loss < progress.best_loss:
             progress.best_loss, progress.best_epoch = valid_loss, progress.epoch
-            self.best_params = jax.tree.map(jnp.copy, self.state.ema_params)
+            self.best_params = copied(self.state.ema_params)
 
     def _save_is_due(self, minutes: float) -> bool:
         return time.monotonic() - self._last_save > 60 * minutes

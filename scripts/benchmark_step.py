@@ -91,45 +91,29 @@ def _measure(options: argparse.Namespace) -> dict:
     import jax
 
     from mace_tp.cli.main import set_xla_flags
-    from mace_tp.config import Config, DataConfig, build_loss_weights, parse_products
-    from mace_tp.data.batching import BatchLoader, choose_buckets
-    from mace_tp.datasets import load_datasets
     from mace_tp.environment import describe, peak_memory_mb
     from mace_tp.model import Architecture
-    from mace_tp.saved_model import create_model
-    from mace_tp.training.optimizer import make_optimizer
-    from mace_tp.training.state import initial_state
-    from mace_tp.training.step import Control, make_predict, make_train_step
 
     if not options.light_compiler[0]:
         os.environ["XLA_FLAGS"] = f"{_NEW_EMITTERS} {os.environ.get('XLA_FLAGS', '')}"
     set_xla_flags()
+    from steps import build_step
+
     architecture = Architecture(num_channels=options.channels[0], hidden_irreps=options.hidden_irreps, l_max=options.l_max[0])
-    config = Config(data=DataConfig(train=options.data, atomic_energies="least_squares", max_configurations=50), model=architecture)
-    datasets = load_datasets(config)
-    dtype = np.dtype(np.float32)
-    tensor_product = parse_products(options.tensor_products[0])
-    model = create_model(architecture, tensor_product, datasets.statistics, dtype, seed=0, kernel=options.kernels[0])
-    buckets = choose_buckets(datasets.train, options.batch_size)
-    batch = next(BatchLoader(datasets.train, options.batch_size, buckets, dtype).epoch(0))
-    optimizer = make_optimizer(amsgrad=True, beta1=0.9, beta2=0.999, weight_decay=5e-7, max_grad_norm=10.0)
-    step = make_train_step(make_predict(model.graphdef, architecture.cutoff), optimizer)
-    control = jax.tree.map(np.float32, Control(learning_rate=0.01, weights=build_loss_weights(config.loss), ema_decay=0.99))
-    state = initial_state(model.params, optimizer)
+    step = build_step(options.data, options.tensor_products[0], architecture, options.batch_size, options.kernels[0])
     seconds, faults = [], []
     for _ in range(options.steps + 5):
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
         start = time.perf_counter()
-        state, loss = step(state, batch, control)
-        jax.block_until_ready(loss)
+        step.run()
         seconds.append(time.perf_counter() - start)
     return {
         "step_ms": 1000 * float(np.median(seconds[5:])),
         "faults": float(np.median(np.diff(faults[5:]))),
-        "compile_seconds": step.compile_seconds,
+        "compile_seconds": step.program.compile_seconds,
         "memory_mb": peak_memory_mb(jax.devices()[0]),
-        "edges": int(batch.edge_mask.sum()),
-        "slots": batch.num_edges,
+        "edges": int(step.batch.edge_mask.sum()),
+        "slots": step.batch.num_edges,
         "environment": describe(jax.devices()[0], "float32"),
     }
 

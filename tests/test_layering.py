@@ -26,6 +26,7 @@ ROWS = [
         "forked",
         "graph",
         "kernel",
+        "leaving",
         "radial",
         "repulsion",
     },

@@ -1,11 +1,13 @@
 """`mace-tp COMMAND`: prepares the process, then hands over to one module for each command."""
 
 import importlib
+import importlib.util
 import os
 import platform
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from mace_tp.cli.signals import end_on_signals, hold_signals, leave_after_signal
 from mace_tp.cli.standard_streams import guard_streams
@@ -64,6 +66,7 @@ def _run() -> None:
     _use_huge_pages()
     set_xla_flags()
     _use_compilation_cache()
+    _import_later("scipy.signal")
     if command in _COMPILES_ANEW:
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     try:
@@ -126,6 +129,27 @@ def _add_xla_flag(flag: str) -> None:
     if flag.partition("=")[0] in given or (given and not given.startswith("-")):
         return
     os.environ["XLA_FLAGS"] = f"{flag} {given}".strip()
+
+
+def _import_later(name: str) -> None:
+    """Load a module when something in it is first used. e3nn_jax imports scipy.signal, for peaks on spheres; it takes longer than jax.
+
+    (`importlib.util.LazyLoader` would load it at the first `import`, which looks at the module's `__spec__`.)
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None or name in sys.modules:
+        return
+
+    def first_use(attribute: str) -> Any:
+        if attribute.startswith("__"):  # who looks through all modules uses none
+            raise AttributeError(attribute)
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+        return getattr(importlib.import_module(name), attribute)
+
+    module = importlib.util.module_from_spec(spec)
+    module.__dict__["__getattr__"] = first_use
+    sys.modules[name] = module
 
 
 def _use_compilation_cache() -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from mace_tp.leaving import leave
 from mace_tp.training.signals import SIGNALS, TrainingStopped
 
 # s. Python runs no handler while the main thread is in compiled code.
@@ -80,7 +81,7 @@ def leave_after_signal() -> None:
     """End the process if a signal has raised an exception, and not by way of the interpreter's end: threads may be compiling."""
     if (number := _watch().number) is not None:
         _flush()
-        os._exit(128 + number)
+        leave(128 + number)
 
 
 def _flush() -> None:
@@ -110,14 +111,14 @@ class _Watch:
             self.number = self.number or number
             raise TrainingStopped(number)
         time.sleep(2 * _LAST_WORDS)  # the thread ends the process meanwhile, unless the interpreter has ended it
-        os._exit(128 + number)
+        leave(128 + number)
 
     def end(self, number: int) -> None:
         """End the process at once, after the last words."""
         words = threading.Thread(target=self._last_words, args=[number], daemon=True)
         words.start()
         words.join(_LAST_WORDS)
-        os._exit(128 + number)
+        leave(128 + number)
 
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # or this thread would take those that `hold_signals` holds

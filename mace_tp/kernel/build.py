@@ -1,29 +1,25 @@
-"""Compiles the kernel and its polynomials with the system's compiler, once for each machine, and hands them to jax."""
+"""Compiles the kernel and its polynomials and hands them to jax: at once or, within `made_beside`, while jax traces and compiles."""
 
 import contextlib
 import ctypes
 import functools
-import hashlib
 import importlib.metadata
 import logging
-import os
-import tempfile
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import jax
 
-from mace_tp.cache import cache_directory, processor
-from mace_tp.kernel.compiler import NoKernel, compile_library, compiler, instruction_set, target_flags
+from mace_tp.kernel.compiler import NoKernel, compiler, instruction_set
+from mace_tp.kernel.library import Library, NotLoaded
 from mace_tp.kernel.polynomial import Polynomial
-from mace_tp.kernel.source import source, symbol
+from mace_tp.kernel.source import TYPES, source, symbol
+from mace_tp.kernel.workers import workers
 
 _LOG = logging.getLogger("mace_tp")
-DTYPES = ("float32", "float64")
+DTYPES = tuple(TYPES)
 _FILES = {"evaluate": "kernel.cc", "linear": "linear.cc"}
-# Contraction makes one instruction of a product and a sum, with GCC only together with expensive optimizations; it does not depend on the
-# order in which anything runs.
-_FLAGS = ("-std=c++17", "-O1", "-fexpensive-optimizations", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
-_MORE_FLAGS = "MACE_TP_CXXFLAGS"  # of the environment: further ones, such as those of a sanitizer
 
 
 @functools.cache
@@ -32,9 +28,8 @@ def tell_once(reason: str) -> None:
     _LOG.warning("kernel: xla, which is slower: %s", reason)
 
 
-@functools.cache
 def target_name(handler: str, dtype: str) -> str:
-    """The name by which jax knows a handler, which is built if that has not been done before.
+    """The name by which jax knows a handler.
 
     Args:
         handler: `evaluate` of kernel.cc or `linear` of linear.cc.
@@ -43,108 +38,170 @@ def target_name(handler: str, dtype: str) -> str:
     Raises:
         NoKernel: there is no compiler, or it or jax does not take the source.
     """
-    library = _library(_FILES[handler])
-    name = f"{Path(library._name).stem}_{handler}_{dtype}"
-    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(library[f"{handler}_{dtype}"]), platform="cpu")
-    return name
-
-
-class _NotLoaded(NoKernel):
-    """A library was made and cannot be loaded."""
-
-
-def _library(file: str) -> ctypes.CDLL:
-    """The program of a source file, which is built if that has not been done before; what fails is not tried again."""
-    library = _library_or_reason(file)
-    if isinstance(library, str):
-        raise NoKernel(library)
-    return library
-
-
-@functools.cache
-def _library_or_reason(file: str) -> ctypes.CDLL | str:
-    try:
-        return _built(file)
-    except NoKernel as error:
-        return str(error)
-
-
-def _built(file: str) -> ctypes.CDLL:
-    text = _with_headers(Path(__file__).with_name(file).read_text(encoding="utf-8"))
-    flags = "-O3", "-isystem", jax.ffi.include_dir()
-    try:
-        return _made(text, flags, importlib.metadata.version("jaxlib"))
-    except _NotLoaded:
-        # A Python that brings an older C++ library than the compiler's, as conda's may, loads what brings its own.
-        return _made(text, (*flags, "-static-libstdc++", "-static-libgcc"), importlib.metadata.version("jaxlib"))
-
-
-def _with_headers(text: str) -> str:
-    """One text of a source and the headers beside this file, so that its digest depends on all of them."""
-    for header in ("aligned.h", "parallel.h", "vector.h"):
-        text = text.replace(f'#include "{header}"\n', Path(__file__).with_name(header).read_text(encoding="utf-8"))
-    return text.replace("#pragma once\n", "")
+    return _name(_Program.of(handler, dtype))
 
 
 def function_name(polynomial: Polynomial, dtype: str, channels: int) -> str:
-    """The name by which the kernel knows a polynomial, which is compiled if that has not been done before.
+    """The name by which the kernel knows a polynomial.
 
     Raises:
-        NoKernel: it cannot be, now or earlier.
+        NoKernel: it cannot be compiled, now or earlier.
     """
-    name, reason = _function(polynomial, dtype, channels)
-    if reason is not None:
-        raise NoKernel(reason)
-    return name
+    return _name(_Function.of(polynomial, dtype, channels))
 
 
-@functools.cache
-def _function(polynomial: Polynomial, dtype: str, channels: int) -> tuple[str, str | None]:
-    """The name, and why there is no such function; what fails is not tried again."""
-    name = symbol(polynomial, dtype, channels)
-    try:
-        library = _library("kernel.cc")
-        function = _made(_with_headers(source(polynomial, dtype, channels)), (), "")[name]
-    except NoKernel as error:
-        return name, str(error)
-    library.add_polynomial(name.encode(), ctypes.cast(function, ctypes.c_void_p))
-    return name, None
-
-
-def kernel_version() -> str:
-    """Instruction set and compiler of the kernel, which is built if that has not been done before.
+def kernel_version(dtype: str) -> str:
+    """Instruction set and compiler of the kernel for a dtype, which is built if that has not been done before.
 
     Raises:
         NoKernel: it cannot be.
     """
-    _library("kernel.cc")
+    _Program.of("evaluate", dtype).loaded()
     return f"{instruction_set()}, {compiler().version}"
 
 
-def _made(text: str, flags: tuple[str, ...], version: str) -> ctypes.CDLL:
-    """The shared library made of a source text; its name in the cache says all that it depends on."""
-    flags = (*_FLAGS, *target_flags(), *flags, *os.environ.get(_MORE_FLAGS, "").split())
-    names = [text, *flags, *compiler().command, compiler().version, version, processor()]
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:24]
+def begin_kernel(dtype: str) -> None:
+    """Begin to compile what every model needs, if there are `workers`. Whoever needs it hears of a failure."""
+    for handler in _FILES:
+        _Program.of(handler, dtype)
+
+
+_gives_names: ContextVar[bool] = ContextVar("gives_names", default=False)
+_named: list["_Part"] = []  # whose names jax may remember, also after an interrupt, while nobody has seen whether they can be made
+
+
+@contextlib.contextmanager
+def made_beside() -> Iterator[None]:
+    """Within it a name is given before the compiler is done. What was traced with it must not run before `parts_are_there`."""
+    with workers():
+        token = _gives_names.set(True)
+        try:
+            yield
+        finally:
+            _gives_names.reset(token)
+
+
+def programs_are_there() -> bool:
+    """Wait for what XLA looks for when it compiles; false where that cannot be made, so that the function must be traced anew."""
+    return _are_there([part for part in _named if isinstance(part, _Program)])
+
+
+def parts_are_there() -> bool:
+    """The same for what the kernel looks for when it runs."""
+    return _are_there(list(_named))
+
+
+def _are_there(parts: list["_Part"]) -> bool:
+    works = not any([part.reason() for part in parts])
+    _named[:] = [part for part in _named if part not in parts] if works else []
+    return works
+
+
+class _Part:
+    """A library that is made, then handed over to whoever calls it; what fails is not tried again."""
+
+    name: str
+    _library: Library | NoKernel
+
+    @property
+    def is_being_made(self) -> bool:
+        return isinstance(self._library, Library) and self._library.is_being_made
+
+    def loaded(self) -> ctypes.CDLL:
+        """Wait for it, then hand it over.
+
+        Raises:
+            NoKernel: it cannot be made, now or earlier.
+        """
+        if isinstance(self._outcome, NoKernel):
+            raise NoKernel(str(self._outcome))
+        return self._outcome
+
+    def reason(self) -> str | None:
+        """Why there is none; None: there is one. It is waited for."""
+        return str(self._outcome) if isinstance(self._outcome, NoKernel) else None
+
+    @functools.cached_property
+    def _outcome(self) -> ctypes.CDLL | NoKernel:
+        if isinstance(self._library, NoKernel):
+            return self._library
+        try:
+            return self._hand_over()
+        except NoKernel as error:
+            return error
+
+    def _hand_over(self) -> ctypes.CDLL:
+        raise NotImplementedError
+
+
+class _Program(_Part):
+    """A source file beside this one, for one type of numbers."""
+
+    def __init__(self, handler: str, dtype: str) -> None:
+        self._text = _with_headers(Path(__file__).with_name(_FILES[handler]).read_text(encoding="utf-8"))
+        self._flags = "-O3", "-isystem", jax.ffi.include_dir(), f"-DMACE_TP_TYPE={TYPES[dtype]}"
+        self._library = self._made(*self._flags)
+        stem = self._library.path.stem if isinstance(self._library, Library) else "none"
+        self.name = f"{stem}_{handler}_{dtype}"
+
+    @classmethod
+    @functools.cache
+    def of(cls, handler: str, dtype: str) -> "_Program":
+        return cls(handler, dtype)
+
+    def _made(self, *flags: str) -> Library | NoKernel:
+        return _library(self._text, flags, importlib.metadata.version("jaxlib"))
+
+    def _hand_over(self) -> ctypes.CDLL:
+        try:
+            library = self._library.load()
+        except NotLoaded:
+            # A Python that brings an older C++ library than the compiler's, as conda's may, loads what brings its own.
+            library = self._made(*self._flags, "-static-libstdc++", "-static-libgcc").load()
+        jax.ffi.register_ffi_target(self.name, jax.ffi.pycapsule(library.mace_tp_handler), platform="cpu")
+        return library
+
+
+class _Function(_Part):
+    """The function of a polynomial for one type of numbers and number of channels."""
+
+    def __init__(self, polynomial: Polynomial, dtype: str, channels: int) -> None:
+        self.name = symbol(polynomial, dtype, channels)
+        self._program = _Program.of("evaluate", dtype)
+        if not self._program.is_being_made and self._program.reason():
+            self._library = NoKernel(self._program.reason())  # no function without the program that calls it
+        else:
+            self._library = _library(_with_headers(source(polynomial, dtype, channels)), (), "")
+
+    @classmethod
+    @functools.cache
+    def of(cls, polynomial: Polynomial, dtype: str, channels: int) -> "_Function":
+        return cls(polynomial, dtype, channels)
+
+    def _hand_over(self) -> ctypes.CDLL:
+        library, program = self._library.load(), self._program.loaded()
+        program.add_polynomial(self.name.encode(), ctypes.cast(library[self.name], ctypes.c_void_p))
+        return library
+
+
+def _name(part: _Part) -> str:
+    if _gives_names.get() and part.is_being_made:
+        _named.append(part)
+    else:
+        part.loaded()
+    return part.name
+
+
+def _library(text: str, flags: tuple[str, ...], version: str) -> Library | NoKernel:
     try:
-        path = cache_directory() / "kernel" / f"mace_tp_{digest}.so"
-        if path.exists():
-            with contextlib.suppress(OSError):  # one that is damaged is made anew
-                return ctypes.CDLL(str(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
-    except (OSError, RuntimeError) as error:  # the latter: there is no home
-        raise NoKernel(f"the folder for compiled kernels cannot be used ({error})") from error
-    try:
-        compile_library(text, flags, part)
-        os.replace(part, path)  # complete or not at all, whoever else builds it
-    except OSError as error:
-        raise NoKernel(f"{path}: cannot be made ({error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
-        raise _NotLoaded(f"{path}: cannot be loaded ({error})") from error
+        return Library(text, flags, version)
+    except NoKernel as error:
+        return error
+
+
+def _with_headers(text: str) -> str:
+    """One text of a source and the headers beside this file, so that its digest depends on all of them."""
+    for header in ("aligned.h", "parallel.h", "ffi.h", "vector.h"):
+        include = f'#include "{header}"\n'
+        text = text.replace(include, Path(__file__).with_name(header).read_text(encoding="utf-8"), 1).replace(include, "")
+    return text.replace("#pragma once\n", "")

@@ -1,15 +1,17 @@
 """The system's C++ compiler, and the instruction set that it compiles for."""
 
+import contextlib
 import dataclasses
 import functools
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 
-from mace_tp.compilation import compiling
 from mace_tp.errors import InputError
+from mace_tp.leaving import before_leaving
 
 TARGET = "MACE_TP_TARGET"  # of the environment: an instruction set as `-march` names it, such as x86-64-v3 (AVX2)
 _NATIVE = "native"  # all that this processor has
@@ -21,6 +23,10 @@ _INSTRUCTION_SETS = {"__AVX512F__": "AVX-512", "__AVX2__": "AVX2", "__AVX__": "A
 
 class NoKernel(InputError):
     """The kernel cannot be built or loaded here."""
+
+
+class CompilerEnded(NoKernel):
+    """The compiler did not come to its end, since `end_compilers` or somebody else has ended it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,26 +84,58 @@ def _features(march: str) -> frozenset[str]:
     return frozenset(name for name in macros if name.startswith(("__AVX", "__SSE", "__FMA__", "__ARM_NEON", "__ARM_FEATURE")))
 
 
+_running: dict[subprocess.Popen[str], str | None] = {}  # each with the file that it makes
+
+
 def compile_library(text: str, flags: Sequence[str], path: str) -> None:
-    """Compile a C++ source text to a shared library.
+    """Compile a C++ source text to a shared library, in whatever thread.
 
     Raises:
         NoKernel: the compiler fails, or needs too long.
     """
     try:
-        with compiling("the kernel for this processor", is_kept=True):
-            result = _run([*compiler().command, *flags, "-x", "c++", "-", "-o", path], text)
+        result = _run([*compiler().command, *flags, "-x", "c++", "-", "-o", path], text, path)
     except subprocess.TimeoutExpired as error:
         raise NoKernel(f"{compiler().command[0]} takes more than {_MAX_SECONDS} s") from error
+    if result.returncode == -signal.SIGTERM:
+        raise CompilerEnded(f"{compiler().command[0]} was ended by SIGTERM")
     if result.returncode != 0:
         raise NoKernel(f"{compiler().command[0]} fails: {_reason(result)}")
 
 
-def _run(command: Sequence[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
+@before_leaving
+def end_compilers() -> None:
+    """End all compilers that are at work, and remove the files that they have begun."""
+    for process, path in list(_running.items()):
+        _end(process)
+        if path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def _run(command: Sequence[str], text: str | None = None, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    pipe = subprocess.PIPE
     try:
-        return subprocess.run(command, input=text, text=True, capture_output=True, timeout=_MAX_SECONDS, check=False)
+        # A group of its own: a compiler is several processes, which end together.
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, process_group=0)
     except OSError as error:
         raise NoKernel(f"{command[0]}: cannot be run ({error.strerror})") from error
+    _running[process] = path
+    try:
+        with process:
+            try:
+                out, err = process.communicate(text, _MAX_SECONDS)
+            except BaseException:
+                _end(process)
+                raise
+    finally:
+        del _running[process]
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGTERM)
 
 
 def _reason(result: subprocess.CompletedProcess[str]) -> str:

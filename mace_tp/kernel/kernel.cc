@@ -14,11 +14,9 @@
 #include <vector>
 
 #include "aligned.h"
+#include "ffi.h"
 #include "parallel.h"
 #include "vector.h"
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
 
 namespace {
 
@@ -68,7 +66,7 @@ struct Call {
 // What a function is given of some operands: the rows of an item at some channels, or copies of them. The values of a row are as far apart as
 // there are channels in whole registers, which the function knows. So rows are copied where their values are farther apart or where channels
 // do not fill the last register; a copy stays for all items in turn that have the same row, such as the edges of one receiver.
-template <typename T>
+template <typename T, bool kWrites>
 class Rows {
  public:
   Rows(const std::vector<Operand<T>>& operands, int64_t channels, int64_t from, int64_t width)
@@ -76,6 +74,7 @@ class Rows {
     for (const auto& operand : operands) {
       const bool is_copied = !operand.is_scalar && (operand.values_lead || channels != stride_);
       copies_.emplace_back(is_copied ? operand.size * stride_ : 0);
+      is_begun_.emplace_back(kWrites && operand.index ? operand.rows : 0);
       rows_.push_back(-1);
     }
   }
@@ -94,14 +93,18 @@ class Rows {
       if (!operand.index || operand.ascends) continue;
       const T* value = operand.data + operand.index[item] * operand.row_stride + from_;
       for (int64_t k = 0; k < operand.size; ++k, value += operand.stride)
-        for (int64_t c = 0; c < width_; c += kCacheLine / sizeof(T)) __builtin_prefetch(value + c);
+        for (int64_t c = 0; c < width_; c += kCacheLine / sizeof(T)) __builtin_prefetch(value + c, kWrites);
     }
   }
-  // Before a function writes; sums of the row before are added to it.
+  // Before a function writes; sums of the row before are added to it. Nobody has set the rows to zero that sums are added to.
   void begin(int64_t item) {
     for (size_t i = 0; i < operands_.size(); ++i) {
       if (operands_[i].index && operands_[i].row(item) != rows_[i]) add(i);
       move_to(i, item);
+      if (operands_[i].index && copies_[i].empty() && !is_begun_[i][rows_[i]]) {
+        for (int64_t k = 0; k < operands_[i].size; ++k) std::fill_n(pointers_[i] + k * operands_[i].stride, width_, T(0));
+        is_begun_[i][rows_[i]] = 1;
+      }
     }
   }
   // After it has written.
@@ -125,7 +128,9 @@ class Rows {
   }
   void add(size_t i) {
     if (rows_[i] < 0 || copies_[i].empty()) return;
-    each(i, [](const T& copy, T& value) { value += copy; });
+    if (is_begun_[i][rows_[i]]) each(i, [](const T& copy, T& value) { value += copy; });
+    else each(i, [](const T& copy, T& value) { value = copy; });
+    is_begun_[i][rows_[i]] = 1;
     std::fill(copies_[i].begin(), copies_[i].end(), T(0));
   }
   template <typename F>
@@ -141,12 +146,14 @@ class Rows {
   std::vector<T*> pointers_;
   std::vector<int64_t> rows_;
   std::vector<Aligned<T>> copies_;
+  std::vector<std::vector<char>> is_begun_;  // of the rows of an operand
 };
 
-// Items begin to end, channels `from` to `to`; what is added to is zero before.
+// Items begin to end, channels `from` to `to`. Scalars are zero before; of sums the rows that some item has are set.
 template <typename T>
 void work(const Call<T>& call, const std::vector<Operand<T>>& out, int64_t begin, int64_t end, int64_t from, int64_t to) {
-  Rows<T> in_rows(call.in, call.channels, from, to - from), out_rows(out, call.channels, from, to - from);
+  Rows<T, false> in_rows(call.in, call.channels, from, to - from);
+  Rows<T, true> out_rows(out, call.channels, from, to - from);
   for (int64_t item = begin; item < end; ++item) {
     if (call.mask && !call.mask[item]) continue;
     if (item + 1 < end) {
@@ -171,6 +178,17 @@ std::vector<int64_t> borders(int64_t items, int64_t parts, const int32_t* index)
   }
   found.push_back(items);
   return found;
+}
+
+// Sets the rows of a sum to zero that no item has.
+template <typename T>
+void clear_unused_rows(const Call<T>& call, const Operand<T>& operand) {
+  if (operand.rows == 0) return;
+  std::vector<char> is_used(operand.rows);
+  for (int64_t item = 0; item < call.items; ++item) is_used[operand.index[item]] |= !call.mask || call.mask[item];
+  const int64_t values = operand.values_lead ? operand.size : 1, row_size = operand.count / operand.rows / values;
+  for (int64_t row = 0; row < operand.rows; ++row)
+    for (int64_t k = 0; k < (is_used[row] ? 0 : values); ++k) std::fill_n(operand.data + k * operand.stride + row * operand.row_stride, row_size, T(0));
 }
 
 template <typename T>
@@ -200,7 +218,8 @@ void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
       for (int64_t other = 0; other < (per_group ? parts : groups); ++other)
         out_of[per_group ? other * groups + copy : copy * groups + other][i].data = memory.back().data();
     }
-    if (operand.is_scalar || operand.index || call.mask) std::fill_n(operand.data, operand.count, T(0));
+    if (operand.index && !(per_part && parts > 1)) clear_unused_rows(call, operand);
+    else if (operand.index || operand.is_scalar || call.mask) std::fill_n(operand.data, operand.count, T(0));
   }
   run_tasks(pool, groups * parts, [&](int64_t task) {
     const int64_t group = task % groups, part = task / groups;
@@ -219,8 +238,6 @@ void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
     next += copies - 1;
   }
 }
-
-ffi::Error wrong(const std::string& what) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, "mace_tp kernel: " + what); }
 
 struct Range {
   int32_t least, most;
@@ -241,76 +258,57 @@ Range range(const int32_t* index, int64_t count) {
 }
 
 // `operands` has a row for every input, then every output: size, number of its index or -1, is_scalar, values_lead.
-template <ffi::DataType D>
-ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::RemainingRets results, std::string_view function,
-                  ffi::Span<const int32_t> operands, int32_t num_inputs, int32_t num_indices, int64_t /*flops*/) {
-  using T = ffi::NativeType<D>;
+template <typename T>
+ffi::Fault handle(ffi::Frame& frame) {
+  const int64_t num_inputs = frame.scalar<int32_t>("num_inputs"), num_indices = frame.scalar<int32_t>("num_indices");
+  const auto operands = frame.array<int32_t>("operands");
+  const auto name = frame.text("function");
   Call<T> call;
-  call.function = reinterpret_cast<Function<T>>(find(function));
-  if (!call.function) return wrong("no function " + std::string(function));
-  std::vector<ffi::Buffer<ffi::DataType::S32>> indices;
+  call.function = reinterpret_cast<Function<T>>(find(name));
+  if (!call.function) return "no function " + std::string(name);
+  std::vector<ffi::Buffer<int32_t>> indices;
   std::vector<Range> ranges;
-  for (int32_t i = 0; i < num_indices; ++i) {
-    auto index = arguments.get<ffi::Buffer<ffi::DataType::S32>>(num_inputs + i);
-    if (!index) return index.error();
-    indices.push_back(*index);
-    ranges.push_back(range(index->typed_data(), index->element_count()));
-    call.items = index->element_count();
+  for (int64_t i = 0; i < num_indices; ++i) {
+    indices.push_back(frame.argument<int32_t>(num_inputs + i));
+    ranges.push_back(range(indices[i].data, indices[i].count()));
+    call.items = indices[i].count();
   }
-  if (arguments.size() > static_cast<size_t>(num_inputs + num_indices)) {
-    auto mask = arguments.get<ffi::Buffer<ffi::DataType::PRED>>(num_inputs + num_indices);
-    if (!mask) return mask.error();
-    if (call.items && static_cast<int64_t>(mask->element_count()) != call.items) return wrong("the mask has not one entry for each item");
-    call.mask = mask->typed_data();
-    call.items = mask->element_count();
+  if (frame.num_arguments() > num_inputs + num_indices) {
+    const auto mask = frame.argument<bool>(num_inputs + num_indices);
+    if (call.items && mask.count() != call.items) return "the mask has not one entry for each item";
+    call.mask = mask.data;
+    call.items = mask.count();
   }
+  if (operands.size() != 4 * (num_inputs + frame.num_results())) return "the table has not one row for each operand";
   const int32_t* row = operands.begin();
-  auto operand = [&](ffi::Buffer<D> buffer) {
-    const auto shape = buffer.dimensions();
+  auto operand = [&](ffi::Buffer<T> buffer) {
     const bool is_scalar = row[2], values_lead = row[3];
-    const int64_t size = row[0], rows = shape[values_lead], channels = is_scalar ? 1 : shape[2];
+    const int64_t size = row[0], rows = buffer.dimensions[values_lead], channels = is_scalar ? 1 : buffer.dimensions[2];
     if (!is_scalar) call.channels = channels;
     const int32_t row_index = row[1];
-    const int32_t* index = row_index < 0 ? nullptr : indices[row_index].typed_data();
+    const int32_t* index = row_index < 0 ? nullptr : indices[row_index].data;
     if (!index) call.items = rows;
     row += 4;
-    return Operand<T>{buffer.typed_data(), size, rows, values_lead ? rows * channels : channels, values_lead ? channels : size * channels,
-                      static_cast<int64_t>(buffer.element_count()), index, is_scalar, values_lead, index && ranges[row_index].ascends,
+    return Operand<T>{buffer.data, size, rows, values_lead ? rows * channels : channels, values_lead ? channels : size * channels,
+                      buffer.count(), index, is_scalar, values_lead, index && ranges[row_index].ascends,
                       index ? ranges[row_index].least : 0, index ? ranges[row_index].most : 0};
   };
-  for (int32_t i = 0; i < num_inputs; ++i) {
-    auto buffer = arguments.get<ffi::Buffer<D>>(i);
-    if (!buffer) return buffer.error();
-    call.in.push_back(operand(*buffer));
-  }
-  for (size_t i = 0; i < results.size(); ++i) {
-    auto buffer = results.get<ffi::Buffer<D>>(i);
-    if (!buffer) return buffer.error();
-    call.out.push_back(operand(**buffer));
-  }
+  std::vector<ffi::Buffer<T>> in, out;
+  for (int64_t i = 0; i < num_inputs; ++i) in.push_back(frame.argument<T>(i));
+  for (int64_t i = 0; i < frame.num_results(); ++i) out.push_back(frame.result<T>(i));
+  if (!frame.fault().empty()) return frame.fault();
+  for (const auto& buffer : in) call.in.push_back(operand(buffer));
+  for (const auto& buffer : out) call.out.push_back(operand(buffer));
   for (const auto& index : indices)
-    if (static_cast<int64_t>(index.element_count()) != call.items) return wrong("an index has not one entry for each item");
+    if (index.count() != call.items) return "an index has not one entry for each item";
   for (const auto* group : {&call.in, &call.out})
     for (const auto& operand : *group) {
-      if (!operand.index && operand.rows != call.items) return wrong("an operand has not one row for each item");
-      if (operand.count != operand.size * operand.rows * (operand.is_scalar ? 1 : call.channels)) return wrong("an operand has another size");
-      if (operand.index && call.items && (operand.least < 0 || operand.most >= operand.rows)) return wrong("an index is out of bounds");
+      if (!operand.index && operand.rows != call.items) return "an operand has not one row for each item";
+      if (operand.count != operand.size * operand.rows * (operand.is_scalar ? 1 : call.channels)) return "an operand has another size";
+      if (operand.index && call.items && (operand.least < 0 || operand.most >= operand.rows)) return "an index is out of bounds";
     }
-  evaluate(pool, call);
-  return ffi::Error::Success();
-}
-
-template <ffi::DataType D>
-auto binding() {
-  return ffi::Ffi::Bind()
-      .Ctx<ffi::ThreadPool>()
-      .RemainingArgs()
-      .RemainingRets()
-      .template Attr<std::string_view>("function")
-      .template Attr<ffi::Span<const int32_t>>("operands")
-      .template Attr<int32_t>("num_inputs")
-      .template Attr<int32_t>("num_indices")
-      .template Attr<int64_t>("flops");
+  evaluate(frame.pool, call);
+  return {};
 }
 
 }  // namespace
@@ -320,5 +318,4 @@ extern "C" void add_polynomial(const char* name, void* function) {
   functions[name] = function;
 }
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(evaluate_float32, handle<ffi::DataType::F32>, binding<ffi::DataType::F32>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(evaluate_float64, handle<ffi::DataType::F64>, binding<ffi::DataType::F64>());
+MACE_TP_HANDLER(handle)

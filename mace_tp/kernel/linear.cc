@@ -9,11 +9,9 @@
 #include <vector>
 
 #include "aligned.h"
+#include "ffi.h"
 #include "parallel.h"
 #include "vector.h"
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
 
 namespace {
 
@@ -253,62 +251,38 @@ void outer(ffi::ThreadPool& pool, const Problem<T>& problem) {
   });
 }
 
-ffi::Error wrong(const char* what) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, std::string("mace_tp linear: ") + what); }
-
 // Arguments: two of x, the matrices and y, in this order, then species [nodes]. `irreps` has a row for each: first row of x, copies, dimension,
 // first row of y. `wanted`: 0 for x, 1 for the matrices, 2 for y.
-template <ffi::DataType D>
-ffi::Error handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::RemainingRets results, ffi::Span<const int32_t> irreps,
-                  ffi::Span<const double> scales, int32_t wanted, int64_t /*flops*/) {
-  using T = ffi::NativeType<D>;
-  using Numbers = ffi::Buffer<D>;
-  const size_t num_irreps = irreps.size() / 4;
-  std::vector<Numbers> buffers;  // x, matrices, y, wherever they come from
-  size_t next_argument = 0, next_result = 0;
+template <typename T>
+ffi::Fault handle(ffi::Frame& frame) {
+  const auto irreps = frame.array<int32_t>("irreps");
+  const auto scales = frame.array<double>("scales");
+  const int32_t wanted = frame.scalar<int32_t>("wanted");
+  const int64_t num_irreps = irreps.size() / 4;
+  std::vector<ffi::Buffer<T>> buffers;  // x, matrices, y, wherever they come from
+  int64_t next_argument = 0, next_result = 0;
   for (int32_t part = 0; part < 3; ++part)
-    for (size_t i = 0; i < (part == 1 ? num_irreps : 1); ++i) {
-      if (part == wanted) {
-        auto buffer = results.get<Numbers>(next_result++);
-        if (!buffer) return buffer.error();
-        buffers.push_back(**buffer);
-      } else {
-        auto buffer = arguments.get<Numbers>(next_argument++);
-        if (!buffer) return buffer.error();
-        buffers.push_back(*buffer);
-      }
-    }
-  auto species = arguments.get<ffi::Buffer<ffi::DataType::S32>>(next_argument);
-  if (!species) return species.error();
-  const auto x = buffers.front().dimensions(), y = buffers.back().dimensions();
-  const int64_t elements = buffers[1].dimensions()[0];
-  const int32_t *first = species->typed_data(), *last = first + species->element_count();
-  if (elements > 1 && last - first != x[1]) return wrong("species has not one entry for each node");
-  if (elements > 1 && std::any_of(first, last, [&](int32_t s) { return s < 0 || s >= elements; })) return wrong("an element is out of bounds");
-  Problem<T> problem{{}, {}, {scales.begin(), scales.end()}, buffers.front().typed_data(), buffers.back().typed_data(), x[0], y[0], x[1], x[2], y[2],
+    for (int64_t i = 0; i < (part == 1 ? num_irreps : 1); ++i)
+      buffers.push_back(part == wanted ? frame.result<T>(next_result++) : frame.argument<T>(next_argument++));
+  const auto species = frame.argument<int32_t>(next_argument);
+  if (!frame.fault().empty()) return frame.fault();
+  const int64_t *x = buffers.front().dimensions, *y = buffers.back().dimensions;
+  const int64_t elements = buffers[1].dimensions[0];
+  const int32_t *first = species.data, *last = first + species.count();
+  if (elements > 1 && last - first != x[1]) return "species has not one entry for each node";
+  if (elements > 1 && std::any_of(first, last, [&](int32_t s) { return s < 0 || s >= elements; })) return "an element is out of bounds";
+  Problem<T> problem{{}, {}, {scales.begin(), scales.end()}, buffers.front().data, buffers.back().data, x[0], y[0], x[1], x[2], y[2],
                      elements, Nodes(x[1], elements, first)};
-  for (size_t i = 0; i < num_irreps; ++i) {
+  for (int64_t i = 0; i < num_irreps; ++i) {
     const int32_t* row = irreps.begin() + 4 * i;
     problem.irreps.push_back({row[0], row[1], row[2], row[3]});
-    problem.matrices.push_back(buffers[1 + i].typed_data());
+    problem.matrices.push_back(buffers[1 + i].data);
   }
-  if (wanted == 1) outer(pool, problem);
-  else apply(pool, problem, wanted == 0);
-  return ffi::Error::Success();
-}
-
-template <ffi::DataType D>
-auto binding() {
-  return ffi::Ffi::Bind()
-      .Ctx<ffi::ThreadPool>()
-      .RemainingArgs()
-      .RemainingRets()
-      .template Attr<ffi::Span<const int32_t>>("irreps")
-      .template Attr<ffi::Span<const double>>("scales")
-      .template Attr<int32_t>("wanted")
-      .template Attr<int64_t>("flops");
+  if (wanted == 1) outer(frame.pool, problem);
+  else apply(frame.pool, problem, wanted == 0);
+  return {};
 }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(linear_float32, handle<ffi::DataType::F32>, binding<ffi::DataType::F32>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(linear_float64, handle<ffi::DataType::F64>, binding<ffi::DataType::F64>());
+MACE_TP_HANDLER(handle)

@@ -9,11 +9,11 @@
 #include <mutex>
 #include <utility>
 
-#include "xla/ffi/api/ffi.h"
+#include "ffi.h"
 
 // Runs task(0) .. task(count - 1) here and in the pool's threads. Whoever is free takes the next; only tasks that are begun are waited for.
 template <typename F>
-void run_tasks(xla::ffi::ThreadPool& pool, int64_t count, F task) {
+void run_tasks(ffi::ThreadPool& pool, int64_t count, F task) {
   struct State {
     State(F task, int64_t count) : task(std::move(task)), count(count) {}
     void help() {

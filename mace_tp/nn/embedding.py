@@ -28,6 +28,7 @@ class ElementEmbedding(nnx.Module):
         return (weight / jnp.sqrt(weight.shape[0]).astype(weight.dtype))[None, species]
 
 
+@jax.named_scope("harmonics")
 def edge_harmonics(edge_vectors: jax.Array, l_max: int) -> jax.Array:
     """Spherical harmonics of the directions [edges, (l_max+1)²]: component normalisation, polar axis y (e3nn's).
 
@@ -60,6 +61,7 @@ class Pairs:
     radii: jax.Array  # sum of both covalent radii [pairs], Å
 
 
+@jax.named_scope("radial_basis")
 def find_pairs(edge_vectors: jax.Array, batch: GraphBatch, cutoff: float, atomic_numbers: tuple[int, ...]) -> Pairs:
     """The pairs of a batch, from the first edge of each."""
     edges = batch.pair_edges[:, 0]
@@ -77,6 +79,7 @@ class RadialEmbedding:
     slopes: jax.Array  # [pairs, num_basis], Å^(-5/2): derivatives of the values by the length
 
 
+@jax.named_scope("radial_basis")
 def radial_embedding(pairs: Pairs, cutoff: float, num_basis: int, cutoff_power: int, distance_transform: str) -> RadialEmbedding:
     """Bessel functions of the transformed length times the envelope of the length."""
 

@@ -32,7 +32,9 @@ class Interaction(nnx.Module):
 
     def __call__(self, node_feats: jax.Array, edge_attrs: jax.Array, radial: RadialEmbedding, batch: GraphBatch) -> jax.Array:
         """Messages [components, nodes, channels] at the receivers, from harmonics of edges and the radial embedding of pairs."""
-        summed = self.plan.of_pairs(self.radial_mlp(radial), self.linear_up(node_feats, batch.species), edge_attrs, batch)
+        weights, features = self.radial_mlp(radial), self.linear_up(node_feats, batch.species)
+        with jax.named_scope("interaction"):
+            summed = self.plan.of_pairs(weights, features, edge_attrs, batch)
         return self.linear(summed, batch.species) / self.normalization(radial, batch)
 
 

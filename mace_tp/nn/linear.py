@@ -18,7 +18,7 @@ def normal(rng: Generator, shape: tuple[int, ...], dtype: jnp.dtype, scale: np.n
 
     Drawn by numpy: jax would compile a program for it, which takes seconds where it is not in the cache. The same numbers for every dtype.
     """
-    return nnx.Param(jnp.asarray(scale * rng.standard_normal(shape), dtype))
+    return nnx.Param(jnp.asarray(np.asarray(scale * rng.standard_normal(shape), dtype)))  # jax would compile a program for each shape
 
 
 Mix = Callable[[ChannelMap, jax.Array, tuple[jax.Array, ...], jax.Array], jax.Array]
@@ -49,6 +49,7 @@ class Linear(nnx.Module):
         )
         self.irreps_out = irreps_out
 
+    @jax.named_scope("linear")
     def __call__(self, features: jax.Array, species: jax.Array) -> jax.Array:
         """Features [components, nodes, channels] → [components, nodes, channels]; the elements [nodes] do not matter."""
         matrices = tuple(self.weights[str(irrep.ir)][...][None] for irrep in self.irreps_out)
@@ -70,6 +71,7 @@ class SpeciesLinear(nnx.Module):
         self.shared = tuple(str(irrep.ir) for irrep in irreps_out if irrep.ir in irreps_in)
         self.weights = nnx.Dict({ir: normal(rng, (num_species, channels, channels), dtype) for ir in self.shared})
 
+    @jax.named_scope("linear")
     def __call__(self, features: jax.Array, species: jax.Array) -> jax.Array:
         """Features [components, nodes, channels] and elements [nodes] → [components, nodes, channels]."""
         if not self.shared:

@@ -30,6 +30,7 @@ class RadialMLP(nnx.Module):
         self.hidden = nnx.List([normal(rng, (fan_in, fan_out), dtype) for fan_in, fan_out in zip(sizes[:-1], sizes[1:])])
         self.output = normal(rng, (num_weights, sizes[-1], channels), dtype)
 
+    @jax.named_scope("radial_mlp")
     def __call__(self, radial: RadialEmbedding) -> jax.Array:
         """Weights [pairs, num_weights, channels] of an embedding of the lengths.
 

@@ -21,4 +21,6 @@ class ProductBasis(nnx.Module):
 
     def __call__(self, node_feats: jax.Array, species: jax.Array, residual: jax.Array) -> jax.Array:
         """A-basis [components, nodes, channels] → features [irreps_out.dim, nodes, channels]."""
-        return self.linear(self.plan(self.weights[...], node_feats, species), species) + residual
+        with jax.named_scope("product_basis"):
+            basis = self.plan(self.weights[...], node_feats, species)
+        return self.linear(basis, species) + residual

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 
 import numpy as np
-import scipy.integrate
 
 from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
 
@@ -34,6 +33,8 @@ def quadrature(degree: int) -> Quadrature:
     product = product_grid(degree)
     if degree == 0 or lebedev is None:
         return product
+    import scipy.integrate  # takes longer to load than all products
+
     points, weights = scipy.integrate.lebedev_rule(lebedev)
     return Quadrature(points.T, weights / (4 * np.pi)) if len(weights) <= len(product.weights) else product
 

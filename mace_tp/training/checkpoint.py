@@ -6,18 +6,18 @@ Arrays and JSON: nothing in a checkpoint can execute code.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.training.state import Params, TrainState, flatten_moments, name_moments
@@ -76,20 +76,24 @@ class Checkpoints:
             origin: what the training is made of: configuration, statistics, data, versions; JSON, written into every checkpoint.
             is_read_only: whether the directory stays as it is; otherwise unfinished checkpoints are removed, and damaged ones renamed.
         """
-        # orbax logs every array that it writes.
-        logging.getLogger("absl").setLevel(logging.WARNING)
         self._directory = directory.absolute()
         self._keep = _LastTwoAndKept(set())
         self._is_read_only = is_read_only
+        self._origin = origin or {}
+
+    @functools.cached_property
+    def _manager(self) -> Any:
+        """orbax's, made when the first checkpoint is read or written."""
+        # orbax logs every array that it writes.
+        logging.getLogger("absl").setLevel(logging.WARNING)
         # orbax has an option `read_only`, but warns of it.
-        options = ocp.CheckpointManagerOptions(
+        options = _orbax().CheckpointManagerOptions(
             preservation_policy=self._keep,
             enable_async_checkpointing=True,
-            cleanup_tmp_directories=not is_read_only,
-            create=not is_read_only,
+            cleanup_tmp_directories=not self._is_read_only,
+            create=not self._is_read_only,
         )
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
-        self._origin = origin or {}
+        return _orbax().CheckpointManager(self._directory, options=options)
 
     def save(self, state: TrainState, best_params: Params, progress: Progress) -> None:
         """Copy to the host and write in the background; what has been written already is not written again.
@@ -105,6 +109,7 @@ class Checkpoints:
         self._keep.numbers.update(progress.kept)
         if progress.num_batches in self._manager.all_steps():
             return
+        ocp = _orbax()
         arrays = jax.device_get({"state": name_moments(state), "best_params": best_params})
         about = {"progress": dataclasses.asdict(progress), "origin": self._origin}
         items = ocp.args.Composite(
@@ -116,6 +121,7 @@ class Checkpoints:
 
     def origin(self) -> dict[str, Any] | None:
         """What the training that wrote the newest readable checkpoint was made of; None where there is none to read, as in old ones."""
+        ocp = _orbax()
         for number in sorted(self._manager.all_steps(), reverse=True):
             with contextlib.suppress(Exception):  # damaged: `restore` will say so
                 about = self._manager.restore(number, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about
@@ -130,6 +136,7 @@ class Checkpoints:
         Raises:
             InputError: there are checkpoints, but none is whole and fits the model.
         """
+        ocp = _orbax()
         template = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"state": name_moments(state), "best_params": best_params})
         reasons: dict[int, str] = {}
         for number in sorted(self._manager.all_steps(), reverse=True):
@@ -157,15 +164,19 @@ class Checkpoints:
         Raises:
             TrainingError: something could not be written.
         """
+        if "_manager" not in vars(self):  # nothing has been read or written
+            return
         with self._complaining():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Wait as `wait` does, and end the threads."""
         self.wait()
-        self._manager.close()
+        if "_manager" in vars(self):
+            self._manager.close()
 
     def _read(self, number: int, template: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        ocp = _orbax()
         self._require_shapes(number, template)
         arguments = {"arrays": ocp.args.StandardRestore(template)}
         if not (self._directory / str(number) / "about").exists():  # of a version before digests
@@ -179,7 +190,7 @@ class Checkpoints:
 
     def _require_shapes(self, number: int, template: dict[str, Any]) -> None:
         """Raise a ValueError that names an array which the checkpoint has otherwise than the template: orbax would tell of itself."""
-        there = _shapes(ocp.StandardCheckpointHandler().metadata(self._directory / str(number) / "arrays").tree)
+        there = _shapes(_orbax().StandardCheckpointHandler().metadata(self._directory / str(number) / "arrays").tree)
         here = _shapes(template)
         if there != here:
             name = min(name for name in {*there, *here} if there.get(name) != here.get(name))
@@ -210,14 +221,20 @@ class Checkpoints:
 
 
 @dataclasses.dataclass
-class _LastTwoAndKept(PreservationPolicy):
-    """Which checkpoints orbax does not delete."""
+class _LastTwoAndKept:
+    """Which checkpoints orbax does not delete; a `PreservationPolicy` of orbax's."""
 
     numbers: set[int]
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         last = {checkpoint.step for checkpoint in checkpoints[-2:]}
         return [checkpoint.step in last | self.numbers for checkpoint in checkpoints]
+
+
+def _orbax() -> ModuleType:
+    import orbax.checkpoint  # takes so long to load that the first step is not to wait for it
+
+    return orbax.checkpoint
 
 
 def _shapes(tree: Any) -> dict[str, str]:

@@ -42,6 +42,12 @@ def initial_state(params: Params, optimizer: optax.GradientTransformation) -> Tr
     return jax.jit(initialize)(params)
 
 
+@jax.jit
+def copied(params: Params) -> Params:
+    """Parameters in memory of their own, by one program."""
+    return jax.tree.map(jnp.copy, params)
+
+
 def hold_frozen(state: TrainState, frozen: frozenset[str]) -> TrainState:
     """The state, on the host, with frozen parameters at their averages: those were evaluated and saved, and shall stay."""
     params = jax.tree_util.tree_map_with_path(

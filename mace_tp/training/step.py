@@ -16,6 +16,7 @@ from flax import nnx, struct
 from mace_tp.compilation import compiling
 from mace_tp.forked import refuse_fork
 from mace_tp.graph import GraphBatch
+from mace_tp.kernel.build import made_beside, parts_are_there, programs_are_there
 from mace_tp.kernel.flops import kernel_flops
 from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.metrics import ErrorSums, error_sums
@@ -58,6 +59,10 @@ class CompiledStep:
     def num_compilations(self) -> int:
         return len(self._compiled)
 
+    def programs(self) -> list[jax.stages.Compiled]:
+        """One for each shape."""
+        return list(self._compiled.values())
+
     def flops(self) -> float:
         """Floating-point operations as XLA counts them and those of the compiled kernel, of the largest shape so far; zero before that."""
         costs = {shape: compiled.cost_analysis() for shape, compiled in self._compiled.items()}
@@ -77,14 +82,24 @@ class CompiledStep:
         if shape not in self._compiled:
             start = time.monotonic()
             with compiling(f"{self._what} for up to {batch.num_nodes - 1} atoms and {batch.num_edges} edges"):
-                with _no_garbage_collection():
-                    traced = self._jitted.trace(state, batch, *rest)
-                    lowered = traced.lower()
-                self._compiled[shape] = lowered.compile()
+                traced, self._compiled[shape] = self._traced_and_compiled(state, batch, *rest)
                 self._kernel_flops[shape] = kernel_flops(traced.jaxpr.jaxpr)
                 _release_freed_memory()
             self.compile_seconds += time.monotonic() - start
         return self._compiled[shape]
+
+    def _traced_and_compiled(self, *arguments: Any) -> tuple[jax.stages.Traced, jax.stages.Compiled]:
+        """Compilers of the kernel are at work meanwhile. Where one fails, the next trace does without what it was to make."""
+        with made_beside():
+            while True:
+                with _no_garbage_collection():
+                    traced = self._jitted.trace(*arguments)
+                    lowered = traced.lower()
+                if programs_are_there():
+                    compiled = lowered.compile()
+                    if parts_are_there():
+                        return traced, compiled
+                jax.clear_caches()  # or jax would remember the trace
 
 
 @contextlib.contextmanager
@@ -126,17 +141,25 @@ def make_train_step(predict_batch: Predict, optimizer: optax.GradientTransformat
             return weighted_loss(predict_batch(params, batch), batch, control.weights)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = jax.tree.map(lambda p, update: p + control.learning_rate.astype(p.dtype) * update, state.params, updates)
-        step = state.step + 1
-        # As in torch_ema: a young average follows the parameters, so that its start is forgotten.
-        decay = jnp.minimum(control.ema_decay, (1 + step) / (10 + step))
-        ema_params = jax.tree.map(lambda ema, new: ema + (1 - decay).astype(new.dtype) * (new - ema), state.ema_params, params)
-        new = TrainState(step=step, params=params, ema_params=ema_params, opt_state=opt_state)
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
-        return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, state), jnp.where(is_finite, loss, jnp.nan)
+        return _updated(state, optimizer, loss, gradient, control)
 
     return CompiledStep(train_step, "the training step", donate_state=True)
+
+
+@jax.named_scope("optimizer")
+def _updated(
+    state: TrainState, optimizer: optax.GradientTransformation, loss: jax.Array, gradient: Params, control: Control
+) -> tuple[TrainState, jax.Array]:
+    """The state after an update, and the loss; where one of them is not finite, the state as it was and NaN."""
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = jax.tree.map(lambda p, update: p + control.learning_rate.astype(p.dtype) * update, state.params, updates)
+    step = state.step + 1
+    # As in torch_ema: a young average follows the parameters, so that its start is forgotten.
+    decay = jnp.minimum(control.ema_decay, (1 + step) / (10 + step))
+    ema_params = jax.tree.map(lambda ema, new: ema + (1 - decay).astype(new.dtype) * (new - ema), state.ema_params, params)
+    new = TrainState(step=step, params=params, ema_params=ema_params, opt_state=opt_state)
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+    return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, state), jnp.where(is_finite, loss, jnp.nan)
 
 
 def make_eval_step(predict_batch: Predict) -> CompiledStep:

@@ -7,9 +7,11 @@ import pytest
 from compiler import needs_compiler
 from jax.test_util import check_grads
 
+from mace_tp.kernel import build
 from mace_tp.kernel.evaluate import Problem, evaluate, evaluate_plainly
 from mace_tp.kernel.flops import kernel_flops
 from mace_tp.kernel.polynomial import Builder, Operand, Term
+from mace_tp.kernel.source import source
 
 pytestmark = needs_compiler
 ITEMS = 37
@@ -77,6 +79,20 @@ def test_kernel_equals_the_plain_form(problem, indices, mask, channels, dtype, m
     found = jax.jit(lambda *values: evaluate(problem, values, indices, mask))(*operands)
 
     _agree(found, evaluate_plainly(problem, operands, indices, mask), dtype)
+
+
+def test_a_function_in_parts_gives_the_same(problem, indices, mask, monkeypatch):
+    operands, derivative = _operands(problem, 20, "float64"), problem.polynomial.derivative((0, 1), (0, 1, 3))
+    whole = source(derivative, "float64", 20)
+    monkeypatch.setattr("mace_tp.kernel.source._LONGEST", 5)
+    assert source(derivative, "float64", 20).count("noinline") > 3 > whole.count("noinline")
+    build._Function.of.cache_clear()
+
+    def gradient(form):
+        return jax.jit(jax.grad(lambda *values: _loss(form(problem, values, indices, mask)), argnums=(0, 1, 3)))(*operands)
+
+    _agree(gradient(evaluate), gradient(evaluate_plainly), "float64")
+    build._Function.of.cache_clear()
 
 
 @pytest.mark.parametrize("channels", [3, 64])

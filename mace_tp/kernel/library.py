@@ -1,0 +1,102 @@
+"""Shared libraries made of C++ source texts by the system's compiler, once for each machine."""
+
+import concurrent.futures
+import contextlib
+import ctypes
+import hashlib
+import os
+import tempfile
+
+from mace_tp.cache import cache_directory, processor
+from mace_tp.compilation import announce, compiling, waiting
+from mace_tp.kernel.compiler import CompilerEnded, NoKernel, compile_library, compiler, target_flags
+from mace_tp.kernel.workers import begin
+
+# Contraction makes one instruction of a product and a sum, with GCC only together with expensive optimizations; it does not depend on the
+# order in which anything runs.
+_FLAGS = ("-std=c++17", "-O1", "-fexpensive-optimizations", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
+_MORE_FLAGS = "MACE_TP_CXXFLAGS"  # of the environment: further ones, such as those of a sanitizer
+_WHAT = "the kernel for this processor"
+
+
+class NotLoaded(NoKernel):
+    """A library was made and cannot be loaded."""
+
+
+class Library:
+    """A library whose name in the cache says all that it depends on. Where there are `workers` they make it at once, else `load` does."""
+
+    def __init__(self, text: str, flags: tuple[str, ...], version: str) -> None:
+        """
+        Args:
+            text: the source.
+            flags: further ones for the compiler.
+            version: of all that the source includes.
+
+        Raises:
+            NoKernel: there is no compiler, or no folder for the cache.
+        """
+        self._text, self._flags = text, (*_FLAGS, *target_flags(), *flags, *os.environ.get(_MORE_FLAGS, "").split())
+        names = [text, *self._flags, *compiler().command, compiler().version, version, processor()]
+        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:24]
+        try:
+            self.path = cache_directory() / "kernel" / f"mace_tp_{digest}.so"
+            is_there = self.path.exists()
+        except (OSError, RuntimeError) as error:  # the latter: there is no home
+            raise _no_folder(error) from error
+        self._job = None if is_there else begin(self._make)
+        if self._job is not None:
+            announce(_WHAT, is_kept=True)
+
+    @property
+    def is_being_made(self) -> bool:
+        return self._job is not None and not self._job.done()
+
+    def load(self) -> ctypes.CDLL:
+        """The library; wait for it or make it, if it is not there.
+
+        Raises:
+            NoKernel: the compiler fails, or its library cannot be loaded.
+        """
+        if not self._is_made_beside() and self.path.exists():
+            with contextlib.suppress(OSError):  # one that is damaged is made anew
+                return ctypes.CDLL(str(self.path))
+        if not self._is_made_beside():
+            with compiling(_WHAT, is_kept=True):
+                self._make()
+        try:
+            return ctypes.CDLL(str(self.path))
+        except OSError as error:
+            raise NotLoaded(f"{self.path}: cannot be loaded ({error})") from error
+
+    def _is_made_beside(self) -> bool:
+        """Wait for the worker that makes it, if there is one; false also if that was interrupted."""
+        if self._job is None:
+            return False
+        try:
+            with waiting() if self.is_being_made else contextlib.nullcontext():
+                self._job.result()
+        except (concurrent.futures.CancelledError, CompilerEnded):
+            self._job = None
+            return False
+        return True
+
+    def _make(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(dir=self.path.parent, suffix=".part")
+            os.close(handle)
+        except OSError as error:
+            raise _no_folder(error) from error
+        try:
+            compile_library(self._text, self._flags, part)
+            os.replace(part, self.path)  # complete or not at all, whoever else builds it
+        except OSError as error:
+            raise NoKernel(f"{self.path}: cannot be made ({error})") from error
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+
+
+def _no_folder(error: Exception) -> NoKernel:
+    return NoKernel(f"the folder for compiled kernels cannot be used ({error})")

@@ -1,0 +1,40 @@
+"""Compilers at work beside this process: no more of them at a time than there are processors."""
+
+import concurrent.futures
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+
+from mace_tp.kernel.compiler import end_compilers
+
+_pool: ContextVar[concurrent.futures.ThreadPoolExecutor | None] = ContextVar("pool", default=None)
+
+
+@contextlib.contextmanager
+def workers() -> Iterator[None]:
+    """Within it `begin` begins at once. After an exception, such as an interrupt, no compiler is left at work."""
+    if _pool.get() is not None:
+        yield
+        return
+    pool = concurrent.futures.ThreadPoolExecutor(_num_processors(), thread_name_prefix="mace_tp_compiler")
+    token = _pool.set(pool)
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        end_compilers()
+        raise
+    finally:
+        _pool.reset(token)
+        pool.shutdown()
+
+
+def begin(work: Callable[[], None]) -> concurrent.futures.Future[None] | None:
+    """Have work that waits for a compiler done in another thread, which is not to use jax; None where there are no workers."""
+    pool = _pool.get()
+    return None if pool is None else pool.submit(work)
+
+
+def _num_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
