@@ -116,6 +116,22 @@ def test_product_basis_in_float32_is_the_same_to_rounding(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 7, 32, 100])
+@pytest.mark.parametrize("name", ["cg", "spherical_grid:rank=2"])
+def test_interaction_of_any_number_of_channels_is_the_same_function(name, channels, dtype, batch):
+    _compare_interactions(parse_product(name), jax.tree.map(jnp.asarray, batch), "0e+1o", 1, channels, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 7, 32, 100])
+@pytest.mark.parametrize("name", ["cg", "spherical_grid", "matrix"])
+def test_product_basis_of_any_number_of_channels_is_the_same_function(name, channels, dtype):
+    _compare_bases(parse_product(name), "0e+1o", 2, 2, channels, dtype)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("hidden", "l_max"), [("0e", 0), ("0e+1o", 1), ("0e+1o+2e", 2), ("0e+1o+1e", 3), ("0e+1o", 4), ("0e+1o+2e+3o", 3)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_interaction_is_the_same_function_at_all_degrees(hidden, l_max, dtype, batch):
