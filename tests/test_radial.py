@@ -1,5 +1,6 @@
 """Radial functions: normalized, smooth at the cutoff, finite with finite derivatives at zero length."""
 
+import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,3 +112,27 @@ def test_harmonics_are_those_of_mace_torch():
     scale = np.sqrt(15)
     expected += [scale * x * z, scale * x * y, np.sqrt(5) * (y**2 - (x**2 + z**2) / 2), scale * y * z, scale / 2 * (z**2 - x**2)]
     np.testing.assert_allclose(edge_harmonics(jnp.asarray(2.5 * direction)[None], 2)[0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("l_max", range(7))
+def test_harmonics_and_their_gradients_are_those_of_e3nn(l_max, dtype):
+    vectors = jnp.asarray(np.random.default_rng(l_max).normal(size=(5, 3)), dtype)
+    probe = jnp.asarray(np.random.default_rng(1).normal(size=(5, (l_max + 1) ** 2)), dtype)
+
+    def plain(vectors: jax.Array, l_max: int) -> jax.Array:
+        return e3nn.spherical_harmonics(e3nn.s2_irreps(l_max), vectors, normalize=True, normalization="component").array
+
+    found, expected = (jax.vjp(lambda vectors, form=form: form(vectors, l_max), vectors) for form in (edge_harmonics, plain))
+
+    tolerance = 1e-12 if dtype == np.float64 else 1e-5
+    np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=tolerance * (l_max + 1))
+    np.testing.assert_allclose(found[1](probe)[0], expected[1](probe)[0], rtol=0, atol=10 * tolerance * (l_max + 1) ** 2)
+    assert found[0].dtype == dtype
+
+
+def test_harmonics_of_the_zero_vector_are_zero_and_have_no_gradient():
+    values, pull_back = jax.vjp(lambda vectors: edge_harmonics(vectors, 3), jnp.zeros((1, 3)))
+
+    np.testing.assert_array_equal(values, np.eye(1, 16))
+    np.testing.assert_array_equal(pull_back(jnp.ones((1, 16)))[0], np.zeros((1, 3)))

@@ -51,7 +51,7 @@ def radial_layers(matrices: Matrices, lengths: jax.Array, values: jax.Array, slo
     """Layers with the activation `normalized_silu`, as functions of the length alone [pairs, size].
 
     All of it depends on one number, so the derivative by it is computed beside the values: half as many matrix products, of
-    twice the size, as those of reverse derivatives for forces and their gradients. Derivatives of any order are defined.
+    twice the size, as those of reverse derivatives for forces and their gradients. Reverse derivatives of any order are defined.
 
     Args:
         matrices: of the layers, each [in, out].
