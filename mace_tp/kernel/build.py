@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from mace_tp.kernel.compiler import NoKernel, compiler, instruction_set
+from mace_tp.kernel.compiler import CompilerEnded, NoKernel, compiler, instruction_set
 from mace_tp.kernel.library import Library, NotLoaded
 from mace_tp.kernel.polynomial import Polynomial
 from mace_tp.kernel.source import TYPES, source, symbol
@@ -77,6 +77,11 @@ def made_beside() -> Iterator[None]:
         token = _gives_names.set(True)
         try:
             yield
+        except BaseException:
+            if _named:  # jax remembers traces with names that nobody makes any more
+                jax.clear_caches()
+                _named.clear()
+            raise
         finally:
             _gives_names.reset(token)
 
@@ -102,6 +107,7 @@ class _Part:
 
     name: str
     _library: Library | NoKernel
+    _known: ctypes.CDLL | NoKernel | None = None  # once it is known
 
     @property
     def is_being_made(self) -> bool:
@@ -121,14 +127,16 @@ class _Part:
         """Why there is none; None: there is one. It is waited for."""
         return str(self._outcome) if isinstance(self._outcome, NoKernel) else None
 
-    @functools.cached_property
+    @property
     def _outcome(self) -> ctypes.CDLL | NoKernel:
-        if isinstance(self._library, NoKernel):
-            return self._library
-        try:
-            return self._hand_over()
-        except NoKernel as error:
-            return error
+        if self._known is None:
+            try:
+                self._known = self._library if isinstance(self._library, NoKernel) else self._hand_over()
+            except CompilerEnded as error:  # by an interrupt of another thread; the next one who asks tries again
+                return error
+            except NoKernel as error:
+                self._known = error
+        return self._known
 
     def _hand_over(self) -> ctypes.CDLL:
         raise NotImplementedError

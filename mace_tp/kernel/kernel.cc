@@ -197,7 +197,7 @@ std::vector<int64_t> borders(int64_t items, int64_t parts, const int32_t* index)
 // Sets the rows of a sum to zero that no item has.
 template <typename T>
 void clear_unused_rows(const Call<T>& call, const Operand<T>& operand) {
-  if (operand.rows == 0) return;
+  if (operand.count == 0) return;
   std::vector<char> is_used(operand.rows);
   for (int64_t item = 0; item < call.items; ++item) is_used[operand.index[item]] |= !call.mask || call.mask[item];
   const int64_t values = operand.values_lead ? operand.size : 1, row_size = operand.count / operand.rows / values;
