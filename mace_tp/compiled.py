@@ -212,7 +212,7 @@ def describe_kernel(kernel: str, dtype: str = "float32") -> str:
     if kernel == "xla" or not _is_cpu():
         return "xla"
     try:
-        return f"compiled for {kernel_version(dtype)}: for every tensor product that was measured faster than XLA's form (docs/speed.md)"
+        return f"compiled for {kernel_version(dtype)}, which is faster than XLA's form of every tensor product (docs/speed.md)"
     except NoKernel as error:
         return f"xla, which is slower: {error}"
 

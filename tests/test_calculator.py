@@ -84,11 +84,11 @@ def test_a_thousand_steps_of_dynamics_compile_nothing_and_keep_the_energy(name, 
     assert atoms.get_total_energy() == pytest.approx(start, abs=2e-3)
 
 
-def test_a_relaxation_finds_a_minimum(atoms):
-    atoms.calc = atoms.calc
+def test_a_relaxation_lowers_the_energy(atoms):
+    """A few steps: random weights do not repel, so that atoms later fall into each other, and rounding decides where to."""
     before = atoms.get_potential_energy()
-    BFGS(atoms, logfile=None).run(fmax=0.05, steps=60)
-    assert atoms.get_potential_energy() < before
+    BFGS(atoms, logfile=None).run(fmax=0.05, steps=4)
+    assert atoms.get_potential_energy() < before - 0.1
 
 
 def test_a_committee_gives_the_mean_and_its_spread(molecule, models, tmp_path):

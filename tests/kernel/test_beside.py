@@ -53,6 +53,11 @@ def _start(cache: Path, program: str, **environment: str) -> subprocess.Popen:
     )
 
 
+def _heed_interrupts() -> None:
+    """As a process does that a terminal starts: a shell's background job, such as a test may be, ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _finished(process: subprocess.Popen) -> tuple[str, str]:
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -151,6 +156,7 @@ def test_after_an_interrupt_no_compiler_is_at_work_and_the_next_call_tries_again
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_heed_interrupts,
     )
     numbers = _sleepers(pids, process)
     process.send_signal(signal.SIGINT)
@@ -173,6 +179,7 @@ def test_a_command_that_a_signal_ends_leaves_no_compiler_at_work(number, tmp_pat
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_heed_interrupts,
     )
     numbers = _sleepers(pids, process)
     process.send_signal(number)
