@@ -44,8 +44,11 @@ def compiler() -> Compiler:
     Raises:
         NoKernel: there is none.
     """
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    commands = [[shutil.which(program), *arguments] for program, *arguments in map(shlex.split, names)]
+    names = [os.environ["CXX"]] if os.environ.get("CXX", "").strip() else ["c++", "g++", "clang++"]
+    try:
+        commands = [[shutil.which(program), *arguments] for program, *arguments in map(shlex.split, names)]
+    except ValueError as error:
+        raise NoKernel(f"CXX={os.environ['CXX']}: is no command ({error})") from error
     found = next((command for command in commands if command[0] is not None), None)
     if found is None:
         raise NoKernel(f"no C++ compiler is found ({', '.join(names)}); {_INSTALL}")

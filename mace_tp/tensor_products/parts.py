@@ -66,7 +66,7 @@ class SumOfPlans(ProductBasisPlan):
         return total
 
     def _split(self, weights: Any) -> list[Any]:
-        """Of anything with the weights along its first axis the parts of the plans."""
+        """The parts of the plans, of anything with the weights along its first axis."""
         ends = np.cumsum([plan.num_weights for plan in self.plans])
         return [weights[end - plan.num_weights : end] for plan, end in zip(self.plans, ends)]
 

@@ -64,7 +64,7 @@ def harmonics(points: np.ndarray, l_max: int) -> np.ndarray:
 def harmonic_couplings(l_max: int) -> tuple[np.ndarray, ...]:
     """Tensors [2l-1, 3, 2l+1] for l = 2 .. l_max that make harmonics of degree l of those of l-1 and 1, of squared size 2l+1 like all.
 
-    On the axis y the harmonics of degree l are sqrt(2l+1) for m = 0 and zero for the others.
+    On the axis y the harmonics of degree l are sqrt(2l+1) for m = 0 and zero for every other m.
     """
     couplings = []
     for l in range(2, l_max + 1):

@@ -14,6 +14,7 @@ from mace_tp.cli.main import COMMANDS, main, set_xla_flags
 
 @pytest.mark.parametrize("given", ["", "--xla_dump_to=here", "--xla_backend_extra_options=own"])
 def test_xla_flags_of_the_user_stay(given, monkeypatch):
+    monkeypatch.delenv("MACE_TP_TARGET", raising=False)
     monkeypatch.setenv("XLA_FLAGS", given)
 
     for _ in range(2):  # a command may start itself anew

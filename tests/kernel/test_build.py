@@ -82,6 +82,7 @@ def test_no_compiler_and_no_place_for_the_cache_are_told(tmp_path):
 
     [line] = _lines(_start(tmp_path, DESCRIBE, CXX="nowhere"))
     assert line.startswith("xla, which is slower: no C++ compiler is found (nowhere); install one (Debian and Ubuntu: g++, ")
+    assert "No closing quotation" in _lines(_start(tmp_path, DESCRIBE, CXX='g++ "'))[0]
     assert "the folder for compiled kernels cannot be used" in _lines(_start(tmp_path / "file", DESCRIBE))[0]
 
 
