@@ -200,7 +200,7 @@ def _is_possible(dtype: jnp.dtype, build: Callable[[str], object]) -> bool:
 
 @contextlib.contextmanager
 def kernel_beside(kernel: str, dtype: str) -> Iterator[None]:
-    """Within it the kernel is compiled beside whatever else is done, until somebody needs it. Arguments as for `describe_kernel`."""
+    """Compile the kernel in the background of this context; the first evaluation waits for it. Arguments as for `describe_kernel`."""
     with workers():
         if kernel != "xla" and _is_cpu() and dtype in DTYPES:
             begin_kernel(dtype)
@@ -208,7 +208,12 @@ def kernel_beside(kernel: str, dtype: str) -> Iterator[None]:
 
 
 def describe_kernel(kernel: str, dtype: str = "float32") -> str:
-    """What evaluates sparse polynomials here with `kernel` of KERNELS and numbers of a dtype, for a log."""
+    """Name the form in which this machine evaluates sparse polynomials, and the reason, for a log.
+
+    Args:
+        kernel: one of KERNELS.
+        dtype: of the numbers.
+    """
     if kernel == "xla" or not _is_cpu():
         return "xla"
     try:

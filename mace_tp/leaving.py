@@ -1,4 +1,4 @@
-"""What is done before this process ends at once, as a signal may end it."""
+"""Functions that run before the process ends at once, for example after a signal."""
 
 import contextlib
 import os

@@ -112,8 +112,8 @@ def _use_huge_pages() -> None:
 def set_xla_flags() -> None:
     """Have XLA compile with its older emitter of fused loops on a CPU, and for the instruction set that the kernel is compiled for.
 
-    The newer emitter holds a compiler context for each of hundreds of kernels in work, and unrolls loops. What the two options give in
-    compilation, memory and step is printed by `scripts/benchmark_step.py --light-compiler 0 1`. They are names of jaxlib 0.10.1; XLA
+    The newer emitter holds a compiler context for each of hundreds of kernels in work, and unrolls loops. `scripts/benchmark_step.py
+    --light-compiler 0 1` prints the effect of the two options on compilation, memory and step. They are names of jaxlib 0.10.1; XLA
     ignores unknown ones. Flags must be there before XLA compiles anything.
     """
     _add_xla_flag("--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters,xla_cpu_disable_loop_unrolling")

@@ -61,18 +61,18 @@ def kernel_version(dtype: str) -> str:
 
 
 def begin_kernel(dtype: str) -> None:
-    """Begin to compile what every model needs, if there are `workers`. Whoever needs it hears of a failure."""
+    """Begin to compile kernel.cc and linear.cc, if there are `workers`. A failure is raised when a handler is needed."""
     for handler in _FILES:
         _Program.of(handler, dtype)
 
 
 _gives_names: ContextVar[bool] = ContextVar("gives_names", default=False)
-_named: list["_Part"] = []  # whose names jax may remember, also after an interrupt, while nobody has seen whether they can be made
+_named: list["_Part"] = []  # parts whose names are in traces of jax, and whose compilation nobody has waited for yet
 
 
 @contextlib.contextmanager
 def made_beside() -> Iterator[None]:
-    """Within it a name is given before the compiler is done. What was traced with it must not run before `parts_are_there`."""
+    """Return names before the compiler is done. Functions that were traced in this context must not run before `parts_are_there`."""
     with workers():
         token = _gives_names.set(True)
         try:

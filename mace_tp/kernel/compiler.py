@@ -128,7 +128,7 @@ def _run(command: Sequence[str], text: str | None = None, path: str | None = Non
         with process:
             try:
                 out, err = process.communicate(text, _MAX_SECONDS)
-            except BaseException:
+            except BaseException:  # interrupts, too, must not leave a compiler at work
                 _end(process)
                 raise
     finally:

@@ -21,7 +21,7 @@ def workers() -> Iterator[None]:
     token = _pool.set(pool)
     try:
         yield
-    except BaseException:
+    except BaseException:  # interrupts, too, must not leave compilers at work
         pool.shutdown(wait=False, cancel_futures=True)
         end_compilers()
         raise
