@@ -22,10 +22,15 @@ def describe(device: jax.Device, dtype: str) -> dict[str, str | int]:
         "jaxlib": importlib.metadata.version("jaxlib"),
         "device": f"{device.platform}: {device.device_kind}",
         "dtype": dtype,
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "threads": num_threads(),
         "huge_pages": "on" if "hugetlb=1" in os.environ.get("GLIBC_TUNABLES", "") else "off",
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
+
+
+def num_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak_memory_mb(device: jax.Device) -> float:

@@ -12,17 +12,14 @@ of its first layer alone: value, forces and the gradient of a training step. Com
 import argparse
 import itertools
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fresh_process import measured
 
 _PRODUCTS = ["cg", "cg/spherical_grid", "spherical_grid", "gaunt", "matrix", "vector_grid", "hybrid"]
-_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def main() -> None:
@@ -32,7 +29,7 @@ def main() -> None:
         return
     lines = list(itertools.product(options.what, options.targets, options.channels, options.tensor_products))
     for number, (what, target, channels, products) in enumerate(lines):
-        result = _run_worker(options, {"what": what, "targets": target, "channels": channels, "tensor-products": products})
+        result = _run_worker(options, {"what": what, "targets": target, "channels": channels, "tensor_products": products})
         if number == 0:
             print(json.dumps(result["environment"]))
             print(
@@ -68,14 +65,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_worker(options: argparse.Namespace, setting: dict[str, Any]) -> dict:
-    command = [sys.executable, __file__, options.data, "--worker", "--kernels", *options.kernels]
-    for name in ("l_max", "hidden_irreps", "batch_size", "rounds", "steps"):
-        setting = setting | {name.replace("_", "-"): getattr(options, name)}
-    for name, value in setting.items():
-        command += [f"--{name}", str(value)]
-    environment = os.environ | _HUGE_PAGES | {"MACE_TP_TARGET": setting["targets"]}
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    common = {name: getattr(options, name) for name in ("kernels", "l_max", "hidden_irreps", "batch_size", "rounds", "steps")}
+    return measured(__file__, options.data, setting | common, target=setting["targets"])
 
 
 def _ratios(seconds: dict[str, list[float]]) -> str:

@@ -37,6 +37,7 @@ import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 from peers.environments import python_of, versions
 from peers.epochs import mace_torch_epochs, mace_tp_epochs
+from peers.measure import num_threads
 
 _WORKERS = {name: Path(__file__).parent / "peers" / f"{name.replace('-', '_')}_worker.py" for name in ("mace-tp", "mace-torch", "mlip")}
 _PROGRAMS = [
@@ -125,7 +126,7 @@ class Bench:
         self._options, self._pythons, self._folder = options, pythons, folder
         self._environment = os.environ | {
             "GLIBC_TUNABLES": f"glibc.malloc.hugetlb={huge}",
-            "OMP_NUM_THREADS": str(_num_threads()),
+            "OMP_NUM_THREADS": str(num_threads()),
             "JAX_PLATFORMS": "cpu",
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
@@ -173,7 +174,7 @@ class Bench:
         return result | {
             "dtype": "float32",
             "device": "cpu",
-            "threads": _num_threads(),
+            "threads": num_threads(),
             "versions": versions(self._pythons[name], _PACKAGES[name]),
         }
 
@@ -217,10 +218,6 @@ def _sizes(options: argparse.Namespace, bench: Bench) -> list[Entry]:
         entries.append(Entry(f"{atoms} atoms", lambda s=settings: bench.cached_step("mace-tp:cg/cg", s)))
         repeats[len(entries) % 3 - 1] *= 2
     return entries
-
-
-def _num_threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parts(program: str) -> tuple[str, str, str]:

@@ -13,12 +13,11 @@ import itertools
 import json
 import os
 import resource
-import subprocess
-import sys
 import time
 from typing import Any
 
 import numpy as np
+from fresh_process import measured
 
 _HEADER = f"{'interaction/product basis':30} " + (
     "l_max channels  block  huge light kernel target     step ms     min     max  ratio  faults compile s memory MB  edges  slots"
@@ -72,14 +71,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_worker(options: argparse.Namespace, setting: dict[str, Any]) -> dict:
-    command = [sys.executable, __file__, options.data, "--worker"]
-    for name, value in setting.items():
-        command += [f"--{name.replace('_', '-')}", str(value)]
-    command += ["--hidden-irreps", options.hidden_irreps, "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
-    environment = os.environ | {"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={setting['huge_pages']}", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment["MACE_TP_TARGET"] = setting["targets"]
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    common = {name: getattr(options, name) for name in ("hidden_irreps", "batch_size", "steps")}
+    return measured(__file__, options.data, setting | common, target=setting["targets"], huge_pages=setting["huge_pages"])
 
 
 def _measure(options: argparse.Namespace) -> dict:

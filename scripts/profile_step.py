@@ -12,16 +12,14 @@ import collections
 import gzip
 import itertools
 import json
-import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fresh_process import measured
 
 # In the order of the table; the last one is the rest.
 _PARTS = ["interaction", "product_basis", "linear", "radial_mlp", "radial_basis", "harmonics", "optimizer", "rest"]
@@ -59,12 +57,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_worker(options: argparse.Namespace, target: str, products: str) -> dict:
-    command = [sys.executable, __file__, options.data, "--worker", "--targets", target, "--tensor-products", products]
-    for name in ("channels", "hidden_irreps", "batch_size", "kernel", "steps"):
-        command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-    environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "TF_CPP_MIN_LOG_LEVEL": "3", "MACE_TP_TARGET": target}
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    common = {name: getattr(options, name) for name in ("channels", "hidden_irreps", "batch_size", "kernel", "steps")}
+    return measured(__file__, options.data, common | {"targets": target, "tensor_products": products}, target=target)
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:

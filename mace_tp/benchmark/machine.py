@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.benchmark.timing import time_in_turn
+from mace_tp.environment import num_threads
 
 _SIDES = {"cpu": (256, 512, 1024)}  # of the matrices
 _LARGE_SIDES = (2048, 4096, 8192)  # on other devices
@@ -65,7 +65,7 @@ def _matrix_product(side: int, dtype: jnp.dtype) -> float:
 
 def _by_numpy(size: int, dtype: jnp.dtype) -> float:
     """Bytes per second of all cores, each with a part of the array; a loop of XLA costs more than a pass over a small array."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = num_threads()
     parts = [np.ones(size // jnp.dtype(dtype).itemsize // cores, dtype) for _ in range(cores)]
     num_passes = max(1, _PASSED // size)
 

@@ -2,10 +2,10 @@
 
 import concurrent.futures
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
+from mace_tp.environment import num_threads
 from mace_tp.kernel.compiler import end_compilers
 
 _pool: ContextVar[concurrent.futures.ThreadPoolExecutor | None] = ContextVar("pool", default=None)
@@ -17,7 +17,7 @@ def workers() -> Iterator[None]:
     if _pool.get() is not None:
         yield
         return
-    pool = concurrent.futures.ThreadPoolExecutor(_num_processors(), thread_name_prefix="mace_tp_compiler")
+    pool = concurrent.futures.ThreadPoolExecutor(num_threads(), thread_name_prefix="mace_tp_compiler")
     token = _pool.set(pool)
     try:
         yield
@@ -34,7 +34,3 @@ def begin(work: Callable[[], None]) -> concurrent.futures.Future[None] | None:
     """Have work that waits for a compiler done in another thread, which is not to use jax; None where there are no workers."""
     pool = _pool.get()
     return None if pool is None else pool.submit(work)
-
-
-def _num_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
