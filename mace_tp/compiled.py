@@ -36,11 +36,13 @@ class Compiled(TensorProduct):
 
     def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> InteractionPlan:
         plan = self.product.interaction(irreps_node, irreps_edge, irreps_keep)
-        return plan if plan.polynomial() is None else CompiledInteraction(plan)
+        compiled = CompiledInteraction(plan)
+        return plan if compiled.polynomial() is None else compiled
 
     def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> ProductBasisPlan:
         plan = self.product.product_basis(irreps_in, irreps_out, correlation)
-        return plan if plan.polynomial() is None else CompiledProductBasis(plan)
+        compiled = CompiledProductBasis(plan)
+        return plan if compiled.polynomial() is None else compiled
 
     def binary(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> BinaryPlan:
         return self.product.binary(irreps_1, irreps_2, irreps_keep)
@@ -65,10 +67,10 @@ class CompiledInteraction(InteractionPlan):
         return self.plan.num_weights
 
     @functools.cached_property
-    def _polynomial(self) -> Polynomial:
+    def _polynomial(self) -> Polynomial | None:
         return self.plan.polynomial()
 
-    def polynomial(self) -> Polynomial:
+    def polynomial(self) -> Polynomial | None:
         return self._polynomial
 
     def __call__(
@@ -139,10 +141,10 @@ class CompiledProductBasis(ProductBasisPlan):
         return self.plan.weight_scales
 
     @functools.cached_property
-    def _polynomial(self) -> Polynomial:
+    def _polynomial(self) -> Polynomial | None:
         return self.plan.polynomial()
 
-    def polynomial(self) -> Polynomial:
+    def polynomial(self) -> Polynomial | None:
         return self._polynomial
 
     def polynomial_weights(self, weights: jax.Array) -> jax.Array:

@@ -67,7 +67,9 @@ def begin_kernel(dtype: str) -> None:
 
 
 _gives_names: ContextVar[bool] = ContextVar("gives_names", default=False)
-_named: list["_Part"] = []  # parts whose names are in traces of jax, and whose compilation nobody has waited for yet
+# Parts whose names are in traces of jax, of any thread, and which nobody has waited for yet; and parts that could not be made.
+_named: list["_Part"] = []
+_failed: set["_Part"] = set()
 
 
 @contextlib.contextmanager
@@ -80,26 +82,40 @@ def made_beside() -> Iterator[None]:
         except BaseException:
             if _named:  # jax remembers traces with names that nobody makes any more
                 jax.clear_caches()
-                _named.clear()
             raise
         finally:
             _gives_names.reset(token)
 
 
-def programs_are_there() -> bool:
-    """Wait for what XLA looks for when it compiles; false where that cannot be made, so that the function must be traced anew."""
-    return _are_there([part for part in _named if isinstance(part, _Program)])
+def num_failed() -> int:
+    """Number of parts that could not be made so far. A trace that is older than the last of them may hold its name."""
+    return len(_failed)
 
 
-def parts_are_there() -> bool:
-    """The same for what the kernel looks for when it runs."""
-    return _are_there(list(_named))
+def programs_are_there(before: int) -> bool:
+    """Wait for the handlers that XLA needs when it compiles.
+
+    Args:
+        before: `num_failed` before the function was traced.
+
+    Returns:
+        Whether all are there; if not, the function must be traced anew.
+    """
+    return _are_there([part for part in _named if isinstance(part, _Program)], before)
 
 
-def _are_there(parts: list["_Part"]) -> bool:
-    works = not any([part.reason() for part in parts])
-    _named[:] = [part for part in _named if part not in parts] if works else []
-    return works
+def parts_are_there(before: int) -> bool:
+    """The same for the functions that the kernel needs when it runs."""
+    return _are_there(list(_named), before)
+
+
+def _are_there(parts: list["_Part"], before: int) -> bool:
+    for part in parts:
+        if part.reason():
+            _failed.add(part)  # before it leaves the list, which another thread may look at
+        with contextlib.suppress(ValueError):  # another thread was first
+            _named.remove(part)
+    return len(_failed) == before
 
 
 class _Part:

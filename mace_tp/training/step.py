@@ -16,7 +16,7 @@ from flax import nnx, struct
 from mace_tp.compilation import compiling
 from mace_tp.forked import refuse_fork
 from mace_tp.graph import GraphBatch
-from mace_tp.kernel.build import made_beside, parts_are_there, programs_are_there
+from mace_tp.kernel.build import made_beside, num_failed, parts_are_there, programs_are_there
 from mace_tp.kernel.flops import kernel_flops
 from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.metrics import ErrorSums, error_sums
@@ -92,12 +92,13 @@ class CompiledStep:
         """Compilers of the kernel are at work meanwhile. Where one fails, the next trace does without what it was to make."""
         with made_beside():
             while True:
+                failed = num_failed()
                 with _no_garbage_collection():
                     traced = self._jitted.trace(*arguments)
                     lowered = traced.lower()
-                if programs_are_there():
+                if programs_are_there(failed):
                     compiled = lowered.compile()
-                    if parts_are_there():
+                    if parts_are_there(failed):
                         return traced, compiled
                 jax.clear_caches()  # or jax would remember the trace
 

@@ -187,3 +187,39 @@ def test_a_command_that_a_signal_ends_leaves_no_compiler_at_work(number, tmp_pat
 
     assert process.returncode == 128 + number
     _require_clean(cache, numbers)
+
+
+@pytest.mark.slow
+def test_a_function_that_cannot_be_made_is_missed_by_no_other_thread(tmp_path):
+    """Two threads trace it; the second one is still at it when the first one has heard of the failure."""
+    script = """
+        case "$*" in
+            *--version*|*MACE_TP_TYPE*|*-dM*) exec c++ "$@";;
+        esac
+        sleep 1; echo "error: failed" >&2; exit 1"""
+    program = """
+        import threading, time
+        from mace_tp.kernel.build import kernel_version
+
+        kernel_version("float32")
+        has_failed = threading.Event()
+        def slowly(x, _):
+            product = evaluate(problem, (x,), (), None)[0]
+            has_failed.wait(60)
+            return product
+
+        def first():
+            CompiledStep(lambda x, _: evaluate(problem, (x,), (), None)[0], "the first")(x, batch)
+            has_failed.set()
+
+        thread = threading.Thread(target=first)
+        thread.start()
+        time.sleep(0.2)
+        found = CompiledStep(slowly, "the second")(x, batch)
+        thread.join()
+        np.testing.assert_allclose(found, evaluate_plainly(problem, (x,), (), None)[0], rtol=1e-5)
+        print("same")
+    """
+    out, err = _finished(_start(tmp_path / "cache", program, CXX=_compiler(tmp_path, script)))
+
+    assert out == "same\n" and err.count("error: failed") == 1
