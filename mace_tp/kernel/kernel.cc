@@ -24,7 +24,8 @@ namespace {
 constexpr int64_t kMaxApart = 64 << 20;   // bytes
 constexpr int64_t kCacheLine = 64;        // bytes
 constexpr int64_t kManyItems = 16;        // for a thread
-constexpr int64_t kLeastOwn = 4;          // rows that a sum has for each that is kept apart
+constexpr int64_t kLeastOwn = 4;          // rows of a sum for each row that is kept apart
+constexpr int64_t kLeastItems = 16;       // items for each row that is kept apart
 
 template <typename T>
 constexpr int64_t lanes = Vector<T>::lanes;
@@ -263,14 +264,17 @@ Division divide_items(const Call<T>& call, int64_t parts, int64_t groups) {
   return division;
 }
 
-// Who divides the channels repeats what all of them share, so the items are divided, unless too many sums would be kept apart for it.
+// Threads that divide the channels repeat the work that all channels share, so the items are divided, unless too many rows would be kept apart.
 template <typename T>
 Division divide(const Call<T>& call, int64_t threads) {
   const int64_t blocks = (call.channels + lanes<T> - 1) / lanes<T>;
   if (call.items >= kManyItems * threads) {
     Division division = divide_items(call, threads, 1);
     bool is_light = true;
-    for (size_t i = 0; i < call.out.size(); ++i) is_light &= division.shared[i].total() * kLeastOwn <= call.out[i].rows;
+    for (size_t i = 0; i < call.out.size(); ++i) {
+      const int64_t apart = division.shared[i].total();
+      is_light &= apart * kLeastOwn <= call.out[i].rows || apart * kLeastItems <= call.items;
+    }
     if (is_light) return division;
   }
   const int64_t groups = std::max<int64_t>(std::min(blocks, threads), 1);
