@@ -6,7 +6,7 @@ The command `mace-tp` and this module offer the same: `train`, `load_model`, `Ev
 import importlib
 from typing import Any
 
-from mace_tp import forked as _forked  # noqa: F401 - from now on it sees whether jax is in use when a process is forked
+from mace_tp.runtime import forked as _forked  # noqa: F401 - from now on it sees whether jax is in use when a process is forked
 
 _PUBLIC = {
     "Calculator": "calculator",

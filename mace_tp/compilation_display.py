@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from mace_tp.compilation import LOGGER, shown_compilations
+from mace_tp.runtime.compilation import LOGGER, shown_compilations
 
 _REFRESH = 4  # per second
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from mace_tp.config import Config, build_device, build_dtype, build_stages
 from mace_tp.config_ranges import check_config
-from mace_tp.environment import describe, peak_memory_mb
 from mace_tp.errors import InputError
 from mace_tp.origin import as_begun, origin_of, require_same
 from mace_tp.preparation import Setup, prepare
+from mace_tp.runtime.environment import describe, peak_memory_mb
 from mace_tp.training.checkpoint import Checkpoints, read_origin
 from mace_tp.training.state import initial_state
 from mace_tp.training.step import Control

@@ -11,11 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mace_tp.compilation import CompileClock, Stopwatch
 from mace_tp.config import Config, build_dtype, build_schedule, build_stages
 from mace_tp.data.batching import Bucket
 from mace_tp.data.writers import write_graphs
-from mace_tp.environment import peak_memory_mb
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.graph import GraphBatch
 from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
@@ -25,6 +23,8 @@ from mace_tp.origin import batches_are_same, losses_compare, require_same
 from mace_tp.preparation import Setup
 from mace_tp.results import epoch_record
 from mace_tp.run_config import write_config
+from mace_tp.runtime.compilation import CompileClock, Stopwatch
+from mace_tp.runtime.environment import peak_memory_mb
 from mace_tp.saved_model import save_model
 from mace_tp.training.checkpoint import Checkpoints, Progress
 from mace_tp.training.evaluate import evaluate

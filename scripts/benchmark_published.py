@@ -24,7 +24,7 @@ import numpy as np
 from mace_tp.benchmark.cases import Operation
 from mace_tp.benchmark.derivatives import DERIVATIVES
 from mace_tp.benchmark.timing import compile_program, time_in_turn
-from mace_tp.environment import describe
+from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import BinaryPlan
 from mace_tp.tensor_products.cg import CG, path_coupling
 from mace_tp.tensor_products.irreps import rows_of, rows_of_harmonics

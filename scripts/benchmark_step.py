@@ -84,8 +84,8 @@ def _measure(options: argparse.Namespace) -> dict:
     import jax
 
     from mace_tp.cli.main import set_xla_flags
-    from mace_tp.environment import describe, peak_memory_mb
     from mace_tp.model import Architecture
+    from mace_tp.runtime.environment import describe, peak_memory_mb
 
     if not options.light_compiler[0]:
         os.environ["XLA_FLAGS"] = f"{_NEW_EMITTERS} {os.environ.get('XLA_FLAGS', '')}"

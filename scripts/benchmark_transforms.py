@@ -21,7 +21,7 @@ from mace_tp.benchmark.derivatives import DERIVATIVES
 from mace_tp.benchmark.timing import compile_program, time_in_turn
 from mace_tp.config import parse_product
 from mace_tp.edge_blocks import EDGE_BLOCK
-from mace_tp.environment import describe
+from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import InteractionPlan
 from mace_tp.tensor_products.cg import CGProductBasis
 from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks

@@ -71,9 +71,9 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     import jax
     from steps import build_step
 
-    from mace_tp.environment import describe
     from mace_tp.kernel.compiler import instruction_set
     from mace_tp.model import Architecture
+    from mace_tp.runtime.environment import describe
 
     architecture = Architecture(num_channels=options.channels, hidden_irreps=options.hidden_irreps)
     step = build_step(options.data, options.tensor_products[0], architecture, options.batch_size, options.kernel)

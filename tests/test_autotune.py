@@ -14,8 +14,8 @@ import pytest
 
 from mace_tp import autotune as module
 from mace_tp.autotune import autotune
-from mace_tp.compilation import counted_compilations
 from mace_tp.config import TensorProductConfig
+from mace_tp.runtime.compilation import counted_compilations
 from mace_tp.tensor_products import cuequivariance
 
 AUTO = TensorProductConfig({"name": "auto"}, {"name": "auto"})

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from mace_tp.compilation import LOGGER, compiling
 from mace_tp.compilation_display import elapsed_time, told_compilations
+from mace_tp.runtime.compilation import LOGGER, compiling
 
 
 class Terminal(io.StringIO):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mace_tp.compilation import compiling
 from mace_tp.loggers import JsonlLogger, Loggers, TrainingProgress, WandbLogger, setup_logging
+from mace_tp.runtime.compilation import compiling
 
 RECORD = {
     "epoch": 1, "step": 90, "learning_rate": 0.01, "train_loss": 1.5, "valid_loss": 2.5, "energy_rmse": 12.345, "force_rmse": 67.891,
@@ -89,7 +89,7 @@ def test_jsonl_survives_a_kill(tmp_path):
     path = tmp_path / "metrics.jsonl"
     program = """
 import pathlib, sys
-from mace_tp.compilation import compiling
+from mace_tp.runtime.compilation import compiling
 from mace_tp.loggers import JsonlLogger
 logger = JsonlLogger(pathlib.Path(sys.argv[1]))
 for step in range(10**9):
@@ -264,7 +264,7 @@ def test_program_ends_while_wandb_hangs(tmp_path, monkeypatch):
     fake_wandb(tmp_path, monkeypatch, RECORDING + "def init(**_): import time; time.sleep(20)")
     program = """
 import pathlib, sys
-from mace_tp.compilation import compiling
+from mace_tp.runtime.compilation import compiling
 from mace_tp.loggers import WandbLogger
 logger = WandbLogger("online", "project", pathlib.Path(sys.argv[1]), {})
 logger.log(1, {"loss": 1.0})
@@ -279,7 +279,7 @@ def test_wandb_process_ends_when_the_training_is_killed(tmp_path, monkeypatch):
     fake_wandb(tmp_path, monkeypatch, RECORDING)
     program = """
 import os, pathlib, sys, time
-from mace_tp.compilation import compiling
+from mace_tp.runtime.compilation import compiling
 from mace_tp.loggers import WandbLogger
 logger = WandbLogger("online", "project", pathlib.Path(sys.argv[1]), {"seed": 1})
 logger.log(1, {"loss": 1.0})

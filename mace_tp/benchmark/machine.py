@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.benchmark.timing import time_in_turn
-from mace_tp.environment import num_threads
+from mace_tp.runtime.environment import num_threads
 
 _SIDES = {"cpu": (256, 512, 1024)}  # of the matrices
 _LARGE_SIDES = (2048, 4096, 8192)  # on other devices

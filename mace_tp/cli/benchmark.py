@@ -17,9 +17,9 @@ from mace_tp.cli.shipped import shipped_data
 from mace_tp.compiled import KERNELS, Compiled
 from mace_tp.config import Config, build_device, build_dtype, parse_product, tensor_product_names
 from mace_tp.config_ranges import check_hidden_irreps
-from mace_tp.environment import describe
 from mace_tp.errors import InputError
 from mace_tp.model import Architecture
+from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import TensorProduct
 
 

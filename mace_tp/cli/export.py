@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from mace_tp.cli.signals import raising
-from mace_tp.compilation import compiling
 from mace_tp.compilation_display import told_compilations
 from mace_tp.config import Config, build_dtype
 from mace_tp.data.configuration import Configuration
@@ -15,6 +14,7 @@ from mace_tp.data.neighbors import neighbor_list
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.export import PLATFORMS, export_model
 from mace_tp.exported import ExportedModel, Result, load_exported, runs_here
+from mace_tp.runtime.compilation import compiling
 from mace_tp.saved_model import Model, load_model
 from mace_tp.structure_field import StructureField, StructurePrediction
 

@@ -154,7 +154,7 @@ def _import_later(name: str) -> None:
 
 def _use_compilation_cache() -> None:
     """Keep compiled programs between runs; jax reads these variables when it is imported. Set by the user, they stay."""
-    from mace_tp.cache import cache_directory, processor  # loads OpenSSL, which takes longer than signals may go unheard
+    from mace_tp.runtime.cache import cache_directory, processor  # loads OpenSSL, which takes longer than signals may go unheard
 
     cache = cache_directory() / "xla" / processor()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))

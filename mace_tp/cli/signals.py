@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from mace_tp.leaving import leave
+from mace_tp.runtime.leaving import leave
 from mace_tp.training.signals import SIGNALS, TrainingStopped
 
 # s. Python runs no handler while the main thread is in compiled code.

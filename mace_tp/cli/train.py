@@ -28,7 +28,6 @@ from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.cli.signals import last_words
 from mace_tp.cli.standard_streams import outlived_output
-from mace_tp.compilation import shown_compilations
 from mace_tp.compilation_display import elapsed_time
 from mace_tp.config import Config
 from mace_tp.config_ranges import check_config
@@ -36,6 +35,7 @@ from mace_tp.dry_run import dry_run
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.loggers import FILE_ONLY, setup_logging
 from mace_tp.run import train
+from mace_tp.runtime.compilation import shown_compilations
 
 _LOG = logging.getLogger("mace_tp")
 # With one of these the user has said what to train on; otherwise it is the data that ship.

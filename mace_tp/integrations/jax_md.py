@@ -17,8 +17,8 @@ from flax import nnx
 from mace_tp.data.elements import symbol, symbols
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.errors import InputError
-from mace_tp.forked import refuse_fork
 from mace_tp.graph import GraphBatch, outside
+from mace_tp.runtime.forked import refuse_fork
 from mace_tp.saved_model import Model
 
 EdgeEnergy = Callable[[jax.Array, jax.Array], jax.Array]

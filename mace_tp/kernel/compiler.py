@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 
 from mace_tp.errors import InputError
-from mace_tp.leaving import before_leaving
+from mace_tp.runtime.leaving import before_leaving
 
 TARGET = "MACE_TP_TARGET"  # of the environment: an instruction set as `-march` names it, such as x86-64-v3 (AVX2)
 _NATIVE = "native"  # all that this processor has

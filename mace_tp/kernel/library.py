@@ -7,10 +7,10 @@ import hashlib
 import os
 import tempfile
 
-from mace_tp.cache import cache_directory, processor
-from mace_tp.compilation import announce, compiling, waiting
 from mace_tp.kernel.compiler import CompilerEnded, NoKernel, compile_library, compiler, target_flags
 from mace_tp.kernel.workers import begin
+from mace_tp.runtime.cache import cache_directory, processor
+from mace_tp.runtime.compilation import announce, compiling, waiting
 
 # Contraction makes one instruction of a product and a sum, with GCC only together with expensive optimizations; it does not depend on the
 # order in which anything runs.

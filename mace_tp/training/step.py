@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
-from mace_tp.compilation import compiling
-from mace_tp.forked import refuse_fork
 from mace_tp.graph import GraphBatch
 from mace_tp.kernel.build import made_beside, num_failed, parts_are_there, programs_are_there
 from mace_tp.kernel.flops import kernel_flops
 from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.metrics import ErrorSums, error_sums
 from mace_tp.potential import Prediction
+from mace_tp.runtime.compilation import compiling
+from mace_tp.runtime.forked import refuse_fork
 from mace_tp.training.state import Params, TrainState
 
 

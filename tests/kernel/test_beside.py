@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # Compiles the gradient of a polynomial as a step is compiled; prints it, and the gradient that jax itself finds.
 PROGRAM = """
 import dataclasses, jax, logging, numpy as np, sys, jax.numpy as jnp
-from mace_tp.compilation import counted_compilations
+from mace_tp.runtime.compilation import counted_compilations
 from mace_tp.compiled import kernel_beside
 from mace_tp.kernel.evaluate import Problem, evaluate, evaluate_plainly
 from mace_tp.kernel.polynomial import Builder, Operand, Term

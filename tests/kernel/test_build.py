@@ -103,7 +103,7 @@ def test_time_of_the_compiler_is_counted_and_told(tmp_path):
     script = '[ "$1" = --version ] && echo "c 1.0" && exit 0; sleep 0.5; exit 1'
     program = """
 import logging, sys
-from mace_tp.compilation import counted_compilations
+from mace_tp.runtime.compilation import counted_compilations
 from mace_tp.compiled import describe_kernel
 
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)

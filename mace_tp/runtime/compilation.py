@@ -11,7 +11,7 @@ from contextvars import ContextVar
 import jax
 
 # A separate logger: commands without a log print only its lines.
-LOGGER = logging.getLogger("mace_tp.compilation")
+LOGGER = logging.getLogger("mace_tp.runtime.compilation")
 
 Display = Callable[[], AbstractContextManager[object]]
 """Shows, as long as its context is open, that something is going on."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mace_tp.compilation import Stopwatch, compiling, counted_compilations, shown_compilations
+from mace_tp.runtime.compilation import Stopwatch, compiling, counted_compilations, shown_compilations
 
 
 def test_time_of_a_compilation_is_counted_by_every_clock_that_runs():
