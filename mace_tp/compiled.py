@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.graph import GraphBatch
-from mace_tp.kernel.build import DTYPES, begin_kernel, function_name, kernel_version, target_name, tell_once
-from mace_tp.kernel.compiler import NoKernel
-from mace_tp.kernel.evaluate import Problem, evaluate
-from mace_tp.kernel.linear import ChannelMap, linear, linear_plainly
-from mace_tp.kernel.polynomial import Polynomial
-from mace_tp.kernel.workers import workers
+from mace_tp.kernels.build import DTYPES, begin_kernel, function_name, kernel_version, target_name, tell_once
+from mace_tp.kernels.compiler import NoKernel
+from mace_tp.kernels.evaluate import Problem, evaluate
+from mace_tp.kernels.linear import ChannelMap, linear, linear_plainly
+from mace_tp.kernels.polynomial import Polynomial
+from mace_tp.kernels.workers import workers
 from mace_tp.tensor_products.base import BinaryPlan, InteractionPlan, Path, ProductBasisPlan, TensorProduct
 
 KERNELS = ("auto", "xla")

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.forces import VECTOR, DirectForces, GradientForces, NodeOutputs
 from mace_tp.graph import GraphBatch
-from mace_tp.kernel.linear import linear_plainly
+from mace_tp.kernels.linear import linear_plainly
 from mace_tp.nn.embedding import ElementEmbedding, edge_harmonics, find_pairs, radial_embedding
 from mace_tp.nn.interaction import Interaction, MessageSelfConnection, ResidualSelfConnection
 from mace_tp.nn.layer import Layer

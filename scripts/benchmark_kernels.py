@@ -84,7 +84,7 @@ def _measure(options: argparse.Namespace) -> dict:
     import jax
 
     from mace_tp.benchmark.timing import time_in_turn
-    from mace_tp.kernel.compiler import instruction_set
+    from mace_tp.kernels.compiler import instruction_set
     from mace_tp.runtime.environment import describe
 
     make = {"step": _steps, "basis": _bases}[options.what[0]]

@@ -71,7 +71,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     import jax
     from steps import build_step
 
-    from mace_tp.kernel.compiler import instruction_set
+    from mace_tp.kernels.compiler import instruction_set
     from mace_tp.model import Architecture
     from mace_tp.runtime.environment import describe
 

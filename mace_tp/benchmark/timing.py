@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mace_tp.kernel.flops import kernel_flops
+from mace_tp.kernels.flops import kernel_flops
 
 # Calls before the first that counts: the first finds cold caches, and memory that the allocator has not seen.
 _WARM_UP = 2

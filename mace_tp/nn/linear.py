@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from numpy.random import Generator
 
-from mace_tp.kernel.linear import ChannelMap, IrrepMap
+from mace_tp.kernels.linear import ChannelMap, IrrepMap
 from mace_tp.tensor_products.irreps import rows_of
 
 

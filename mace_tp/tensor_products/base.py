@@ -19,7 +19,7 @@ import numpy as np
 
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch, gather
-from mace_tp.kernel.polynomial import Builder, Operand, Polynomial, Term
+from mace_tp.kernels.polynomial import Builder, Operand, Polynomial, Term
 from mace_tp.tensor_products.symmetric_basis import Coupling, symmetric_couplings
 
 

@@ -9,7 +9,7 @@ import e3nn_jax as e3nn
 import jax
 import numpy as np
 
-from mace_tp.kernel.polynomial import Polynomial
+from mace_tp.kernels.polynomial import Polynomial
 from mace_tp.tensor_products.base import (
     BinaryPlan,
     InteractionPlan,

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.errors import InputError
-from mace_tp.kernel.butterflies import linear_map
-from mace_tp.kernel.polynomial import Builder, Term
+from mace_tp.kernels.butterflies import linear_map
+from mace_tp.kernels.polynomial import Builder, Term
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
 from mace_tp.tensor_products.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
 from mace_tp.tensor_products.couplings import matrix_coupling

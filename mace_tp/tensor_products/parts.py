@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.kernel.polynomial import Builder, Term
+from mace_tp.kernels.polynomial import Builder, Term
 from mace_tp.tensor_products.base import ProductBasisPlan
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 import e3nn_jax as e3nn
 import numpy as np
 
-from mace_tp.kernel.butterflies import linear_map
-from mace_tp.kernel.polynomial import Builder, Operand, Polynomial, Term
+from mace_tp.kernels.butterflies import linear_map
+from mace_tp.kernels.polynomial import Builder, Operand, Polynomial, Term
 from mace_tp.tensor_products.base import Path
 from mace_tp.tensor_products.coupling_chains import Chain, link_coupling, parents_of
 from mace_tp.tensor_products.irreps import rows_of

@@ -14,8 +14,8 @@ import optax
 from flax import nnx, struct
 
 from mace_tp.graph import GraphBatch
-from mace_tp.kernel.build import made_beside, num_failed, parts_are_there, programs_are_there
-from mace_tp.kernel.flops import kernel_flops
+from mace_tp.kernels.build import made_beside, num_failed, parts_are_there, programs_are_there
+from mace_tp.kernels.flops import kernel_flops
 from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.metrics import ErrorSums, error_sums
 from mace_tp.potential import Prediction

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-from mace_tp.kernel.compiler import end_compilers
+from mace_tp.kernels.compiler import end_compilers
 from mace_tp.runtime.environment import num_threads
 
 _pool: ContextVar[concurrent.futures.ThreadPoolExecutor | None] = ContextVar("pool", default=None)

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mace_tp.kernel.butterflies import linear_map
-from mace_tp.kernel.evaluate import Problem, evaluate_plainly
-from mace_tp.kernel.polynomial import Builder, Operand, Polynomial
+from mace_tp.kernels.butterflies import linear_map
+from mace_tp.kernels.evaluate import Problem, evaluate_plainly
+from mace_tp.kernels.polynomial import Builder, Operand, Polynomial
 from mace_tp.tensor_products.sphere import harmonics, quadrature
 
 

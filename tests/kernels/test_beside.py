@@ -18,8 +18,8 @@ PROGRAM = """
 import dataclasses, jax, logging, numpy as np, sys, jax.numpy as jnp
 from mace_tp.runtime.compilation import counted_compilations
 from mace_tp.compiled import kernel_beside
-from mace_tp.kernel.evaluate import Problem, evaluate, evaluate_plainly
-from mace_tp.kernel.polynomial import Builder, Operand, Term
+from mace_tp.kernels.evaluate import Problem, evaluate, evaluate_plainly
+from mace_tp.kernels.polynomial import Builder, Operand, Term
 from mace_tp.training.step import CompiledStep
 
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stderr)
@@ -199,7 +199,7 @@ def test_a_function_that_cannot_be_made_is_missed_by_no_other_thread(tmp_path):
         sleep 1; echo "error: failed" >&2; exit 1"""
     program = """
         import threading, time
-        from mace_tp.kernel.build import kernel_version
+        from mace_tp.kernels.build import kernel_version
 
         kernel_version("float32")
         has_failed = threading.Event()

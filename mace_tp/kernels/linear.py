@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
-from mace_tp.kernel.build import target_name
+from mace_tp.kernels.build import target_name
 
 Matrices = tuple[jax.Array, ...]
 

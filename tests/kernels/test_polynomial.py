@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mace_tp.kernel.evaluate import Problem, evaluate_plainly
-from mace_tp.kernel.polynomial import Builder, Operand, Polynomial, Term
+from mace_tp.kernels.evaluate import Problem, evaluate_plainly
+from mace_tp.kernels.polynomial import Builder, Operand, Polynomial, Term
 
 ROWS, ITEMS, CHANNELS = 3, 5, 2
 INDEX = jnp.asarray([0, 2, 2, 1, 0], jnp.int32)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import jax
 
-from mace_tp.kernel.compiler import CompilerEnded, NoKernel, compiler, instruction_set
-from mace_tp.kernel.library import Library, NotLoaded
-from mace_tp.kernel.polynomial import Polynomial
-from mace_tp.kernel.source import TYPES, source, symbol
-from mace_tp.kernel.workers import workers
+from mace_tp.kernels.compiler import CompilerEnded, NoKernel, compiler, instruction_set
+from mace_tp.kernels.library import Library, NotLoaded
+from mace_tp.kernels.polynomial import Polynomial
+from mace_tp.kernels.source import TYPES, source, symbol
+from mace_tp.kernels.workers import workers
 
 _LOG = logging.getLogger("mace_tp")
 DTYPES = tuple(TYPES)

@@ -7,11 +7,11 @@ import pytest
 from compiler import needs_compiler
 from jax.test_util import check_grads
 
-from mace_tp.kernel import build
-from mace_tp.kernel.evaluate import Problem, evaluate, evaluate_plainly
-from mace_tp.kernel.flops import kernel_flops
-from mace_tp.kernel.polynomial import Builder, Operand, Term
-from mace_tp.kernel.source import source
+from mace_tp.kernels import build
+from mace_tp.kernels.evaluate import Problem, evaluate, evaluate_plainly
+from mace_tp.kernels.flops import kernel_flops
+from mace_tp.kernels.polynomial import Builder, Operand, Term
+from mace_tp.kernels.source import source
 
 pytestmark = needs_compiler
 ITEMS = 37
@@ -84,7 +84,7 @@ def test_kernel_equals_the_plain_form(problem, indices, mask, channels, dtype, m
 def test_a_function_in_parts_gives_the_same(problem, indices, mask, monkeypatch):
     operands, derivative = _operands(problem, 20, "float64"), problem.polynomial.derivative((0, 1), (0, 1, 3))
     whole = source(derivative, "float64", 20)
-    monkeypatch.setattr("mace_tp.kernel.source._LONGEST", 5)
+    monkeypatch.setattr("mace_tp.kernels.source._LONGEST", 5)
     assert source(derivative, "float64", 20).count("noinline") > 3 > whole.count("noinline")
     build._Function.of.cache_clear()
 

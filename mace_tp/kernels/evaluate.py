@@ -11,9 +11,9 @@ import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from mace_tp.graph import gather, segment_sum
-from mace_tp.kernel.build import function_name, target_name, tell_once
-from mace_tp.kernel.compiler import NoKernel
-from mace_tp.kernel.polynomial import Operand, Polynomial
+from mace_tp.kernels.build import function_name, target_name, tell_once
+from mace_tp.kernels.compiler import NoKernel
+from mace_tp.kernels.polynomial import Operand, Polynomial
 
 Arrays = tuple[jax.Array, ...]
 

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 
-from mace_tp.kernel.polynomial import Operand, Polynomial, Term
+from mace_tp.kernels.polynomial import Operand, Polynomial, Term
 
 # Statements of one function: twice as many take GCC three times as long.
 _LONGEST = 6000

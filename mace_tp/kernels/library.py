@@ -7,8 +7,8 @@ import hashlib
 import os
 import tempfile
 
-from mace_tp.kernel.compiler import CompilerEnded, NoKernel, compile_library, compiler, target_flags
-from mace_tp.kernel.workers import begin
+from mace_tp.kernels.compiler import CompilerEnded, NoKernel, compile_library, compiler, target_flags
+from mace_tp.kernels.workers import begin
 from mace_tp.runtime.cache import cache_directory, processor
 from mace_tp.runtime.compilation import announce, compiling, waiting
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mace_tp.kernel.polynomial import Builder, Term
+from mace_tp.kernels.polynomial import Builder, Term
 
 # Entries that differ by less than this fraction of the largest one are equal but for the rounding with which tables are made.
 _EQUAL = 1e-13

@@ -13,9 +13,9 @@ import pytest
 from compiler import needs_compiler
 
 from mace_tp.compiled import describe_kernel
-from mace_tp.kernel.build import function_name, target_name
-from mace_tp.kernel.compiler import TARGET, NoKernel, instruction_set, target_flags
-from mace_tp.kernel.polynomial import Builder, Operand, Term
+from mace_tp.kernels.build import function_name, target_name
+from mace_tp.kernels.compiler import TARGET, NoKernel, instruction_set, target_flags
+from mace_tp.kernels.polynomial import Builder, Operand, Term
 from mace_tp.runtime.cache import cache_directory
 
 pytestmark = needs_compiler

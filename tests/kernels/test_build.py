@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import jax.numpy as jnp
 from mace_tp.compiled import describe_kernel
-from mace_tp.kernel.evaluate import Problem, evaluate
-from mace_tp.kernel.polynomial import Builder, Operand, Term
+from mace_tp.kernels.evaluate import Problem, evaluate
+from mace_tp.kernels.polynomial import Builder, Operand, Term
 
 builder = Builder([Operand(2)])
 product = builder.add([Term(1.0, tuple(builder.inputs[0]))])
@@ -119,7 +119,7 @@ print(clock.seconds)
 
 def test_what_cannot_be_built_is_tried_once(tmp_path):
     script = f'[ "$1" = --version ] && echo "c 1.0" && exit 0; echo >> {tmp_path}/calls; exit 1'
-    program = DESCRIBE + "; import jax.numpy as jnp; from mace_tp.compiled import kernel_runs, mix; from mace_tp.kernel.linear import *\n"
+    program = DESCRIBE + "; import jax.numpy as jnp; from mace_tp.compiled import kernel_runs, mix; from mace_tp.kernels.linear import *\n"
     program += textwrap.dedent("""
         channel_map = ChannelMap((IrrepMap(0, 1, 1, 0, 1.0),), 1, 1)
         for _ in range(3):
@@ -164,8 +164,8 @@ def test_many_threads_give_the_same_numbers(tmp_path):
     program = textwrap.dedent("""
         import jax, numpy as np, jax.numpy as jnp
         jax.config.update("jax_enable_x64", True)
-        from mace_tp.kernel.evaluate import Problem, evaluate, evaluate_plainly
-        from mace_tp.kernel.polynomial import Builder, Operand, Term
+        from mace_tp.kernels.evaluate import Problem, evaluate, evaluate_plainly
+        from mace_tp.kernels.polynomial import Builder, Operand, Term
 
         builder = Builder([Operand(2, index=0), Operand(1, index=1, values_lead=True)])
         (a, b), (c,) = builder.inputs

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from compiler import needs_compiler
 
-from mace_tp.kernel.linear import ChannelMap, IrrepMap, linear, linear_plainly
+from mace_tp.kernels.linear import ChannelMap, IrrepMap, linear, linear_plainly
 
 pytestmark = needs_compiler
 NODES = 29
