@@ -22,7 +22,7 @@ from mace_tp.model_card import describe_data, describe_data_before, write_card
 from mace_tp.origin import batches_are_same, losses_compare, require_same
 from mace_tp.preparation import Setup
 from mace_tp.results import epoch_record
-from mace_tp.run_config import write_config
+from mace_tp.run_directory import write_config
 from mace_tp.runtime.compilation import CompileClock, Stopwatch
 from mace_tp.runtime.environment import peak_memory_mb
 from mace_tp.saved_model import save_model

@@ -11,7 +11,7 @@ from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.config import Config
 from mace_tp.metrics import UNITS
-from mace_tp.run_config import read_config, write_config
+from mace_tp.run_directory import read_config, write_config
 
 PRODUCTS = sorted(path.stem for path in (config_directory() / "tensor_product").glob("*.yaml"))
 
