@@ -9,6 +9,7 @@ from typing import Any
 
 from mace_tp.config import Config, DataConfig, build_label_keys
 from mace_tp.data.configuration import Configuration
+from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.elements import symbol, symbols
 from mace_tp.data.fingerprint import Fingerprint, fingerprint
 from mace_tp.data.graphs import Graph, build_graphs
@@ -17,7 +18,6 @@ from mace_tp.data.splits import SAME_ENERGY, is_isolated_atom, read_isolated_ato
 from mace_tp.data.statistics import atomic_energies, compute_statistics, describe_energies
 from mace_tp.data.unused import ignored_states
 from mace_tp.data.weights import NO_TYPE, weigh, weightless
-from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 
 _LOG = logging.getLogger("mace_tp")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from numpy.random import Generator
 
-from mace_tp.dataset_statistics import DatasetStatistics
+from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.forces import VECTOR, DirectForces, GradientForces, NodeOutputs
 from mace_tp.graph import GraphBatch
 from mace_tp.kernels.linear import linear_plainly

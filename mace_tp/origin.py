@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from mace_tp.config import Config
+from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph
-from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.datasets import Datasets
 from mace_tp.errors import InputError
 

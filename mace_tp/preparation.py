@@ -12,9 +12,9 @@ from mace_tp.autotune import autotune
 from mace_tp.compiled import describe_kernel
 from mace_tp.config import Config, OptimizerConfig, TensorProductConfig, build_architecture
 from mace_tp.data.batching import BatchLoader, are_weighted, choose_buckets
+from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.suspicions import suspicions
-from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.errors import InputError
 from mace_tp.product_notation import site_text

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.config import build_tensor_products
+from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.elements import symbols
-from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 from mace_tp.model import TensorProducts
 from mace_tp.saved_model import Model, load_model, named_parameters, read_dtype, read_statistics

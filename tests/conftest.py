@@ -23,8 +23,8 @@ from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.data.batching import pad_batch
 from mace_tp.data.buckets import Bucket
 from mace_tp.data.configuration import Configuration
+from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.graphs import build_graphs
-from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.graph import GraphBatch
 from mace_tp.model import MACE, Architecture
 from mace_tp.potential import Prediction

@@ -16,8 +16,8 @@ from mace_tp.cli.convert import main as convert
 from mace_tp.data.batching import pad_batch
 from mace_tp.data.buckets import Bucket
 from mace_tp.data.configuration import Configuration
+from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.graphs import build_graphs
-from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.graph import GraphBatch, edge_vectors
 from mace_tp.integrations import mace_torch_files
 from mace_tp.integrations.mace_torch import to_model

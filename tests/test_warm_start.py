@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mace_tp.config import TensorProductConfig
-from mace_tp.dataset_statistics import DatasetStatistics
+from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 from mace_tp.model import Architecture
 from mace_tp.saved_model import Model, create_model, load_model, named_parameters, save_model

@@ -6,8 +6,8 @@ import sys
 
 from mace_tp.config import DataConfig
 from mace_tp.data.configuration import LabelKeys
+from mace_tp.data.inspection import inspect_files
 from mace_tp.errors import InputError
-from mace_tp.inspection import inspect_files
 from mace_tp.model import Architecture
 
 

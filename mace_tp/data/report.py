@@ -6,9 +6,9 @@ import numpy as np
 
 from mace_tp.data.buckets import Bucket, estimated_padding
 from mace_tp.data.configuration import LabelWeights
+from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.elements import symbols
 from mace_tp.data.graphs import Graph
-from mace_tp.dataset_statistics import DatasetStatistics
 
 
 def describe_parts(parts: Mapping[str, Sequence[Graph]], atomic_numbers: Sequence[int]) -> list[str]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mace_tp.data.configuration import Configuration
+from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.elements import atomic_number, symbol, symbols
 from mace_tp.data.graphs import Graph
-from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 
 _LOG = logging.getLogger("mace_tp")

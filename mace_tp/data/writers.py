@@ -11,10 +11,10 @@ from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mace_tp.data.configuration import Configuration, FileFrame
+from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.extended_xyz import COMPRESSED
 from mace_tp.data.graphs import Graph
 from mace_tp.data.readable import readable
-from mace_tp.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 
 PREDICTED = {"energy": "MACE_energy", "forces": "MACE_forces", "stress": "MACE_stress"}

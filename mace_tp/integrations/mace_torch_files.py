@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mace_tp.covalent_radii import covalent_radii
-from mace_tp.dataset_statistics import DatasetStatistics
+from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 from mace_tp.integrations.mace_torch_layout import to_theirs
 from mace_tp.model import Architecture
