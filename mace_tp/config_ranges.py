@@ -6,10 +6,10 @@ from typing import Any
 
 import e3nn_jax as e3nn
 
-from mace_tp.compiled import KERNELS
 from mace_tp.config import Config, build_tensor_products
 from mace_tp.data.weights import MAX_WEIGHT, is_weight
 from mace_tp.errors import InputError
+from mace_tp.tensor_products.compiled import KERNELS
 
 _POSITIVE = (
     "data.batch_size", "data.valid_batch_size", "data.max_configurations", "model.cutoff", "model.num_channels", "model.correlation",

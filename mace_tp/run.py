@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 
-from mace_tp.compiled import kernel_beside
 from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.config_ranges import check_config
 from mace_tp.errors import TrainingError
@@ -18,6 +17,7 @@ from mace_tp.runtime.compilation import counted_compilations
 from mace_tp.runtime.environment import describe, peak_memory_mb
 from mace_tp.runtime.forked import refuse_fork
 from mace_tp.session import Session
+from mace_tp.tensor_products.compiled import kernel_beside
 from mace_tp.training.checkpoint import read_origin
 
 _LOG = logging.getLogger("mace_tp")

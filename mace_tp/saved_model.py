@@ -14,14 +14,14 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from mace_tp import compiled
-from mace_tp.compiled import KERNELS, Compiled
 from mace_tp.config import Config, TensorProductConfig, build_dtype, build_tensor_products, tensor_product_names
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 from mace_tp.model import MACE, Architecture, TensorProducts
 from mace_tp.runtime.forked import refuse_fork
+from mace_tp.tensor_products import compiled
 from mace_tp.tensor_products.base import UnreachableIrrep
+from mace_tp.tensor_products.compiled import KERNELS, Compiled
 from mace_tp.training.state import Params, parameter_name
 
 _FORMAT = 1

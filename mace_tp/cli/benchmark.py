@@ -14,13 +14,13 @@ from mace_tp.benchmark.graphs import first_batch
 from mace_tp.benchmark.machine import measure_machine
 from mace_tp.benchmark.measure import measure
 from mace_tp.cli.shipped import shipped_data
-from mace_tp.compiled import KERNELS, Compiled
 from mace_tp.config import Config, build_device, build_dtype, parse_product, tensor_product_names
 from mace_tp.config_ranges import check_hidden_irreps
 from mace_tp.errors import InputError
 from mace_tp.model import Architecture
 from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import TensorProduct
+from mace_tp.tensor_products.compiled import KERNELS, Compiled
 
 
 def main(arguments: list[str]) -> None:

@@ -10,7 +10,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from mace_tp.cli.shipped import config_directory
 from mace_tp.config import Config
 from mace_tp.errors import InputError
-from mace_tp.product_notation import meant
+from mace_tp.tensor_products.notation import meant
 
 
 def one_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ from mace_tp.cli.overrides import for_hydra, store_products
 from mace_tp.cli.shipped import config_directory
 from mace_tp.config import Config, TensorProductConfig
 from mace_tp.errors import InputError
-from mace_tp.product_notation import split_product
+from mace_tp.tensor_products.notation import split_product
 
 _PRODUCTS = "tensor_product"
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import dataclasses, jax, logging, numpy as np, sys, jax.numpy as jnp
 from mace_tp.runtime.compilation import counted_compilations
-from mace_tp.compiled import kernel_beside
+from mace_tp.tensor_products.compiled import kernel_beside
 from mace_tp.kernels.evaluate import Problem, evaluate, evaluate_plainly
 from mace_tp.kernels.polynomial import Builder, Operand, Term
 from mace_tp.training.step import CompiledStep

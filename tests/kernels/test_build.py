@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # Evaluates a product of two numbers, and prints what evaluates it and the product.
 PROGRAM = """
 import jax.numpy as jnp
-from mace_tp.compiled import describe_kernel
+from mace_tp.tensor_products.compiled import describe_kernel
 from mace_tp.kernels.evaluate import Problem, evaluate
 from mace_tp.kernels.polynomial import Builder, Operand, Term
 
@@ -25,7 +25,7 @@ problem = Problem(builder.build([Operand(1)], [[product]]), (1,))
 print(describe_kernel("auto"))
 print(evaluate(problem, (jnp.asarray([[[3.0], [5.0]]]),), (), None)[0].item())
 """
-DESCRIBE = 'from mace_tp.compiled import describe_kernel; print(describe_kernel("auto"))'
+DESCRIBE = 'from mace_tp.tensor_products.compiled import describe_kernel; print(describe_kernel("auto"))'
 
 
 def _start(cache: Path, program: str = PROGRAM, **environment: str) -> subprocess.Popen:
@@ -104,7 +104,7 @@ def test_time_of_the_compiler_is_counted_and_told(tmp_path):
     program = """
 import logging, sys
 from mace_tp.runtime.compilation import counted_compilations
-from mace_tp.compiled import describe_kernel
+from mace_tp.tensor_products.compiled import describe_kernel
 
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
 with counted_compilations() as clock:
@@ -119,7 +119,7 @@ print(clock.seconds)
 
 def test_what_cannot_be_built_is_tried_once(tmp_path):
     script = f'[ "$1" = --version ] && echo "c 1.0" && exit 0; echo >> {tmp_path}/calls; exit 1'
-    program = DESCRIBE + "; import jax.numpy as jnp; from mace_tp.compiled import kernel_runs, mix; from mace_tp.kernels.linear import *\n"
+    program = DESCRIBE + "; import jax.numpy as jnp; from mace_tp.tensor_products.compiled import kernel_runs, mix; from mace_tp.kernels.linear import *\n"
     program += textwrap.dedent("""
         channel_map = ChannelMap((IrrepMap(0, 1, 1, 0, 1.0),), 1, 1)
         for _ in range(3):

@@ -12,11 +12,11 @@ import jax
 import pytest
 from compiler import needs_compiler
 
-from mace_tp.compiled import describe_kernel
 from mace_tp.kernels.build import function_name, target_name
 from mace_tp.kernels.compiler import TARGET, NoKernel, instruction_set, target_flags
 from mace_tp.kernels.polynomial import Builder, Operand, Term
 from mace_tp.runtime.cache import cache_directory
+from mace_tp.tensor_products.compiled import describe_kernel
 
 pytestmark = needs_compiler
 ROOT = Path(__file__).parents[2]
