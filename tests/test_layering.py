@@ -204,7 +204,7 @@ def test_rule_sees_what_is_forbidden(name, source):
 @pytest.mark.parametrize(
     "name, source",
     [
-        ("nn.linear", "from mace_tp.radial import safe_norm"),
+        ("nn.linear", "from mace_tp.nn.radial import safe_norm"),
         ("data.readers", "import ase.io, json"),
         ("data.splits", "from mace_tp.data.readers import read"),
         ("cli.train", "import hydra"),

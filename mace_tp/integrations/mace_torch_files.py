@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from mace_tp.covalent_radii import covalent_radii
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 from mace_tp.integrations.mace_torch_layout import to_theirs
 from mace_tp.model import Architecture
+from mace_tp.nn.covalent_radii import covalent_radii
 from mace_tp.nn.mlp import SILU_NORMALIZATION
-from mace_tp.radial import AGNESI_A, AGNESI_P, AGNESI_Q, SOFT_STEEPNESS
-from mace_tp.repulsion import SCREENING_AMPLITUDES, SCREENING_POWER, SCREENING_PREFACTOR
+from mace_tp.nn.radial import AGNESI_A, AGNESI_P, AGNESI_Q, SOFT_STEEPNESS
+from mace_tp.nn.repulsion import SCREENING_AMPLITUDES, SCREENING_POWER, SCREENING_PREFACTOR
 
 # Interaction blocks: the self-connection and the normalization that they stand for.
 _BLOCKS = {

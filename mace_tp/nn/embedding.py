@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from numpy.random import Generator
 
-from mace_tp.covalent_radii import covalent_radii
 from mace_tp.graph import GraphBatch, gather, pair_vectors
+from mace_tp.nn.covalent_radii import covalent_radii
 from mace_tp.nn.linear import normal
-from mace_tp.radial import agnesi_transform, bessel_basis, polynomial_cutoff, safe_norm, soft_transform
+from mace_tp.nn.radial import agnesi_transform, bessel_basis, polynomial_cutoff, safe_norm, soft_transform
 from mace_tp.tensor_products.sparse_product import sparse_product
 from mace_tp.tensor_products.sphere import harmonic_couplings
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mace_tp.graph import GraphBatch, gather, segment_sum
 from mace_tp.nn.embedding import Pairs
-from mace_tp.repulsion import zbl
+from mace_tp.nn.repulsion import zbl
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mace_tp.radial import polynomial_cutoff
+from mace_tp.nn.radial import polynomial_cutoff
 
 # Coulomb's constant e²/(4πε₀) in eV Å and the Bohr radius in Å, to the digits of ACEsuit's MACE, whose models must be read exactly.
 _COULOMB = 14.3996

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mace_tp.nn.embedding import DISTANCE_TRANSFORMS, Pairs, edge_harmonics, radial_embedding
-from mace_tp.radial import agnesi_transform, bessel_basis, polynomial_cutoff, safe_norm, soft_transform
+from mace_tp.nn.radial import agnesi_transform, bessel_basis, polynomial_cutoff, safe_norm, soft_transform
 
 CUTOFF = 4.5
 

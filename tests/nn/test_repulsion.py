@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mace_tp.repulsion import zbl
+from mace_tp.nn.repulsion import zbl
 from mace_tp.training.step import make_predict
 
 
