@@ -25,7 +25,7 @@ from mace_tp.benchmark.timing import compile_program, time_in_turn
 from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch
-from mace_tp.model import Architecture
+from mace_tp.model.mace import Architecture
 from mace_tp.runtime.compilation import compiling
 from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import TensorProduct

@@ -19,8 +19,8 @@ from mace_tp.data.configuration import Configuration
 from mace_tp.data.elements import symbols
 from mace_tp.data.validation import check_configuration
 from mace_tp.errors import InputError
-from mace_tp.saved_model import Model, load_model
-from mace_tp.structure_field import StructureField, StructurePrediction
+from mace_tp.model.saved_model import Model, load_model
+from mace_tp.model.structure_field import StructureField, StructurePrediction
 
 Source = str | Path | Model
 """A run directory, the folder `model` in it, or a loaded model."""

@@ -15,7 +15,7 @@ import numpy as np
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.data.graphs import Graph
 from mace_tp.graph import GraphBatch, displaced
-from mace_tp.saved_model import Model
+from mace_tp.model.saved_model import Model
 from mace_tp.training.state import Params
 from mace_tp.training.step import CompiledStep, make_predict
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.masses import masses
-from mace_tp.saved_model import Model
-from mace_tp.structure_field import StructureField
+from mace_tp.model.saved_model import Model
+from mace_tp.model.structure_field import StructureField
 
 # CODATA 2018: k_B in eV/K, and eV/(Å amu) in Å/fs².
 _BOLTZMANN = 8.617333262e-5

@@ -19,7 +19,7 @@ from mace_tp.data.splits import separate_isolated_atoms
 from mace_tp.data.weights import weigh
 from mace_tp.errors import InputError
 from mace_tp.metrics import summarize
-from mace_tp.saved_model import Model
+from mace_tp.model.saved_model import Model
 from mace_tp.training.evaluate import ConfigurationPrediction, evaluate_and_predict
 from mace_tp.training.step import make_eval_step, make_predict
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mace_tp.graph import GraphBatch, nodes_per_graph
-from mace_tp.potential import Prediction
+from mace_tp.model.prediction import Prediction
 
 
 @struct.dataclass

@@ -6,9 +6,9 @@ from typing import Any
 
 from mace_tp.config import Config
 from mace_tp.data.elements import symbol
+from mace_tp.model.saved_model import Model
 from mace_tp.origin import SAME_ENERGY
 from mace_tp.preparation import Setup
-from mace_tp.saved_model import Model
 from mace_tp.tensor_products.notation import site_text
 
 Errors = Mapping[str, Mapping[str, float]]

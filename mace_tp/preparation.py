@@ -16,8 +16,8 @@ from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.suspicions import suspicions
 from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.errors import InputError
+from mace_tp.model.saved_model import Model, create_model, named_parameters
 from mace_tp.runtime.cache import cache_directory
-from mace_tp.saved_model import Model, create_model, named_parameters
 from mace_tp.tensor_products.compiled import describe_kernel
 from mace_tp.tensor_products.notation import site_text
 from mace_tp.training.optimizer import make_optimizer

@@ -18,6 +18,7 @@ from mace_tp.errors import InputError, TrainingError
 from mace_tp.graph import GraphBatch
 from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
 from mace_tp.metrics import loss_from_sums, summarize
+from mace_tp.model.saved_model import save_model
 from mace_tp.model_card import describe_data, describe_data_before, write_card
 from mace_tp.origin import batches_are_same, losses_compare, require_same
 from mace_tp.preparation import Setup
@@ -25,7 +26,6 @@ from mace_tp.results import epoch_record
 from mace_tp.run_directory import write_config
 from mace_tp.runtime.compilation import CompileClock, Stopwatch
 from mace_tp.runtime.environment import peak_memory_mb
-from mace_tp.saved_model import save_model
 from mace_tp.training.checkpoint import Checkpoints, Progress
 from mace_tp.training.evaluate import evaluate
 from mace_tp.training.loop import EpochSummary, Plan, Report, Skips, train_epoch

@@ -100,7 +100,7 @@ def _measure(options: argparse.Namespace) -> dict:
 def _steps(options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
     from steps import build_step
 
-    from mace_tp.model import Architecture
+    from mace_tp.model.mace import Architecture
 
     architecture = Architecture(num_channels=options.channels[0], hidden_irreps=options.hidden_irreps, l_max=options.l_max)
     products = options.tensor_products[0]
@@ -114,7 +114,7 @@ def _bases(options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
     from mace_tp.benchmark.derivatives import training
     from mace_tp.benchmark.timing import compile_program
     from mace_tp.config import build_tensor_products, parse_products
-    from mace_tp.model import Architecture
+    from mace_tp.model.mace import Architecture
     from mace_tp.tensor_products.compiled import Compiled
 
     architecture = Architecture(num_channels=4, l_max=options.l_max)

@@ -26,8 +26,8 @@ from mace_tp.data.configuration import Configuration
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.graphs import build_graphs
 from mace_tp.graph import GraphBatch
-from mace_tp.model import MACE, Architecture
-from mace_tp.potential import Prediction
+from mace_tp.model.mace import MACE, Architecture
+from mace_tp.model.prediction import Prediction
 from mace_tp.training.state import Params
 from mace_tp.training.step import make_predict
 

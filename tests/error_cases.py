@@ -5,7 +5,7 @@ import numpy as np
 
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.graph import GraphBatch
-from mace_tp.potential import Prediction
+from mace_tp.model.prediction import Prediction
 
 
 def make_case() -> tuple[Prediction, GraphBatch]:

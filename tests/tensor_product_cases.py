@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mace_tp.config import TensorProductConfig, build_tensor_products
-from mace_tp.model import TensorProducts
+from mace_tp.model.mace import TensorProducts
 
 _SLOW = {"auto", "cuequivariance"}
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs" / "tensor_product"

@@ -20,7 +20,7 @@ from mace_tp import Calculator
 from mace_tp.config import TensorProductConfig
 from mace_tp.errors import InputError
 from mace_tp.evaluation import Evaluator
-from mace_tp.saved_model import Model, create_model, save_model
+from mace_tp.model.saved_model import Model, create_model, save_model
 
 SEEDS = (0, 1, 2)
 

@@ -21,7 +21,7 @@ from mace_tp.conservativity import (
     summarize_parts,
 )  # fmt: skip
 from mace_tp.data.graphs import build_graphs
-from mace_tp.saved_model import create_model
+from mace_tp.model.saved_model import create_model
 
 ATOMS, NODES = 4, 5
 RNG = np.random.default_rng(0)

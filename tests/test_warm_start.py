@@ -11,9 +11,9 @@ import pytest
 from mace_tp.config import TensorProductConfig
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
-from mace_tp.model import Architecture
-from mace_tp.saved_model import Model, create_model, load_model, named_parameters, save_model
-from mace_tp.structure_field import StructureField
+from mace_tp.model.mace import Architecture
+from mace_tp.model.saved_model import Model, create_model, load_model, named_parameters, save_model
+from mace_tp.model.structure_field import StructureField
 from mace_tp.training.step import make_predict
 from mace_tp.warm_start import started_from, starting_statistics, statistics_of_start
 

@@ -17,7 +17,7 @@ from mace_tp.cli.shipped import shipped_data
 from mace_tp.config import Config, build_device, build_dtype, parse_product, tensor_product_names
 from mace_tp.config_ranges import check_hidden_irreps
 from mace_tp.errors import InputError
-from mace_tp.model import Architecture
+from mace_tp.model.mace import Architecture
 from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import TensorProduct
 from mace_tp.tensor_products.compiled import KERNELS, Compiled

@@ -11,8 +11,8 @@ from mace_tp.config import Config, build_dtype
 from mace_tp.data.elements import symbols
 from mace_tp.errors import InputError
 from mace_tp.integrations import mace_torch, mace_torch_files
-from mace_tp.model import Architecture
-from mace_tp.saved_model import Model, load_model, save_model
+from mace_tp.model.mace import Architecture
+from mace_tp.model.saved_model import Model, load_model, save_model
 from mace_tp.warm_start import LEARNING_RATE
 
 

@@ -23,9 +23,9 @@ from mace_tp.dynamics import NVE, energy_drift
 from mace_tp.errors import InputError
 from mace_tp.evaluation import Evaluation, Evaluator, short_names
 from mace_tp.metrics import UNITS
+from mace_tp.model.saved_model import Model, load_model
 from mace_tp.parity import draw_errors, draw_parity
 from mace_tp.runtime.environment import describe
-from mace_tp.saved_model import Model, load_model
 
 _NUM_WORST = 10  # listed in the JSON at least
 _UNITS = UNITS | {"energy_error": UNITS["energy_rmse"]}

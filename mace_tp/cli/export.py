@@ -12,11 +12,11 @@ from mace_tp.config import Config, build_dtype
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.neighbors import neighbor_list
 from mace_tp.errors import InputError, TrainingError
-from mace_tp.export import PLATFORMS, export_model
-from mace_tp.exported import ExportedModel, Result, load_exported, runs_here
+from mace_tp.model.export.load import ExportedModel, Result, load_exported, runs_here
+from mace_tp.model.export.write import PLATFORMS, export_model
+from mace_tp.model.saved_model import Model, load_model
+from mace_tp.model.structure_field import StructureField, StructurePrediction
 from mace_tp.runtime.compilation import compiling
-from mace_tp.saved_model import Model, load_model
-from mace_tp.structure_field import StructureField, StructurePrediction
 
 # Largest difference that is accepted, relative to the largest number: rounding of a few hundred operations.
 _TOLERANCES = {"float32": 1e-4, "float64": 1e-10}

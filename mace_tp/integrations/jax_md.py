@@ -18,8 +18,8 @@ from mace_tp.data.elements import symbol, symbols
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch, outside
+from mace_tp.model.saved_model import Model
 from mace_tp.runtime.forked import refuse_fork
-from mace_tp.saved_model import Model
 
 EdgeEnergy = Callable[[jax.Array, jax.Array], jax.Array]
 """(vectors [atoms, neighbors, 3] in Å, neighbors [atoms, neighbors]) → energy in eV."""

@@ -10,7 +10,7 @@ import numpy as np
 from mace_tp.data.graphs import Graph
 from mace_tp.graph import GraphBatch
 from mace_tp.metrics import ErrorSums, add
-from mace_tp.potential import Prediction
+from mace_tp.model.prediction import Prediction
 from mace_tp.training.state import Params
 from mace_tp.training.step import CompiledStep
 

@@ -17,7 +17,7 @@ from mace_tp.data.graphs import build_graphs
 from mace_tp.data.readers import read_configurations
 from mace_tp.evaluation import short_names
 from mace_tp.graph import sum_over_graphs
-from mace_tp.saved_model import load_model
+from mace_tp.model.saved_model import load_model
 from mace_tp.training.step import make_predict
 
 
@@ -246,7 +246,7 @@ def test_a_new_process_keeps_float64(evaluated, toys):
     """Here float64 is on already; in a process of its own the model has to switch it on."""
     model = str(evaluated[0]) + "/moved"
     dtypes = f"{{leaf.dtype for leaf in jax.tree.leaves(load_model({model!r}).params)}}"
-    code = f"from mace_tp.saved_model import load_model; import jax; print({dtypes})"
+    code = f"from mace_tp.model.saved_model import load_model; import jax; print({dtypes})"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=Path.home())
 

@@ -8,7 +8,7 @@ from test_bad_input import assert_one_line
 
 import mace_tp
 from mace_tp import load_exported
-from mace_tp.exported import ExportedModel
+from mace_tp.model.export.load import ExportedModel
 
 
 def test_an_export_is_checked_and_never_overwritten_unasked(run, finished, tmp_path):

@@ -23,7 +23,7 @@ import mace_tp.data.batching
 from mace_tp import session
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.readers import read_configurations
-from mace_tp.saved_model import load_model
+from mace_tp.model.saved_model import load_model
 from mace_tp.training.step import CompiledStep
 
 

@@ -12,7 +12,7 @@ from compiler import needs_compiler
 from mace_tp.config import TensorProductConfig, parse_product
 from mace_tp.kernels.compiler import NoKernel
 from mace_tp.kernels.evaluate import Problem, evaluate, evaluate_plainly
-from mace_tp.saved_model import create_model, with_kernel
+from mace_tp.model.saved_model import create_model, with_kernel
 from mace_tp.tensor_products import compiled as module
 from mace_tp.tensor_products.cg import CG, CGProductBasis
 from mace_tp.tensor_products.compiled import Compiled, CompiledInteraction, CompiledProductBasis, describe_kernel

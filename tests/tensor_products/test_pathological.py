@@ -13,8 +13,8 @@ from tensor_product_cases import CASES, build
 from mace_tp.config import TensorProductConfig, build_tensor_products, tensor_product_names
 from mace_tp.errors import InputError
 from mace_tp.graph import displaced
-from mace_tp.model import Architecture, TensorProducts
-from mace_tp.saved_model import create_model
+from mace_tp.model.mace import Architecture, TensorProducts
+from mace_tp.model.saved_model import create_model
 from mace_tp.tensor_products.base import UnreachableIrrep
 from mace_tp.tensor_products.cg import CG
 from mace_tp.tensor_products.matrix import Matrix

@@ -12,7 +12,7 @@ from tensor_product_cases import CASES, CONFIGS, build
 
 from mace_tp.config import tensor_product_names
 from mace_tp.edge_blocks import EDGE_BLOCK
-from mace_tp.model import TensorProducts
+from mace_tp.model.mace import TensorProducts
 
 HARMONICS = e3nn.s2_irreps(2)
 HIDDEN = e3nn.Irreps("0e+1o")

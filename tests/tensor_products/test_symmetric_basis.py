@@ -6,7 +6,7 @@ import e3nn_jax as e3nn
 import numpy as np
 import pytest
 
-from mace_tp.integrations.mace_torch_layout import coordinates, coupling_sign, symmetric_part
+from mace_tp.model.mace_torch.layout import coordinates, coupling_sign, symmetric_part
 from mace_tp.tensor_products.symmetric_basis import SymmetricBasis, clebsch_gordan, multiplicity, symmetric_basis
 
 FOLDER = pathlib.Path(__file__).parents[1] / "fixtures" / "mace_torch"

@@ -12,8 +12,8 @@ import safetensors.numpy
 
 from mace_tp.config import TensorProductConfig
 from mace_tp.errors import InputError
-from mace_tp.model import Architecture
-from mace_tp.saved_model import Model, create_model, load_model, save_model
+from mace_tp.model.mace import Architecture
+from mace_tp.model.saved_model import Model, create_model, load_model, save_model
 from mace_tp.training.step import make_predict
 
 

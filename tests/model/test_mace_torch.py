@@ -20,12 +20,12 @@ from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.graphs import build_graphs
 from mace_tp.graph import GraphBatch, edge_vectors
 from mace_tp.integrations import mace_torch_files
-from mace_tp.integrations.mace_torch import to_model
-from mace_tp.integrations.mace_torch_files import MaceTorchModel
-from mace_tp.integrations.mace_torch_layout import to_ours, to_theirs
-from mace_tp.model import Architecture
-from mace_tp.potential import Prediction, predict
-from mace_tp.saved_model import Model, named_parameters, save_model
+from mace_tp.model.mace import Architecture
+from mace_tp.model.mace_torch.convert import to_model
+from mace_tp.model.mace_torch.files import MaceTorchModel
+from mace_tp.model.mace_torch.layout import to_ours, to_theirs
+from mace_tp.model.prediction import Prediction, predict
+from mace_tp.model.saved_model import Model, named_parameters, save_model
 from mace_tp.training.state import Params
 from mace_tp.training.step import make_predict
 

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from mace_tp.config import Config, build_device
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.errors import InputError
-from mace_tp.exported import DESCRIPTION, FORMAT, FUNCTION
 from mace_tp.graph import GraphBatch
-from mace_tp.saved_model import Model, with_kernel
+from mace_tp.model.export.load import DESCRIPTION, FORMAT, FUNCTION
+from mace_tp.model.saved_model import Model, with_kernel
 from mace_tp.training.step import make_predict
 
 PLATFORMS = ("cpu", "cuda")

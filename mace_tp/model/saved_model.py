@@ -17,7 +17,7 @@ from flax import nnx
 from mace_tp.config import Config, TensorProductConfig, build_dtype, build_tensor_products, tensor_product_names
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
-from mace_tp.model import MACE, Architecture, TensorProducts
+from mace_tp.model.mace import MACE, Architecture, TensorProducts
 from mace_tp.runtime.forked import refuse_fork
 from mace_tp.tensor_products import compiled
 from mace_tp.tensor_products.base import UnreachableIrrep

@@ -5,7 +5,7 @@ import pytest
 
 from mace_tp.data.neighbors import neighbor_list
 from mace_tp.errors import InputError
-from mace_tp.exported_inputs import checked
+from mace_tp.model.export.inputs import checked
 
 
 @pytest.fixture

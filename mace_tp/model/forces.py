@@ -10,11 +10,11 @@ from flax import nnx, struct
 from numpy.random import Generator
 
 from mace_tp.graph import GraphBatch, edge_vectors, gather, nodes_per_graph, sum_over_graphs
+from mace_tp.model.prediction import Prediction, predict
 from mace_tp.nn.layer import LayerFeatures
 from mace_tp.nn.linear import Mix, SpeciesLinear
 from mace_tp.nn.product_basis import ProductBasis
 from mace_tp.nn.vector_readout import GatedVectorReadout, LinearVectorReadout
-from mace_tp.potential import Prediction, predict
 from mace_tp.tensor_products.base import ProductBasisPlan
 from mace_tp.tensor_products.irreps import split_irreps
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
-from mace_tp.integrations.mace_torch_layout import to_theirs
-from mace_tp.model import Architecture
+from mace_tp.model.mace import Architecture
+from mace_tp.model.mace_torch.layout import to_theirs
 from mace_tp.nn.covalent_radii import covalent_radii
 from mace_tp.nn.mlp import SILU_NORMALIZATION
 from mace_tp.nn.radial import AGNESI_A, AGNESI_P, AGNESI_Q, SOFT_STEEPNESS

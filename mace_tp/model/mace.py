@@ -9,9 +9,9 @@ from flax import nnx
 from numpy.random import Generator
 
 from mace_tp.data.dataset_statistics import DatasetStatistics
-from mace_tp.forces import VECTOR, DirectForces, GradientForces, NodeOutputs
 from mace_tp.graph import GraphBatch
 from mace_tp.kernels.linear import linear_plainly
+from mace_tp.model.forces import VECTOR, DirectForces, GradientForces, NodeOutputs
 from mace_tp.nn.embedding import ElementEmbedding, edge_harmonics, find_pairs, radial_embedding
 from mace_tp.nn.interaction import Interaction, MessageSelfConnection, ResidualSelfConnection
 from mace_tp.nn.layer import Layer

@@ -15,8 +15,8 @@ from mace_tp.config import TensorProductConfig
 from mace_tp.data.buckets import Bucket
 from mace_tp.data.configuration import Configuration
 from mace_tp.graph import GraphBatch, displaced
-from mace_tp.model import Architecture
-from mace_tp.potential import Prediction
+from mace_tp.model.mace import Architecture
+from mace_tp.model.prediction import Prediction
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 from mace_tp.training.state import Params
 from mace_tp.training.step import make_predict

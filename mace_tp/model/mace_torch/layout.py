@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import e3nn_jax as e3nn
 import numpy as np
 
-from mace_tp.model import Architecture
+from mace_tp.model.mace import Architecture
 from mace_tp.tensor_products.symmetric_basis import SymmetricBasis, clebsch_gordan, multiplicity, symmetric_basis
 
 Arrays = Mapping[str, np.ndarray]

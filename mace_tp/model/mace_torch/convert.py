@@ -10,9 +10,9 @@ import numpy as np
 from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.errors import InputError
 from mace_tp.integrations import mace_torch_files
-from mace_tp.integrations.mace_torch_files import MaceTorchModel
-from mace_tp.integrations.mace_torch_layout import to_ours
-from mace_tp.saved_model import Model, create_model, named_parameters
+from mace_tp.model.mace_torch.files import MaceTorchModel
+from mace_tp.model.mace_torch.layout import to_ours
+from mace_tp.model.saved_model import Model, create_model, named_parameters
 from mace_tp.tensor_products.cg import CG
 
 

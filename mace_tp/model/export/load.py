@@ -15,7 +15,7 @@ import numpy as np
 
 from mace_tp.edge_blocks import EDGE_BLOCK, fill_edge_blocks
 from mace_tp.errors import InputError
-from mace_tp.exported_inputs import Structure, checked
+from mace_tp.model.export.inputs import Structure, checked
 from mace_tp.runtime.forked import refuse_fork
 
 FORMAT = 2  # 1 took positions and shifts and subtracted them in the model's dtype

@@ -10,8 +10,8 @@ from mace_tp.config import TensorProductConfig
 from mace_tp.data.graphs import build_graphs
 from mace_tp.data.verlet import VerletList
 from mace_tp.evaluation import Evaluator
-from mace_tp.saved_model import Model, create_model
-from mace_tp.structure_field import StructureField
+from mace_tp.model.saved_model import Model, create_model
+from mace_tp.model.structure_field import StructureField
 
 
 @pytest.fixture(scope="module")
