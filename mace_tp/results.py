@@ -11,10 +11,10 @@ import numpy as np
 from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph
 from mace_tp.datasets import Datasets
-from mace_tp.evaluation import short_names
-from mace_tp.metrics import summarize
+from mace_tp.evaluation.batches import ConfigurationPrediction, evaluate_and_predict
+from mace_tp.evaluation.evaluate import short_names
+from mace_tp.evaluation.metrics import summarize
 from mace_tp.preparation import Setup
-from mace_tp.training.evaluate import ConfigurationPrediction, evaluate_and_predict
 from mace_tp.training.loop import EpochSummary
 from mace_tp.training.state import Params
 
@@ -117,7 +117,7 @@ def _about_data(datasets: Datasets) -> dict[str, Any]:
 def draw(run_dir: Path, outcomes: dict[str, Outcome]) -> None:
     """Learning curves and parity plots, under `plots/`."""
     from mace_tp import plots
-    from mace_tp.parity import draw_parity
+    from mace_tp.evaluation.parity_plots import draw_parity
 
     folder = run_dir / "plots"
     folder.mkdir(exist_ok=True)

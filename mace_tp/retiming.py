@@ -6,9 +6,9 @@ import time
 import jax
 
 from mace_tp.config import Config, build_device, build_dtype, build_schedule, build_stages
+from mace_tp.evaluation.step_times import Timed
 from mace_tp.preparation import prepare
 from mace_tp.runtime.environment import describe
-from mace_tp.step_times import Timed
 from mace_tp.training.loop import EpochSummary, Plan, Skips, train_epoch
 from mace_tp.training.state import initial_state
 

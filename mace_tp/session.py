@@ -15,9 +15,10 @@ from mace_tp.config import Config, build_dtype, build_schedule, build_stages
 from mace_tp.data.batching import Bucket
 from mace_tp.data.writers import write_graphs
 from mace_tp.errors import InputError, TrainingError
+from mace_tp.evaluation.batches import evaluate
+from mace_tp.evaluation.metrics import loss_from_sums, summarize
 from mace_tp.graph import GraphBatch
 from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
-from mace_tp.metrics import loss_from_sums, summarize
 from mace_tp.model.saved_model import save_model
 from mace_tp.model_card import describe_data, describe_data_before, write_card
 from mace_tp.origin import batches_are_same, losses_compare, require_same
@@ -27,7 +28,6 @@ from mace_tp.run_directory import write_config
 from mace_tp.runtime.compilation import CompileClock, Stopwatch
 from mace_tp.runtime.environment import peak_memory_mb
 from mace_tp.training.checkpoint import Checkpoints, Progress
-from mace_tp.training.evaluate import evaluate
 from mace_tp.training.loop import EpochSummary, Plan, Report, Skips, train_epoch
 from mace_tp.training.optimizer import with_memory
 from mace_tp.training.signals import StopRequest, stop_on_signals

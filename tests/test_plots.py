@@ -12,9 +12,9 @@ from matplotlib.collections import PolyCollection
 from mace_tp import plots
 from mace_tp.data.graphs import build_graphs
 from mace_tp.errors import InputError
-from mace_tp.parity import draw_parity
+from mace_tp.evaluation.batches import ConfigurationPrediction
+from mace_tp.evaluation.parity_plots import draw_parity
 from mace_tp.plots import learning_curves, learning_curves_figure, parity, parity_figure, read_metrics
-from mace_tp.training.evaluate import ConfigurationPrediction
 
 SIZE_LIMIT = 200_000  # bytes
 

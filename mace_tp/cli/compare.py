@@ -7,11 +7,20 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from mace_tp import comparison_plots, comparison_table
 from mace_tp.cli.signals import raising
-from mace_tp.comparison import Group, Run, differences_of_data, equal_seeds, find_baseline, find_runs, group_runs, other_differences
 from mace_tp.errors import InputError
-from mace_tp.step_times import WORKER, StepTimes, cpu_doubts, doubts, recorded, retime
+from mace_tp.evaluation.comparison import (
+    Group,
+    Run,
+    differences_of_data,
+    equal_seeds,
+    find_baseline,
+    find_runs,
+    group_runs,
+    other_differences,
+)
+from mace_tp.evaluation.evaluate import comparison_plots, comparison_table
+from mace_tp.evaluation.step_times import WORKER, StepTimes, cpu_doubts, doubts, recorded, retime
 
 
 def main(arguments: list[str]) -> None:

@@ -9,22 +9,22 @@ from typing import Any
 
 import jax
 
-from mace_tp.breakdown import Breakdown
 from mace_tp.cli.outputs import require_new_file, require_new_folder
 from mace_tp.cli.report import breakdown_lines, conservativity_lines, error_table
 from mace_tp.cli.signals import raising
 from mace_tp.compilation_display import told_compilations
 from mace_tp.config import Config, build_device, build_dtype
-from mace_tp.conservativity import measure_conservativity
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.readers import is_extended_xyz, require_labels
 from mace_tp.data.writers import PREDICTED, write_predictions
 from mace_tp.dynamics import NVE, energy_drift
 from mace_tp.errors import InputError
-from mace_tp.evaluation import Evaluation, Evaluator, short_names
-from mace_tp.metrics import UNITS
+from mace_tp.evaluation.conservativity import measure_conservativity
+from mace_tp.evaluation.errors_by_group import Breakdown
+from mace_tp.evaluation.evaluate import Evaluation, Evaluator, short_names
+from mace_tp.evaluation.metrics import UNITS
+from mace_tp.evaluation.parity_plots import draw_errors, draw_parity
 from mace_tp.model.saved_model import Model, load_model
-from mace_tp.parity import draw_errors, draw_parity
 from mace_tp.runtime.environment import describe
 
 _NUM_WORST = 10  # listed in the JSON at least

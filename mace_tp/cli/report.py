@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mace_tp.breakdown import BadConfiguration, Breakdown
-from mace_tp.metrics import UNITS
+from mace_tp.evaluation.errors_by_group import BadConfiguration, Breakdown
+from mace_tp.evaluation.metrics import UNITS
 
 _HEADINGS = {
     "energy_mae": "E MAE",

@@ -10,7 +10,7 @@ import mace_tp.cli.train as train_module
 from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.config import Config
-from mace_tp.metrics import UNITS
+from mace_tp.evaluation.metrics import UNITS
 from mace_tp.run_directory import read_config, write_config
 
 PRODUCTS = sorted(path.stem for path in (config_directory() / "tensor_product").glob("*.yaml"))

@@ -15,7 +15,7 @@ from mace_tp.data.batching import Bucket, pad_batch
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.graphs import build_graphs
 from mace_tp.data.readers import read_configurations
-from mace_tp.evaluation import short_names
+from mace_tp.evaluation.evaluate import short_names
 from mace_tp.graph import sum_over_graphs
 from mace_tp.model.saved_model import load_model
 from mace_tp.training.step import make_predict

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from mace_tp.data.graphs import Graph
+from mace_tp.evaluation.metrics import ErrorSums, add
 from mace_tp.graph import GraphBatch
-from mace_tp.metrics import ErrorSums, add
 from mace_tp.model.prediction import Prediction
 from mace_tp.training.state import Params
 from mace_tp.training.step import CompiledStep

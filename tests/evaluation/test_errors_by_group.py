@@ -6,10 +6,10 @@ import ase
 import numpy as np
 import pytest
 
-from mace_tp.breakdown import BadConfiguration, ConfigurationErrors, break_down, configuration_errors, formula
 from mace_tp.data.configuration import Configuration, FileFrame
 from mace_tp.data.graphs import build_graphs
-from mace_tp.training.evaluate import ConfigurationPrediction
+from mace_tp.evaluation.batches import ConfigurationPrediction
+from mace_tp.evaluation.errors_by_group import BadConfiguration, ConfigurationErrors, break_down, configuration_errors, formula
 
 E0 = {1: -1.25, 8: -0.75}
 

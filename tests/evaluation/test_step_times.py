@@ -5,10 +5,10 @@ import subprocess
 import pytest
 from run_directories import make_run
 
-from mace_tp.comparison import find_runs, group_runs
-from mace_tp.comparison_table import make_rows, markdown
 from mace_tp.errors import InputError
-from mace_tp.step_times import Timed, cpu_doubts, doubts, recorded, retime
+from mace_tp.evaluation.comparison import find_runs, group_runs
+from mace_tp.evaluation.comparison_table import make_rows, markdown
+from mace_tp.evaluation.step_times import Timed, cpu_doubts, doubts, recorded, retime
 
 
 def _groups(folder):

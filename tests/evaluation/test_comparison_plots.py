@@ -9,9 +9,9 @@ from matplotlib.image import imread
 from matplotlib.transforms import Bbox
 from run_directories import make_run
 
-from mace_tp.comparison import find_runs, group_runs
-from mace_tp.comparison_plots import bars_figure, draw, errors_against_steps_figure, frontier, learning_curves_figure
-from mace_tp.comparison_table import make_rows
+from mace_tp.evaluation.comparison import find_runs, group_runs
+from mace_tp.evaluation.comparison_plots import bars_figure, draw, errors_against_steps_figure, frontier, learning_curves_figure
+from mace_tp.evaluation.comparison_table import make_rows
 from mace_tp.plotting import Point, label_points
 
 PRODUCTS = {"cg": (40.0, 0.030), "gaunt": (45.0, 0.022), "spherical_grid": (46.0, 0.020), "matrix": (50.0, 0.026)}

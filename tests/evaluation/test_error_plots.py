@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mace_tp.breakdown import ConfigurationErrors
-from mace_tp.error_plots import Errors, Pairs, histograms_figure, parity_by_element_figure
-from mace_tp.parity import draw_errors
+from mace_tp.evaluation.error_plots import Errors, Pairs, histograms_figure, parity_by_element_figure
+from mace_tp.evaluation.errors_by_group import ConfigurationErrors
+from mace_tp.evaluation.parity_plots import draw_errors
 
 SIZE_LIMIT = 200_000  # bytes
 

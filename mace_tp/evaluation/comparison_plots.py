@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mace_tp.comparison import Group, Run
-from mace_tp.comparison_table import Row
+from mace_tp.evaluation.comparison import Group, Run
+from mace_tp.evaluation.comparison_table import Row
 from mace_tp.plots import fit_scale, plain, second_stage, time_unit, training_seconds
 from mace_tp.plotting import Point, label_points
 

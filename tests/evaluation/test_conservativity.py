@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mace_tp.config import TensorProductConfig
-from mace_tp.conservativity import (
+from mace_tp.data.graphs import build_graphs
+from mace_tp.evaluation.conservativity import (
     LOOP_RADIUS,
     basis_probes,
     circle_work,
@@ -20,7 +21,6 @@ from mace_tp.conservativity import (
     squared_parts,
     summarize_parts,
 )  # fmt: skip
-from mace_tp.data.graphs import build_graphs
 from mace_tp.model.saved_model import create_model
 
 ATOMS, NODES = 4, 5

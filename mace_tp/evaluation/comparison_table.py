@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mace_tp.comparison import Group, Run
-from mace_tp.step_times import StepTimes, recorded
+from mace_tp.evaluation.comparison import Group, Run
+from mace_tp.evaluation.step_times import StepTimes, recorded
 
 Row = dict[str, Any]
 """{column: value}; errors have a column for the mean over the seeds and one, `..._std`, for the standard deviation (none for one seed)."""

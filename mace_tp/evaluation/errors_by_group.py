@@ -10,8 +10,8 @@ import numpy as np
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph
-from mace_tp.metrics import MILLI, ErrorSums, summarize
-from mace_tp.training.evaluate import ConfigurationPrediction
+from mace_tp.evaluation.batches import ConfigurationPrediction
+from mace_tp.evaluation.metrics import MILLI, ErrorSums, summarize
 
 _NO_TYPE = "none"
 _NOTHING = np.zeros(0)

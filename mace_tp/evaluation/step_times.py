@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from mace_tp.comparison import Group, Run
 from mace_tp.errors import InputError
+from mace_tp.evaluation.comparison import Group, Run
 
 # Quartiles, rounds or epochs that are further apart than this make a step time uncertain.
 _TRUSTED_SPREAD = 0.2
