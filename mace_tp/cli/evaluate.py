@@ -17,7 +17,6 @@ from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.readers import is_extended_xyz, require_labels
 from mace_tp.data.writers import PREDICTED, write_predictions
-from mace_tp.dynamics import NVE, energy_drift
 from mace_tp.errors import InputError
 from mace_tp.evaluation.conservativity import measure_conservativity
 from mace_tp.evaluation.errors_by_group import Breakdown
@@ -26,6 +25,7 @@ from mace_tp.evaluation.metrics import UNITS
 from mace_tp.evaluation.parity_plots import draw_errors, draw_parity
 from mace_tp.model.saved_model import Model, load_model
 from mace_tp.runtime.environment import describe
+from mace_tp.simulation.dynamics import NVE, energy_drift
 
 _NUM_WORST = 10  # listed in the JSON at least
 _UNITS = UNITS | {"energy_error": UNITS["energy_rmse"]}

@@ -15,17 +15,17 @@ import ase
 import ase.io
 from rich.progress import track
 
-from mace_tp.calculator import Calculator
 from mace_tp.cli.signals import raising
 from mace_tp.cli.standard_streams import outlived_output
 from mace_tp.compilation_display import told_compilations
 from mace_tp.data.ase_files import read_structure
-from mace_tp.dynamics import fit_line
 from mace_tp.errors import InputError
 from mace_tp.runtime.compilation import shown_compilations
 from mace_tp.runtime.environment import describe
-from mace_tp.simulation import ENSEMBLES, NVE, Sample, Simulation, draw_velocities, simulate
-from mace_tp.simulation_plots import draw_run
+from mace_tp.simulation.calculator import Calculator
+from mace_tp.simulation.dynamics import fit_line
+from mace_tp.simulation.md import ENSEMBLES, NVE, Sample, Simulation, draw_velocities, simulate
+from mace_tp.simulation.plots import draw_run
 
 _TRAJECTORY, _LOG, _PICTURE = "trajectory.extxyz", "log.csv", "energies.png"
 

@@ -12,7 +12,7 @@ from test_bad_input import assert_one_line
 
 import mace_tp.cli.md
 from mace_tp.errors import TrainingError
-from mace_tp.simulation import simulate
+from mace_tp.simulation.md import simulate
 
 FLAGS = ("--steps", "25", "--timestep", "0.1", "--temperature", "100")
 

@@ -10,11 +10,11 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
-import mace_tp.simulation
-from mace_tp.dynamics import fit_line
+import mace_tp.simulation.md
 from mace_tp.errors import InputError, TrainingError
-from mace_tp.simulation import NPT, NVE, NVT, Sample, Simulation, draw_velocities, simulate
-from mace_tp.simulation_plots import draw_run
+from mace_tp.simulation.dynamics import fit_line
+from mace_tp.simulation.md import NPT, NVE, NVT, Sample, Simulation, draw_velocities, simulate
+from mace_tp.simulation.plots import draw_run
 
 
 def _copper(size: int = 2) -> ase.Atoms:
@@ -81,7 +81,7 @@ def test_velocities_that_the_atoms_have_are_those_of_the_start():
 def test_a_barostat_heats_the_degrees_of_freedom_that_move(monkeypatch):
     """ASE holds 3N kT/2 of kinetic energy, which four atoms without a net momentum have at 4/3 of T."""
     given = {}
-    monkeypatch.setattr(mace_tp.simulation, "IsotropicMTKNPT", lambda atoms, timestep, **rest: given.update(rest))
+    monkeypatch.setattr(mace_tp.simulation.md, "IsotropicMTKNPT", lambda atoms, timestep, **rest: given.update(rest))
     next(_run(_copper(1), Simulation(NPT, temperature=300.0)))
     assert given["temperature_K"] * 12 == pytest.approx(300.0 * 9)
 

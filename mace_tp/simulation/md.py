@@ -12,8 +12,8 @@ from ase.md.md import MolecularDynamics
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.verlet import VelocityVerlet
 
-from mace_tp.dynamics import maxwell_boltzmann, moving_degrees_of_freedom, thermal_velocities
 from mace_tp.errors import InputError, TrainingError
+from mace_tp.simulation.dynamics import maxwell_boltzmann, moving_degrees_of_freedom, thermal_velocities
 
 # Relaxation times of the thermostat and barostat of NPT, in time steps: ASE's advice.
 _THERMOSTAT_STEPS, _BAROSTAT_STEPS = 100, 1000

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from mace_tp.simulation import Sample
+from mace_tp.simulation.md import Sample
 
 _COLORS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#000000")  # of Okabe and Ito's palette
 _DPI = 100
