@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from mace_tp.autotune import autotune
+from mace_tp.benchmark.autotune import autotune
 from mace_tp.config import Config, OptimizerConfig, TensorProductConfig, build_architecture
 from mace_tp.data.batching import BatchLoader, are_weighted, choose_buckets
 from mace_tp.data.dataset_statistics import DatasetStatistics

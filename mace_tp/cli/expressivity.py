@@ -10,10 +10,10 @@ from typing import Any
 import e3nn_jax as e3nn
 import jax
 
+from mace_tp.benchmark.coupling_plots import draw_couplings
+from mace_tp.benchmark.expressivity import BasisReach, BilinearReach, OrderReach, basis_reach, bilinear_reach
 from mace_tp.config import Config, build_dtype, parse_product, tensor_product_names
-from mace_tp.coupling_plots import draw_couplings
 from mace_tp.errors import InputError
-from mace_tp.expressivity import BasisReach, BilinearReach, OrderReach, basis_reach, bilinear_reach
 from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import TensorProduct
 

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from mace_tp.expressivity import BilinearReach
+from mace_tp.benchmark.expressivity import BilinearReach
 
 Pair = tuple[e3nn.Irrep, e3nn.Irrep]
 

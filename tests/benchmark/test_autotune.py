@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mace_tp import autotune as module
-from mace_tp.autotune import autotune
+from mace_tp.benchmark import autotune as module
+from mace_tp.benchmark.autotune import autotune
 from mace_tp.config import TensorProductConfig
 from mace_tp.runtime.compilation import counted_compilations
 from mace_tp.tensor_products import cuequivariance
