@@ -16,11 +16,11 @@ import jax.numpy as jnp
 from mace_tp import tensor_products
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.errors import InputError
-from mace_tp.loss import LossWeights
 from mace_tp.model.mace import Architecture, TensorProducts
 from mace_tp.tensor_products.base import TensorProduct
 from mace_tp.tensor_products.notation import Pair, meant, split_product
 from mace_tp.training.loop import Stage
+from mace_tp.training.loss import LossWeights
 from mace_tp.training.optimizer import ConstantSchedule, CosineSchedule, PlateauSchedule, Schedule
 
 

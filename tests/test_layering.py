@@ -187,7 +187,7 @@ def test_module_imports_only_what_its_room_may(path):
     [
         ("radial", "from mace_tp.nn.linear import Linear"),
         ("radial", "from mace_tp import model"),
-        ("data.readers", "import mace_tp.loss"),
+        ("data.readers", "import mace_tp.training.loss"),
         ("loss", "def f():\n    from mace_tp.training.step import Control"),
         ("run", "import hydra"),
         ("data.graphs", "import ase.io"),

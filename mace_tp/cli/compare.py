@@ -85,7 +85,7 @@ def _time_steps(run_dir: Path) -> dict[str, object]:
     from omegaconf.errors import OmegaConfBaseException
 
     from mace_tp.config import Config, TensorProductConfig
-    from mace_tp.retiming import time_steps
+    from mace_tp.training.retiming import time_steps
 
     run = next(run for run in find_runs([run_dir]) if run.path == run_dir)  # others may be below it
     try:

@@ -13,7 +13,7 @@ from mace_tp.errors import InputError
 from mace_tp.integrations import mace_torch, mace_torch_files
 from mace_tp.model.mace import Architecture
 from mace_tp.model.saved_model import Model, load_model, save_model
-from mace_tp.warm_start import LEARNING_RATE
+from mace_tp.training.fine_tuning import LEARNING_RATE
 
 
 def main(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""`mace-tp train`: Hydra composes the configuration, `mace_tp.run` does the work."""
+"""`mace-tp train`: Hydra composes the configuration, `mace_tp.training.train` does the work."""
 
 import contextlib
 import dataclasses
@@ -31,11 +31,11 @@ from mace_tp.cli.standard_streams import outlived_output
 from mace_tp.compilation_display import elapsed_time
 from mace_tp.config import Config
 from mace_tp.config_ranges import check_config
-from mace_tp.dry_run import dry_run
 from mace_tp.errors import InputError, TrainingError
-from mace_tp.loggers import FILE_ONLY, setup_logging
-from mace_tp.run import train
 from mace_tp.runtime.compilation import shown_compilations
+from mace_tp.training.dry_run import dry_run
+from mace_tp.training.loggers import FILE_ONLY, setup_logging
+from mace_tp.training.train import train
 
 _LOG = logging.getLogger("mace_tp")
 # With one of these the user has said what to train on; otherwise it is the data that ship.

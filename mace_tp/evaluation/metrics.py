@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from mace_tp.graph import GraphBatch, nodes_per_graph
-from mace_tp.loss import LossWeights, comparable_stress, labelled_nodes, weigh_errors
 from mace_tp.model.prediction import Prediction
+from mace_tp.training.loss import LossWeights, comparable_stress, labelled_nodes, weigh_errors
 
 MILLI = 1000.0  # eV → meV
 UNITS = {

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mace_tp import plots
 from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph
 from mace_tp.evaluation.batches import ConfigurationPrediction
 from mace_tp.evaluation.error_plots import Errors, Pairs, histograms_figure, parity_by_element_figure
 from mace_tp.evaluation.errors_by_group import ConfigurationErrors, force_components
 from mace_tp.evaluation.metrics import MILLI
+from mace_tp.training import plots
 
 
 def draw_parity(graphs: Sequence[Graph], predicted: Sequence[ConfigurationPrediction], name: str, folder: Path) -> None:

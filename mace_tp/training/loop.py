@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mace_tp.data.batching import BatchLoader
-from mace_tp.loss import LossWeights
+from mace_tp.training.loss import LossWeights
 from mace_tp.training.optimizer import Schedule
 from mace_tp.training.state import TrainState
 from mace_tp.training.step import CompiledStep, Control

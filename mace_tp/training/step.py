@@ -17,10 +17,10 @@ from mace_tp.evaluation.metrics import ErrorSums, error_sums
 from mace_tp.graph import GraphBatch
 from mace_tp.kernels.build import made_beside, num_failed, parts_are_there, programs_are_there
 from mace_tp.kernels.flops import kernel_flops
-from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.model.prediction import Prediction
 from mace_tp.runtime.compilation import compiling
 from mace_tp.runtime.forked import refuse_fork
+from mace_tp.training.loss import LossWeights, weighted_loss
 from mace_tp.training.state import Params, TrainState
 
 

@@ -8,11 +8,11 @@ from measure import Task, dynamics_step, measure, read_task
 from mace_tp.cli.main import set_xla_flags
 from mace_tp.config import Config, DataConfig, LossConfig, TensorProductConfig, build_dtype, build_loss_weights
 from mace_tp.data.batching import BatchLoader, choose_buckets
-from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.graph import GraphBatch
 from mace_tp.model.mace import Architecture
 from mace_tp.model.saved_model import Model, create_model
 from mace_tp.simulation.calculator import Calculator
+from mace_tp.training.datasets import Datasets, load_datasets
 from mace_tp.training.optimizer import make_optimizer
 from mace_tp.training.state import initial_state
 from mace_tp.training.step import Control, make_eval_step, make_predict, make_train_step

@@ -20,10 +20,10 @@ from command import output_to_full_disk, output_to_nobody
 from toy_data import molecules, write
 
 import mace_tp.data.batching
-from mace_tp import session
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.readers import read_configurations
 from mace_tp.model.saved_model import load_model
+from mace_tp.training import session
 from mace_tp.training.step import CompiledStep
 
 
@@ -182,7 +182,7 @@ _DRIVER = """
                 die()
         Checkpoints.save = dying
     if kind == "seconds":
-        from mace_tp import session
+        from mace_tp.training import session
         train_epoch = session.train_epoch
         timers = []
         def timed(*rest):

@@ -17,11 +17,11 @@ from command import Outcome
 from test_bad_input import assert_one_line
 from toy_data import crystals, isolated_atoms, label, molecules, write
 
-from mace_tp import session
 from mace_tp.data.graphs import build_graphs
 from mace_tp.model.saved_model import create_model, load_model
-from mace_tp.origin import _fingerprint
+from mace_tp.training import session
 from mace_tp.training.optimizer import CosineSchedule
+from mace_tp.training.provenance import _fingerprint
 from mace_tp.training.step import CompiledStep
 
 

@@ -18,11 +18,11 @@ import yaml
 from command import Outcome
 from omegaconf import OmegaConf
 
-from mace_tp import session
 from mace_tp.cli.main import command_started
 from mace_tp.config import Config, build_dtype
 from mace_tp.data.batching import BatchLoader, choose_buckets
-from mace_tp.datasets import load_datasets
+from mace_tp.training import session
+from mace_tp.training.datasets import load_datasets
 
 ERRORS = {"energy_mae", "energy_rmse", "energy_rmse_per_config", "force_mae", "force_rmse"}
 METRICS = ERRORS | {

@@ -11,9 +11,9 @@ from mace_tp.config import TensorProductConfig
 from mace_tp.data.buckets import Bucket
 from mace_tp.evaluation.metrics import error_sums, summarize
 from mace_tp.graph import GraphBatch, displaced
-from mace_tp.loss import LossWeights, comparable_stress
 from mace_tp.model.prediction import Prediction
 from mace_tp.model.saved_model import create_model, load_model, named_parameters, save_model
+from mace_tp.training.loss import LossWeights, comparable_stress
 from mace_tp.training.optimizer import make_optimizer
 from mace_tp.training.state import initial_state
 from mace_tp.training.step import Control, make_predict, make_train_step

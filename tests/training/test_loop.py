@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mace_tp.loss import LossWeights
 from mace_tp.training.loop import Plan, Stage
+from mace_tp.training.loss import LossWeights
 from mace_tp.training.optimizer import CosineSchedule
 
 _WEIGHTS = LossWeights(1.0, 1.0, 1.0)

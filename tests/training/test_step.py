@@ -13,8 +13,8 @@ from mace_tp.config import TensorProductConfig
 from mace_tp.data.buckets import Bucket
 from mace_tp.evaluation.metrics import error_sums
 from mace_tp.graph import GraphBatch
-from mace_tp.loss import LossWeights, weighted_loss
 from mace_tp.model.prediction import Prediction
+from mace_tp.training.loss import LossWeights, weighted_loss
 from mace_tp.training.optimizer import make_optimizer
 from mace_tp.training.state import Params, TrainState, initial_state
 from mace_tp.training.step import CompiledStep, Control, make_eval_step, make_predict, make_train_step

@@ -11,13 +11,13 @@ import numpy as np
 from mace_tp.config import Config, build_device, build_dtype, build_stages
 from mace_tp.config_ranges import check_config
 from mace_tp.errors import InputError
-from mace_tp.origin import as_begun, origin_of, require_same
-from mace_tp.preparation import Setup, prepare
 from mace_tp.runtime.environment import describe, peak_memory_mb
 from mace_tp.training.checkpoint import Checkpoints, read_origin
+from mace_tp.training.fine_tuning import started_from
+from mace_tp.training.preparation import Setup, prepare
+from mace_tp.training.provenance import as_begun, origin_of, require_same
 from mace_tp.training.state import initial_state
 from mace_tp.training.step import Control
-from mace_tp.warm_start import started_from
 
 _LOG = logging.getLogger("mace_tp")
 

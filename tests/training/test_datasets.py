@@ -8,10 +8,10 @@ import pytest
 from toy_data import isolated_atoms, label, molecules, write
 
 from mace_tp.config import Config, DataConfig, LossConfig, StageTwoConfig
-from mace_tp.datasets import Datasets, load_datasets
 from mace_tp.errors import InputError
 from mace_tp.model.mace import Architecture
-from mace_tp.origin import origin_of
+from mace_tp.training.datasets import Datasets, load_datasets
+from mace_tp.training.provenance import origin_of
 
 
 @pytest.fixture(scope="module")

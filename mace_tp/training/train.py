@@ -10,15 +10,15 @@ import jax
 from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.config_ranges import check_config
 from mace_tp.errors import TrainingError
-from mace_tp.origin import as_begun, origin_of
-from mace_tp.preparation import prepare
-from mace_tp.results import draw, final_outcomes, write_results
 from mace_tp.runtime.compilation import counted_compilations
 from mace_tp.runtime.environment import describe, peak_memory_mb
 from mace_tp.runtime.forked import refuse_fork
-from mace_tp.session import Session
 from mace_tp.tensor_products.compiled import kernel_beside
 from mace_tp.training.checkpoint import read_origin
+from mace_tp.training.preparation import prepare
+from mace_tp.training.provenance import as_begun, origin_of
+from mace_tp.training.results import draw, final_outcomes, write_results
+from mace_tp.training.session import Session
 
 _LOG = logging.getLogger("mace_tp")
 

@@ -14,8 +14,8 @@ from mace_tp.config import Config
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph
-from mace_tp.datasets import Datasets
 from mace_tp.errors import InputError
+from mace_tp.training.datasets import Datasets
 
 _LOG = logging.getLogger("mace_tp")
 # Keys that may change when a training is resumed, which has weights of its own.

@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from mace_tp.runtime.compilation import shown_compilations
-from mace_tp.wandb_logger import WandbLogger
+from mace_tp.training.wandb_logger import WandbLogger
 
 __all__ = ["FILE_ONLY", "JsonlLogger", "Logger", "Loggers", "TrainingProgress", "WandbLogger", "setup_logging"]
 

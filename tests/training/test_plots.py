@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 
-from mace_tp import plots
 from mace_tp.data.graphs import build_graphs
 from mace_tp.errors import InputError
 from mace_tp.evaluation.batches import ConfigurationPrediction
 from mace_tp.evaluation.parity_plots import draw_parity
-from mace_tp.plots import learning_curves, learning_curves_figure, parity, parity_figure, read_metrics
+from mace_tp.training import plots
+from mace_tp.training.plots import learning_curves, learning_curves_figure, parity, parity_figure, read_metrics
 
 SIZE_LIMIT = 200_000  # bytes
 
@@ -261,7 +261,7 @@ def test_parity_refuses_what_does_not_fit():
 def test_plots_do_without_the_global_state_of_pyplot(tmp_path):
     program = """
 import sys, numpy as np
-from mace_tp.plots import parity
+from mace_tp.training.plots import parity
 parity(np.zeros(3), np.zeros(3), "energy", "eV/atom", sys.argv[1], "valid")
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -7,9 +7,9 @@ from typing import Any
 from mace_tp.config import Config
 from mace_tp.data.elements import symbol
 from mace_tp.model.saved_model import Model
-from mace_tp.origin import SAME_ENERGY
-from mace_tp.preparation import Setup
 from mace_tp.tensor_products.notation import site_text
+from mace_tp.training.preparation import Setup
+from mace_tp.training.provenance import SAME_ENERGY
 
 Errors = Mapping[str, Mapping[str, float]]
 """Of `valid` and of every test file by its path: what `metrics.summarize` gives, and `num_configs`."""

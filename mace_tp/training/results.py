@@ -10,12 +10,12 @@ import numpy as np
 
 from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph
-from mace_tp.datasets import Datasets
 from mace_tp.evaluation.batches import ConfigurationPrediction, evaluate_and_predict
 from mace_tp.evaluation.evaluate import short_names
 from mace_tp.evaluation.metrics import summarize
-from mace_tp.preparation import Setup
+from mace_tp.training.datasets import Datasets
 from mace_tp.training.loop import EpochSummary
+from mace_tp.training.preparation import Setup
 from mace_tp.training.state import Params
 
 # Names of the quantiles of a step: 0, 1/4, 1/2, 3/4 and 1.
@@ -65,7 +65,7 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         errors: of `valid` and of every test file.
         totals: what only the training knows; added as it is.
     """
-    from mace_tp.plots import read_metrics  # loads matplotlib, which no first step is to wait for
+    from mace_tp.training.plots import read_metrics  # loads matplotlib, which no first step is to wait for
 
     path = run_dir / "results.json"
     seen = {
@@ -116,8 +116,8 @@ def _about_data(datasets: Datasets) -> dict[str, Any]:
 
 def draw(run_dir: Path, outcomes: dict[str, Outcome]) -> None:
     """Learning curves and parity plots, under `plots/`."""
-    from mace_tp import plots
     from mace_tp.evaluation.parity_plots import draw_parity
+    from mace_tp.training import plots
 
     folder = run_dir / "plots"
     folder.mkdir(exist_ok=True)

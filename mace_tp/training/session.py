@@ -18,21 +18,21 @@ from mace_tp.errors import InputError, TrainingError
 from mace_tp.evaluation.batches import evaluate
 from mace_tp.evaluation.metrics import loss_from_sums, summarize
 from mace_tp.graph import GraphBatch
-from mace_tp.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
 from mace_tp.model.saved_model import save_model
-from mace_tp.model_card import describe_data, describe_data_before, write_card
-from mace_tp.origin import batches_are_same, losses_compare, require_same
-from mace_tp.preparation import Setup
-from mace_tp.results import epoch_record
 from mace_tp.run_directory import write_config
 from mace_tp.runtime.compilation import CompileClock, Stopwatch
 from mace_tp.runtime.environment import peak_memory_mb
 from mace_tp.training.checkpoint import Checkpoints, Progress
+from mace_tp.training.fine_tuning import started_from
+from mace_tp.training.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
 from mace_tp.training.loop import EpochSummary, Plan, Report, Skips, train_epoch
+from mace_tp.training.model_card import describe_data, describe_data_before, write_card
 from mace_tp.training.optimizer import with_memory
+from mace_tp.training.preparation import Setup
+from mace_tp.training.provenance import batches_are_same, losses_compare, require_same
+from mace_tp.training.results import epoch_record
 from mace_tp.training.signals import StopRequest, stop_on_signals
 from mace_tp.training.state import Params, TrainState, copied, hold_frozen, initial_state
-from mace_tp.warm_start import started_from
 
 _LOG = logging.getLogger("mace_tp")
 # Least time between checkpoints within an epoch: each waits for the device.

@@ -7,9 +7,9 @@ import jax
 
 from mace_tp.config import Config, build_device, build_dtype, build_schedule, build_stages
 from mace_tp.evaluation.step_times import Timed
-from mace_tp.preparation import prepare
 from mace_tp.runtime.environment import describe
 from mace_tp.training.loop import EpochSummary, Plan, Skips, train_epoch
+from mace_tp.training.preparation import prepare
 from mace_tp.training.state import initial_state
 
 # Enough windows for quartiles, and an end for slow steps.

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from mace_tp.results import epoch_record, spread_of_steps
 from mace_tp.training.loop import EpochSummary, _Windows
+from mace_tp.training.results import epoch_record, spread_of_steps
 
 
 class _Step:

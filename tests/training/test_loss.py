@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from error_cases import make_case
 
-from mace_tp.loss import LossWeights, weighted_loss
+from mace_tp.training.loss import LossWeights, weighted_loss
 
 WEIGHTS = LossWeights(energy=2.0, forces=3.0, stress=5.0)
 NONE = LossWeights(energy=0.0, forces=0.0, stress=0.0)

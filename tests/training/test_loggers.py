@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mace_tp.loggers import JsonlLogger, Loggers, TrainingProgress, WandbLogger, setup_logging
 from mace_tp.runtime.compilation import compiling
+from mace_tp.training.loggers import JsonlLogger, Loggers, TrainingProgress, WandbLogger, setup_logging
 
 RECORD = {
     "epoch": 1, "step": 90, "learning_rate": 0.01, "train_loss": 1.5, "valid_loss": 2.5, "energy_rmse": 12.345, "force_rmse": 67.891,
@@ -90,7 +90,7 @@ def test_jsonl_survives_a_kill(tmp_path):
     program = """
 import pathlib, sys
 from mace_tp.runtime.compilation import compiling
-from mace_tp.loggers import JsonlLogger
+from mace_tp.training.loggers import JsonlLogger
 logger = JsonlLogger(pathlib.Path(sys.argv[1]))
 for step in range(10**9):
     logger.log(step, {"loss": 1.0})
@@ -265,7 +265,7 @@ def test_program_ends_while_wandb_hangs(tmp_path, monkeypatch):
     program = """
 import pathlib, sys
 from mace_tp.runtime.compilation import compiling
-from mace_tp.loggers import WandbLogger
+from mace_tp.training.loggers import WandbLogger
 logger = WandbLogger("online", "project", pathlib.Path(sys.argv[1]), {})
 logger.log(1, {"loss": 1.0})
 logger.finish()
@@ -280,7 +280,7 @@ def test_wandb_process_ends_when_the_training_is_killed(tmp_path, monkeypatch):
     program = """
 import os, pathlib, sys, time
 from mace_tp.runtime.compilation import compiling
-from mace_tp.loggers import WandbLogger
+from mace_tp.training.loggers import WandbLogger
 logger = WandbLogger("online", "project", pathlib.Path(sys.argv[1]), {"seed": 1})
 logger.log(1, {"loss": 1.0})
 while not logger._lines.empty(): time.sleep(0.01)

@@ -7,7 +7,7 @@ import pytest
 
 from mace_tp.config import Config, ModelConfig
 from mace_tp.errors import InputError
-from mace_tp.origin import require_same
+from mace_tp.training.provenance import require_same
 
 
 def _origin(**model) -> dict:
