@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 
+from mace_tp.cli.compilation_display import told_compilations
 from mace_tp.cli.outputs import require_new_file, require_new_folder
 from mace_tp.cli.report import breakdown_lines, conservativity_lines, error_table
 from mace_tp.cli.signals import raising
-from mace_tp.compilation_display import told_compilations
 from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.readers import is_extended_xyz, require_labels

@@ -6,8 +6,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from mace_tp.cli.compilation_display import told_compilations
 from mace_tp.cli.signals import raising
-from mace_tp.compilation_display import told_compilations
 from mace_tp.config import Config, build_dtype
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.neighbors import neighbor_list

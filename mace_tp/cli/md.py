@@ -15,9 +15,9 @@ import ase
 import ase.io
 from rich.progress import track
 
+from mace_tp.cli.compilation_display import told_compilations
 from mace_tp.cli.signals import raising
 from mace_tp.cli.standard_streams import outlived_output
-from mace_tp.compilation_display import told_compilations
 from mace_tp.data.ase_files import read_structure
 from mace_tp.errors import InputError
 from mace_tp.runtime.compilation import shown_compilations

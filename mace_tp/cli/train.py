@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mace_tp.cli.compilation_display import elapsed_time
 from mace_tp.cli.config_errors import check_keys, one_line
 from mace_tp.cli.config_file import ConfigFile, read_config_file
 from mace_tp.cli.main import command_started
@@ -28,7 +29,6 @@ from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.cli.signals import last_words
 from mace_tp.cli.standard_streams import outlived_output
-from mace_tp.compilation_display import elapsed_time
 from mace_tp.config import Config
 from mace_tp.config_ranges import check_config
 from mace_tp.errors import InputError, TrainingError

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mace_tp.compilation_display import elapsed_time, told_compilations
+from mace_tp.cli.compilation_display import elapsed_time, told_compilations
 from mace_tp.runtime.compilation import LOGGER, compiling
 
 
