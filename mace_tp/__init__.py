@@ -9,12 +9,12 @@ from typing import Any
 from mace_tp.runtime import forked as _forked  # noqa: F401 - from now on it sees whether jax is in use when a process is forked
 
 _PUBLIC = {
-    "Calculator": "calculator",
+    "Calculator": "simulation.calculator",
     "Config": "config",
-    "train": "run",
-    "load_model": "saved_model",
-    "load_exported": "exported",
-    "Evaluator": "evaluation",
+    "train": "training.train",
+    "load_model": "model.saved_model",
+    "load_exported": "model.export.load",
+    "Evaluator": "evaluation.evaluate",
     "LabelKeys": "data.configuration",
     "InputError": "errors",
 }

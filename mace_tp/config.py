@@ -1,27 +1,20 @@
-"""The configuration: dataclasses that are its schema, and functions that build objects from it.
+"""The configuration: dataclasses that are its schema, and a check of their values.
 
 Every default lives here; the YAML files state only what differs.
 """
 
 import dataclasses
-import importlib
-import inspect
-import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+import e3nn_jax as e3nn
 
-from mace_tp import tensor_products
 from mace_tp.data.configuration import LabelKeys
+from mace_tp.data.weights import MAX_WEIGHT, is_weight
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture, TensorProducts
-from mace_tp.tensor_products.base import TensorProduct
-from mace_tp.tensor_products.notation import Pair, meant, split_product
-from mace_tp.training.loop import Stage
-from mace_tp.training.loss import LossWeights
-from mace_tp.training.optimizer import ConstantSchedule, CosineSchedule, PlateauSchedule, Schedule
+from mace_tp.model.mace import Architecture
+from mace_tp.tensor_products.compiled import KERNELS
+from mace_tp.tensor_products.registry import TensorProductConfig, build_tensor_products
 
 
 @dataclasses.dataclass
@@ -50,14 +43,6 @@ class ModelConfig(Architecture):
     """`model`: the architecture, and where its weights come from."""
 
     init_from: str | None = None  # a run directory or a folder `model`: begin with its weights, as far as it has them
-
-
-@dataclasses.dataclass
-class TensorProductConfig:
-    """`tensor_product`: one for each site; a name, NAME:option=value,option=value, or {name, **options}."""
-
-    interaction: Any = "cg"
-    product_basis: Any = "cg"
 
 
 @dataclasses.dataclass
@@ -145,110 +130,92 @@ def build_architecture(config: ModelConfig) -> Architecture:
     return Architecture(**values)
 
 
-def build_tensor_products(config: TensorProductConfig) -> TensorProducts:
-    return TensorProducts(
-        interaction=_build_tensor_product(config.interaction, "tensor_product.interaction"),
-        product_basis=_build_tensor_product(config.product_basis, "tensor_product.product_basis"),
-    )
-
-
-def parse_products(text: str) -> TensorProductConfig:
-    """The sites of NAME or INTERACTION/PRODUCT_BASIS, each with :option=value,option=value.
-
-    Raises:
-        InputError: no such product or option, or a value that it does not take.
-    """
-    interaction, slash, product_basis = text.partition("/")
-    sites = TensorProductConfig(*(split_product(site, text) for site in (interaction, product_basis if slash else interaction)))
-    for site in (sites.interaction, sites.product_basis):
-        _build_tensor_product(site, "tensor_product")
-    return sites
-
-
-def parse_product(text: str) -> TensorProduct:
-    """The tensor product of NAME or INTERACTION/PRODUCT_BASIS, each with :option=value,option=value.
-
-    Raises:
-        InputError: no such product or option, or a value that it does not take.
-    """
-    sites = build_tensor_products(parse_products(text))
-    return sites.interaction if sites.interaction == sites.product_basis else Pair(sites.interaction, sites.product_basis)
-
-
-def tensor_product_names() -> list[str]:
-    """Names that `tensor_product` takes: the modules that define one."""
-    modules = [module.name for module in pkgutil.iter_modules(tensor_products.__path__)]
-    return sorted(name for name in modules if _find_class(name) is not None)
-
-
-def _build_tensor_product(site: Any, field: str) -> TensorProduct:
-    options = split_product(site, f"{field}={site}") if isinstance(site, str) else site
-    if not isinstance(options, Mapping) or "name" not in options:
-        raise InputError(f"{field}={site}: must be the name of a tensor product, or {{name: NAME, option: value}}")
-    options = dict(options)
-    name = options.pop("name")
-    is_module = name in (module.name for module in pkgutil.iter_modules(tensor_products.__path__))
-    cls = _find_class(name) if is_module else None
-    if cls is None:
-        names = tensor_product_names()
-        raise InputError(f"{field}={name}: no such tensor product; {meant(str(name), names)}valid: {', '.join(names)}")
-    valid = [option.name for option in dataclasses.fields(cls)]
-    unknown = sorted(set(map(str, options)) - set(valid))
-    if unknown:
-        message = f"{field}.{unknown[0]}: {name} has no such option; {meant(unknown[0], valid)}valid: {', '.join(valid) or 'none'}"
-        raise InputError(message)
-    try:
-        return cls(**options)
-    except InputError as error:
-        raise InputError(f"{field}: {str(error).removeprefix('tensor_product: ')}") from error
-
-
-def _find_class(name: str) -> type[TensorProduct] | None:
-    module = importlib.import_module(f"{tensor_products.__name__}.{name}")
-    defined = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__]
-    return next((value for value in defined if issubclass(value, TensorProduct) and not inspect.isabstract(value)), None)
-
-
 def build_label_keys(config: DataConfig) -> LabelKeys:
     return LabelKeys(energy=config.energy_key, forces=config.forces_key, stress=config.stress_key)
 
 
-def build_loss_weights(config: LossConfig | StageTwoConfig) -> LossWeights:
-    return LossWeights(energy=config.energy_weight, forces=config.forces_weight, stress=config.stress_weight)
+_POSITIVE = (
+    "data.batch_size", "data.valid_batch_size", "data.max_configurations", "model.cutoff", "model.num_channels", "model.correlation",
+    "model.num_interactions", "model.radial_mlp", "model.num_bessel", "model.readout_mlp", "optimizer.learning_rate",
+    "optimizer.max_grad_norm", "optimizer.plateau_factor", "trainer.max_epochs", "trainer.max_minutes", "trainer.patience",
+    "trainer.keep_every",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "model.l_max", "loss.energy_weight", "loss.forces_weight", "loss.stress_weight", "loss.stage_two.start", "loss.stage_two.energy_weight",
+    "loss.stage_two.forces_weight", "loss.stage_two.stress_weight", "optimizer.weight_decay", "optimizer.plateau_patience",
+    "optimizer.final_factor", "trainer.checkpoint_minutes", "seed",
+)  # fmt: skip
+_FRACTIONS = ("data.valid_fraction", "optimizer.warmup", "optimizer.beta1", "optimizer.beta2", "optimizer.ema_decay")
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "data.on_bad_frame": ("error", "skip"),
+    "model.first_interaction": ("nonresidual", "residual"),
+    "model.other_interactions": ("nonresidual", "residual"),
+    "model.message_normalization": ("average", "density"),
+    "model.distance_transform": ("none", "agnesi", "soft"),
+    "model.pair_repulsion": ("none", "zbl"),
+    "model.forces": ("gradient", "direct"),
+    "optimizer.schedule": ("constant", "cosine", "plateau"),
+    "logger.wandb": ("disabled", "offline", "online"),
+    "dtype": ("float32", "float64"),
+    "device": ("auto", "cpu", "gpu"),
+    "kernel": KERNELS,
+    "trainer.resume": (None, "auto", "anyway"),
+}
 
 
-def build_stages(config: LossConfig) -> tuple[Stage, ...]:
-    """The parts of the training with loss weights of their own."""
-    first, second = Stage(0.0, build_loss_weights(config)), Stage(config.stage_two.start, build_loss_weights(config.stage_two))
-    return (first, second) if second.start < 1 else (first,)
+def check_config(config: Config) -> None:
+    """Raise an InputError that names the first field which is out of range, and what would be valid."""
+    values = _flat(dataclasses.asdict(config))
+    _require(values, _POSITIVE, lambda value: value > 0, "must be positive")
+    _require(values, _NOT_NEGATIVE, lambda value: value >= 0, "must not be negative")
+    _require(values, _FRACTIONS, lambda value: 0 <= value < 1, "must be in [0, 1)")
+    _require(values, ("model.cutoff_power",), lambda value: value >= 2, "must be at least 2, or forces jump at the cutoff")
+    for field, valid in CHOICES.items():
+        names = ", ".join("null" if name is None else name for name in valid)
+        if values[field] not in valid:
+            raise InputError(f"{field}={values[field]}: must be one of {names}")
+    _check_type_weights(config.data.config_type_weights)
+    check_hidden_irreps(config.model.hidden_irreps, "model.hidden_irreps")
+    if config.model.forces == "direct" and e3nn.Irrep("1o") not in e3nn.Irreps(config.model.hidden_irreps):
+        raise InputError(f"model.hidden_irreps={config.model.hidden_irreps}: model.forces=direct reads forces from 1o, such as in 0e+1o")
+    build_tensor_products(config.tensor_product)
 
 
-def build_schedule(config: OptimizerConfig) -> Schedule:
-    """Learning-rate factor by progress. `check_config` has seen that the name is one of these."""
-    if config.schedule == "constant":
-        return ConstantSchedule(config.warmup)
-    if config.schedule == "cosine":
-        return CosineSchedule(config.warmup, config.final_factor)
-    return PlateauSchedule(config.warmup, config.plateau_factor, config.plateau_patience)
+def _require(values: dict[str, Any], fields: tuple[str, ...], is_valid: Callable[[float], bool], text: str) -> None:
+    """Check numbers and lists of numbers; None, which means absent, is always valid."""
+    for field in fields:
+        numbers = values[field] if isinstance(values[field], list) else [values[field]]
+        if not all(number is None or is_valid(number) for number in numbers):
+            raise InputError(f"{field}={values[field]}: {text}")
 
 
-def build_dtype(config: Config) -> jnp.dtype:
-    """The dtype of parameters and data. float64 is switched on in jax, which must not have computed anything yet.
+def _check_type_weights(weights: Any) -> None:
+    field = f"data.config_type_weights={weights}"
+    if weights is None:
+        return
+    if not isinstance(weights, dict):
+        raise InputError(f"{field}: must be a mapping of config_type to weight, such as {{Default: 1, surface: 0.5}}")
+    for name, weight in weights.items():
+        if not is_weight(weight):
+            raise InputError(f"{field}: the weight of {name} must be a number from 0 to {MAX_WEIGHT:g}")
 
-    Matrix products keep the precision of the dtype: by default jax lets a GPU round float32 to 10 bits (TF32).
-    """
-    jax.config.update("jax_default_matmul_precision", "highest")
-    if config.dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
-    return jnp.dtype(config.dtype)
 
-
-def build_device(config: Config) -> jax.Device:
-    """The first device of the kind that was asked for."""
-    if config.device == "auto":
-        return jax.devices()[0]
+def check_hidden_irreps(hidden_irreps: str, name: str) -> None:
+    """Raise an InputError that begins with the name unless these are irreps of a model's hidden features."""
+    field = f"{name}={hidden_irreps}"
     try:
-        return jax.devices(config.device)[0]
-    except RuntimeError as error:
-        found = ", ".join(sorted({device.platform for device in jax.devices()}))
-        raise InputError(f"device={config.device}: jax finds none; it finds {found}") from error
+        irreps = e3nn.Irreps(hidden_irreps)
+    except ValueError as error:
+        raise InputError(f"{field}: not irreps; valid is, for example, 0e+1o") from error
+    if any(irrep.mul != 1 for irrep in irreps) or len({irrep.ir for irrep in irreps}) != len(irreps):
+        raise InputError(f"{field}: each irrep once and without multiplicity, which model.num_channels gives; valid is, for example, 0e+1o")
+    if not irreps or irreps[0].ir != e3nn.Irrep("0e"):
+        raise InputError(f"{field}: must begin with 0e, from which energies are read")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields by their full names, such as `loss.stage_two.start`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

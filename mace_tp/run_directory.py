@@ -1,11 +1,15 @@
-"""`config.yaml` of a run directory: every key, as a file that `mace-tp train --config` reads, where `${` refers to another key."""
+"""Files of a run directory: `config.yaml`, which `mace-tp train --config` reads, and `metrics.jsonl`."""
 
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+
+from mace_tp.errors import InputError
 
 
 def write_config(path: Path, values: Mapping[str, Any]) -> None:
@@ -39,3 +43,55 @@ def _escaped(text: str) -> str:
 
 def _plain(text: str) -> str:
     return re.sub(r"(\\*)\$\{", lambda found: found[1][: len(found[1]) // 2] + "${", text)
+
+
+Record = Mapping[str, Any]
+"""A line of `metrics.jsonl`: {name: number}; None where a number was not finite."""
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`, in order of epochs.
+
+    An unfinished last line, of a run that was killed, is left out. Epochs that a resumed run did again replace the first ones.
+
+    Raises:
+        InputError: there is no such file, or a line other than the last is not a JSON object.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; a run directory holds a metrics.jsonl") from error
+    records: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        record = _parse(line)
+        if record is None:
+            if number < len(lines):
+                raise InputError(f"{path}, line {number}: not a JSON object; metrics.jsonl has one per line")
+            continue
+        while records and records[-1].get("epoch", -1) >= record.get("epoch", np.inf):
+            records.pop()
+        records.append(record)
+    return records
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _values(metrics: Sequence[Record], key: str) -> np.ndarray:
+    """One number per record [records]; NaN where it is absent."""
+    return np.array([np.nan if record.get(key) is None else record[key] for record in metrics], dtype=float)
+
+
+def second_stage(metrics: Sequence[Record]) -> int | None:
+    """The first epoch of stage two; None where there is none."""
+    return next((record["epoch"] for record in metrics if (record.get("stage") or 1) > 1), None)
+
+
+def training_seconds(metrics: Sequence[Record]) -> np.ndarray:
+    """Seconds of updates and validations, without compilations, up to the end of every epoch [records]; NaN where unknown."""
+    return np.cumsum(_values(metrics, "epoch_seconds") + np.nan_to_num(_values(metrics, "valid_seconds")))

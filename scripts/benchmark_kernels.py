@@ -113,9 +113,9 @@ def _bases(options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
     from mace_tp.benchmark.cases import Sizes, make_case
     from mace_tp.benchmark.derivatives import training
     from mace_tp.benchmark.timing import compile_program
-    from mace_tp.config import build_tensor_products, parse_products
     from mace_tp.model.mace import Architecture
     from mace_tp.tensor_products.compiled import Compiled
+    from mace_tp.tensor_products.registry import build_tensor_products, parse_products
 
     architecture = Architecture(num_channels=4, l_max=options.l_max)
     graphs = build_step(options.data, "cg", architecture, options.batch_size, "xla").batch

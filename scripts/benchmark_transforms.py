@@ -19,7 +19,6 @@ import numpy as np
 from mace_tp.benchmark.cases import Operation
 from mace_tp.benchmark.derivatives import DERIVATIVES
 from mace_tp.benchmark.timing import compile_program, time_in_turn
-from mace_tp.config import parse_product
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import InteractionPlan
@@ -29,6 +28,7 @@ from mace_tp.tensor_products.fixed_product import DegreeWeighted
 from mace_tp.tensor_products.gaunt import TorusSampler, _fourier_projection
 from mace_tp.tensor_products.irreps import rows_of_harmonics
 from mace_tp.tensor_products.pointwise import PointwisePowers
+from mace_tp.tensor_products.registry import parse_product
 from mace_tp.tensor_products.sampling import Sampler, Samples, SphereSampler
 from mace_tp.tensor_products.sphere import from_angles, harmonics, product_grid, quadrature
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis

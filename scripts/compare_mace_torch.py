@@ -20,8 +20,8 @@ import torch
 from mace.calculators import MACECalculator
 
 from mace_tp import Calculator
-from mace_tp.config import Config, build_dtype
-from mace_tp.integrations import mace_torch, mace_torch_files
+from mace_tp.model.mace_torch import convert, files
+from mace_tp.runtime.devices import set_dtype
 
 
 def main() -> None:
@@ -31,8 +31,8 @@ def main() -> None:
     parser.add_argument("--head", help="of a model with several")
     options = parser.parse_args()
     torch.set_default_dtype(torch.float64)
-    dtype = build_dtype(Config(dtype="float64"))
-    ours = Calculator(mace_torch.to_model(mace_torch_files.read(options.model, options.head), dtype))
+    dtype = set_dtype("float64")
+    ours = Calculator(convert.to_model(files.read(options.model, options.head), dtype))
     theirs = MACECalculator(options.model, device="cpu", default_dtype="float64", head=options.head)
     frames = ase.io.read(options.file, ":")
     energies, forces, largest = [], [], []

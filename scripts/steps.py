@@ -7,15 +7,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from mace_tp.config import Config, DataConfig, build_loss_weights, parse_products
+from mace_tp.config import Config, DataConfig
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.graph import GraphBatch
 from mace_tp.model.mace import Architecture
+from mace_tp.model.programs import CompiledStep, make_predict
 from mace_tp.model.saved_model import create_model
+from mace_tp.tensor_products.registry import parse_products
 from mace_tp.training.datasets import load_datasets
+from mace_tp.training.loss import build_loss_weights
 from mace_tp.training.optimizer import make_optimizer
 from mace_tp.training.state import initial_state
-from mace_tp.training.step import CompiledStep, Control, make_predict, make_train_step
+from mace_tp.training.step import Control, make_train_step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

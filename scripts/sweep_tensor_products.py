@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mace_tp.config import parse_products
+from mace_tp.tensor_products.registry import parse_products
 
 _PRODUCTS = (
     "cg", "cg/gaunt", "cg/spherical_grid", "hybrid", "gaunt", "spherical_grid", "spherical_grid:rank=2", "vector_grid", "matrix",

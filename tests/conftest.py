@@ -19,7 +19,6 @@ import pytest
 from flax import nnx
 
 from mace_tp.cli.main import set_xla_flags
-from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.data.batching import pad_batch
 from mace_tp.data.buckets import Bucket
 from mace_tp.data.configuration import Configuration
@@ -27,9 +26,10 @@ from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.graphs import build_graphs
 from mace_tp.graph import GraphBatch
 from mace_tp.model.mace import MACE, Architecture
+from mace_tp.model.parameters import Params
 from mace_tp.model.prediction import Prediction
-from mace_tp.training.state import Params
-from mace_tp.training.step import make_predict
+from mace_tp.model.programs import make_predict
+from mace_tp.tensor_products.registry import TensorProductConfig, build_tensor_products
 
 # Tracing makes many objects that stay; to look through all of them again and again takes nearly a tenth of the time.
 gc.set_threshold(100_000, 20, 20)

@@ -22,7 +22,6 @@ import numpy as np
 from mace_tp.benchmark.cases import Sizes, make_case
 from mace_tp.benchmark.derivatives import training
 from mace_tp.benchmark.timing import compile_program, time_in_turn
-from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch
 from mace_tp.model.mace import Architecture
@@ -30,6 +29,7 @@ from mace_tp.runtime.compilation import compiling
 from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import TensorProduct
 from mace_tp.tensor_products.compiled import Compiled, describe_kernel
+from mace_tp.tensor_products.registry import TensorProductConfig, build_tensor_products
 
 _LOG = logging.getLogger("mace_tp")
 _REPEATS = 7

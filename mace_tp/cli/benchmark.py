@@ -14,20 +14,21 @@ from mace_tp.benchmark.graphs import first_batch
 from mace_tp.benchmark.machine import measure_machine
 from mace_tp.benchmark.measure import measure
 from mace_tp.cli.shipped import shipped_data
-from mace_tp.config import Config, build_device, build_dtype, parse_product, tensor_product_names
-from mace_tp.config_ranges import check_hidden_irreps
+from mace_tp.config import check_hidden_irreps
 from mace_tp.errors import InputError
 from mace_tp.model.mace import Architecture
+from mace_tp.runtime.devices import find_device, set_dtype
 from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import TensorProduct
 from mace_tp.tensor_products.compiled import KERNELS, Compiled
+from mace_tp.tensor_products.registry import parse_product, tensor_product_names
 
 
 def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     _check(options)
-    dtype = build_dtype(Config(dtype=options.dtype))
-    device = build_device(Config(device=options.device))
+    dtype = set_dtype(options.dtype)
+    device = find_device(options.device)
     products = {name: parse_product(name) for name in options.products or tensor_product_names()}
     if options.kernel == "auto":
         products = {name: Compiled(product) for name, product in products.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mace_tp.cli.signals import raising
 from mace_tp.errors import InputError
+from mace_tp.evaluation import comparison_plots, comparison_table
 from mace_tp.evaluation.comparison import (
     Group,
     Run,
@@ -19,7 +20,6 @@ from mace_tp.evaluation.comparison import (
     group_runs,
     other_differences,
 )
-from mace_tp.evaluation.evaluate import comparison_plots, comparison_table
 from mace_tp.evaluation.step_times import WORKER, StepTimes, cpu_doubts, doubts, recorded, retime
 
 
@@ -84,7 +84,8 @@ def _time_steps(run_dir: Path) -> dict[str, object]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from mace_tp.config import Config, TensorProductConfig
+    from mace_tp.config import Config
+    from mace_tp.tensor_products.registry import TensorProductConfig
     from mace_tp.training.retiming import time_steps
 
     run = next(run for run in find_runs([run_dir]) if run.path == run_dir)  # others may be below it

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from mace_tp.cli.config_errors import group_options, schema_keys
 from mace_tp.cli.main import COMMANDS
-from mace_tp.config import tensor_product_names
-from mace_tp.config_ranges import CHOICES
+from mace_tp.config import CHOICES
+from mace_tp.tensor_products.registry import tensor_product_names
 
 _TRAIN = ("--config", "--dry-run", "--cfg", "--multirun", "--help")
 _SCRIPT = """\

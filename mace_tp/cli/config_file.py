@@ -16,9 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 from mace_tp.cli.config_errors import check_keys, group_options, one_line, schema_keys
 from mace_tp.cli.overrides import for_hydra, store_products
 from mace_tp.cli.shipped import config_directory
-from mace_tp.config import Config, TensorProductConfig
+from mace_tp.config import Config
 from mace_tp.errors import InputError
 from mace_tp.tensor_products.notation import split_product
+from mace_tp.tensor_products.registry import TensorProductConfig
 
 _PRODUCTS = "tensor_product"
 

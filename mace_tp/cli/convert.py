@@ -7,12 +7,12 @@ import os
 import shlex
 from pathlib import Path
 
-from mace_tp.config import Config, build_dtype
 from mace_tp.data.elements import symbols
 from mace_tp.errors import InputError
-from mace_tp.integrations import mace_torch, mace_torch_files
 from mace_tp.model.mace import Architecture
+from mace_tp.model.mace_torch import convert, files
 from mace_tp.model.saved_model import Model, load_model, save_model
+from mace_tp.runtime.devices import set_dtype
 from mace_tp.training.fine_tuning import LEARNING_RATE
 
 
@@ -46,10 +46,10 @@ def _read(options: argparse.Namespace) -> None:
         raise InputError(f"{options.file}: a .model file is a pickle, which can run anything when it is read; if you trust it, add --trust")
     _require_absent(options)
     _require_folder(options.out)
-    source = mace_torch_files.read(options.file, options.head)
+    source = files.read(options.file, options.head)
     dtype = options.dtype or source.dtype
     try:
-        model = mace_torch.to_model(source, build_dtype(Config(dtype=dtype)))
+        model = convert.to_model(source, set_dtype(dtype))
     except ValueError as error:
         raise InputError(f"{options.file}: {error}") from error
     digest = hashlib.sha256(options.file.read_bytes()).hexdigest()
@@ -64,8 +64,8 @@ def _read(options: argparse.Namespace) -> None:
 
 def _write(options: argparse.Namespace) -> None:
     _require_absent(options)
-    model = load_model(options.model, None if options.dtype is None else build_dtype(Config(dtype=options.dtype)))
-    mace_torch.write_model(options.out, model)
+    model = load_model(options.model, None if options.dtype is None else set_dtype(options.dtype))
+    convert.write_model(options.out, model)
     print(f"{options.out}: a ScaleShiftMACE in {model.dtype}, for mace.calculators.MACECalculator with default_dtype='{model.dtype}'")
 
 

@@ -13,7 +13,6 @@ from mace_tp.cli.compilation_display import told_compilations
 from mace_tp.cli.outputs import require_new_file, require_new_folder
 from mace_tp.cli.report import breakdown_lines, conservativity_lines, error_table
 from mace_tp.cli.signals import raising
-from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.readers import is_extended_xyz, require_labels
 from mace_tp.data.writers import PREDICTED, write_predictions
@@ -24,6 +23,7 @@ from mace_tp.evaluation.evaluate import Evaluation, Evaluator, short_names
 from mace_tp.evaluation.metrics import UNITS
 from mace_tp.evaluation.parity_plots import draw_errors, draw_parity
 from mace_tp.model.saved_model import Model, load_model
+from mace_tp.runtime.devices import find_device, set_dtype
 from mace_tp.runtime.environment import describe
 from mace_tp.simulation.dynamics import NVE, energy_drift
 
@@ -36,8 +36,8 @@ def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     _require_positive(options)
     _require_places(options)
-    dtype = None if options.dtype is None else build_dtype(Config(dtype=options.dtype))
-    device = build_device(Config(device=options.device))
+    dtype = None if options.dtype is None else set_dtype(options.dtype)
+    device = find_device(options.device)
     keys = LabelKeys(energy=options.energy_key, forces=options.forces_key, stress=options.stress_key)
     if options.predictions:
         _require_other_names(keys)

@@ -8,7 +8,6 @@ import numpy as np
 
 from mace_tp.cli.compilation_display import told_compilations
 from mace_tp.cli.signals import raising
-from mace_tp.config import Config, build_dtype
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.neighbors import neighbor_list
 from mace_tp.errors import InputError, TrainingError
@@ -17,6 +16,7 @@ from mace_tp.model.export.write import PLATFORMS, export_model
 from mace_tp.model.saved_model import Model, load_model
 from mace_tp.model.structure_field import StructureField, StructurePrediction
 from mace_tp.runtime.compilation import compiling
+from mace_tp.runtime.devices import set_dtype
 
 # Largest difference that is accepted, relative to the largest number: rounding of a few hundred operations.
 _TOLERANCES = {"float32": 1e-4, "float64": 1e-10}
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     _check_place(options.out, options.force)
     # The program notes which line each operation comes from; folders of this machine are nobody's business.
     jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*/")
-    model = load_model(options.model, None if options.dtype is None else build_dtype(Config(dtype=options.dtype)))
+    model = load_model(options.model, None if options.dtype is None else set_dtype(options.dtype))
     part = options.out.with_name(options.out.name + ".part")
     with raising():
         try:

@@ -12,10 +12,11 @@ import jax
 
 from mace_tp.benchmark.coupling_plots import draw_couplings
 from mace_tp.benchmark.expressivity import BasisReach, BilinearReach, OrderReach, basis_reach, bilinear_reach
-from mace_tp.config import Config, build_dtype, parse_product, tensor_product_names
 from mace_tp.errors import InputError
+from mace_tp.runtime.devices import set_dtype
 from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import TensorProduct
+from mace_tp.tensor_products.registry import parse_product, tensor_product_names
 
 Row = dict[str, Any]
 
@@ -26,7 +27,7 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"--l-max {min(options.l_max)} --correlation {options.correlation}: must be at least 0 and 1")
     basis = _irreps("--basis-irreps", options.basis_irreps), _irreps("--hidden-irreps", options.hidden_irreps)
     products = {name: parse_product(name) for name in options.products or tensor_product_names()}
-    build_dtype(Config(dtype="float64"))
+    set_dtype("float64")
     if options.out:
         _make_folder(options.out)
     rows: list[Row] = []

@@ -18,10 +18,10 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from mace_tp.cli.config_errors import group_options
-from mace_tp.config import Config, TensorProductConfig, parse_products
-from mace_tp.config_ranges import CHOICES
+from mace_tp.config import CHOICES, Config
 from mace_tp.errors import InputError
 from mace_tp.tensor_products.notation import split_product
+from mace_tp.tensor_products.registry import TensorProductConfig, parse_products
 
 # Keys whose values are paths, or lists of paths.
 _PATHS = ("data.train", "data.valid", "data.test", "data.isolated_atoms", "model.init_from", "run_dir")

@@ -29,8 +29,7 @@ from mace_tp.cli.report import error_table
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.cli.signals import last_words
 from mace_tp.cli.standard_streams import outlived_output
-from mace_tp.config import Config
-from mace_tp.config_ranges import check_config
+from mace_tp.config import Config, check_config
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.runtime.compilation import shown_compilations
 from mace_tp.training.dry_run import dry_run

@@ -1,0 +1,1 @@
+"""Errors of models and comparisons of runs, as numbers and plots."""

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 
 from mace_tp.data.graphs import Graph
-from mace_tp.evaluation.metrics import ErrorSums, add
+from mace_tp.evaluation.metrics import ErrorSums, add, error_sums
 from mace_tp.graph import GraphBatch
+from mace_tp.model.parameters import Params
 from mace_tp.model.prediction import Prediction
-from mace_tp.training.state import Params
-from mace_tp.training.step import CompiledStep
+from mace_tp.model.programs import CompiledStep, Predict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,3 +52,13 @@ def _split(prediction: Prediction, graphs: Sequence[Graph]) -> Iterator[Configur
         stress = None if prediction.stress is None else prediction.stress[i]
         yield ConfigurationPrediction(float(prediction.energy[i]), forces, stress)
         first_node += graph.num_nodes
+
+
+def make_eval_step(predict_batch: Predict) -> CompiledStep:
+    """(parameters, batch) → (prediction, sums of errors): one compilation serves errors, plots and files of predictions."""
+
+    def eval_step(params: Params, batch: GraphBatch) -> tuple[Prediction, ErrorSums]:
+        prediction = predict_batch(params, batch)
+        return prediction, error_sums(prediction, batch)
+
+    return CompiledStep(eval_step, "the evaluation")

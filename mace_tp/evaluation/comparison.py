@@ -10,9 +10,8 @@ import numpy as np
 import yaml
 
 from mace_tp.errors import InputError
-from mace_tp.run_directory import read_config
+from mace_tp.run_directory import Record, read_config, read_metrics
 from mace_tp.tensor_products.notation import products_text
-from mace_tp.training.plots import Record, read_metrics
 
 # Keys of the configuration that make no other training of a run: seeds are averaged over, the data are compared by what they hold.
 _FREE = ("seed", "data.theory", "run_dir", "device", "logger.", "trainer.resume", "trainer.checkpoint_minutes", "trainer.keep_every")

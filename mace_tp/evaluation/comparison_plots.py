@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from mace_tp.evaluation.comparison import Group, Run
 from mace_tp.evaluation.comparison_table import Row
-from mace_tp.plotting import Point, label_points
-from mace_tp.training.plots import fit_scale, plain, second_stage, time_unit, training_seconds
+from mace_tp.plotting import Point, fit_scale, label_points, plain, time_unit
+from mace_tp.run_directory import second_stage, training_seconds
 
 # Okabe and Ito's palette, made to be told apart by everyone; after it, the same with broken lines.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

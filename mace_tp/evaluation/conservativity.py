@@ -15,9 +15,9 @@ import numpy as np
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.data.graphs import Graph
 from mace_tp.graph import GraphBatch, displaced
+from mace_tp.model.parameters import Params
+from mace_tp.model.programs import CompiledStep, make_predict
 from mace_tp.model.saved_model import Model
-from mace_tp.training.state import Params
-from mace_tp.training.step import CompiledStep, make_predict
 
 # Up to so many atoms every basis vector is taken, 192 of them; beyond, random vectors.
 _MAX_EXACT_ATOMS = 64

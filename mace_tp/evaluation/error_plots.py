@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from mace_tp.training.plots import FEW_VALUES, SHARE, axis_limits, corner, draw_distribution, mean, num_values, plain, rms, summary
+from mace_tp.plotting import FEW_VALUES, SHARE, axis_limits, corner, draw_distribution, mean, num_values, plain, rms, summary
 
 # Okabe and Ito's palette, made to be told apart by everyone; as many elements are shown as there are colors.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")

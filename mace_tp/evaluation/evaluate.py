@@ -17,11 +17,11 @@ from mace_tp.data.readers import read_configurations, require_labels
 from mace_tp.data.splits import separate_isolated_atoms
 from mace_tp.data.weights import weigh
 from mace_tp.errors import InputError
-from mace_tp.evaluation.batches import ConfigurationPrediction, evaluate_and_predict
+from mace_tp.evaluation.batches import ConfigurationPrediction, evaluate_and_predict, make_eval_step
 from mace_tp.evaluation.errors_by_group import Breakdown, ConfigurationErrors, break_down, configuration_errors
 from mace_tp.evaluation.metrics import summarize
+from mace_tp.model.programs import make_predict
 from mace_tp.model.saved_model import Model
-from mace_tp.training.step import make_eval_step, make_predict
 
 _SUFFIXES = re.compile(r"(\.(extxyz|xyz|npz|db|traj))?(\.(gz|xz|bz2))?$")
 

@@ -8,7 +8,6 @@ from flax import struct
 
 from mace_tp.graph import GraphBatch, nodes_per_graph
 from mace_tp.model.prediction import Prediction
-from mace_tp.training.loss import LossWeights, comparable_stress, labelled_nodes, weigh_errors
 
 MILLI = 1000.0  # eV → meV
 UNITS = {
@@ -89,14 +88,21 @@ def summarize(sums: ErrorSums) -> dict[str, float]:
     return errors
 
 
-def loss_from_sums(sums: ErrorSums, weights: LossWeights) -> jax.Array:
-    """The training loss over everything that the sums have seen, as if it were one batch."""
+def weigh_errors(batch: GraphBatch, energy: jax.Array, forces: jax.Array, stress: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Squared errors [graphs], [nodes, 3] and [graphs, 3, 3] times the weights of their configurations; unchanged where all are one."""
+    if batch.label_weights is None:
+        return energy, forces, stress
+    weights = batch.label_weights
+    return weights[:, 0] * energy, weights[batch.node_graph, 1, None] * forces, weights[:, 2, None, None] * stress
 
-    def mean(total: jax.Array, count: jax.Array) -> jax.Array:
-        return total / jnp.maximum(count, 1)
 
-    return (
-        weights.energy * mean(sums.energy_squared_weighted, sums.num_energies)
-        + weights.forces * mean(sums.force_squared_weighted, sums.num_force_components)
-        + weights.stress * mean(sums.stress_squared_weighted, sums.num_stress_components)
-    )
+def labelled_nodes(batch: GraphBatch) -> jax.Array:
+    """True for the real atoms whose forces are known [nodes]."""
+    return batch.node_mask & batch.forces_mask[batch.node_graph]
+
+
+def comparable_stress(prediction: Prediction, batch: GraphBatch) -> tuple[jax.Array, jax.Array]:
+    """Stress [graphs, 3, 3], and true where it is predicted and its label known [graphs]."""
+    if prediction.stress is None:
+        return batch.stress, jnp.zeros_like(batch.stress_mask)
+    return prediction.stress, batch.stress_mask

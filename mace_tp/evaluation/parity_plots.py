@@ -11,7 +11,8 @@ from mace_tp.evaluation.batches import ConfigurationPrediction
 from mace_tp.evaluation.error_plots import Errors, Pairs, histograms_figure, parity_by_element_figure
 from mace_tp.evaluation.errors_by_group import ConfigurationErrors, force_components
 from mace_tp.evaluation.metrics import MILLI
-from mace_tp.training import plots
+from mace_tp.evaluation.parity_figures import parity
+from mace_tp.plotting import DPI
 
 
 def draw_parity(graphs: Sequence[Graph], predicted: Sequence[ConfigurationPrediction], name: str, folder: Path) -> None:
@@ -30,7 +31,7 @@ def draw_parity(graphs: Sequence[Graph], predicted: Sequence[ConfigurationPredic
     for kind, (quantity, unit, values) in kinds.items():
         if values:
             labels, predictions = (np.concatenate([np.atleast_1d(pair[i]) for pair in values]) for i in (0, 1))
-            plots.parity(labels, predictions, quantity, unit, folder / f"parity_{kind}_{name}.png", name)
+            parity(labels, predictions, quantity, unit, folder / f"parity_{kind}_{name}.png", name)
 
 
 def draw_errors(errors: Sequence[ConfigurationErrors], name: str, folder: Path) -> None:
@@ -39,9 +40,9 @@ def draw_errors(errors: Sequence[ConfigurationErrors], name: str, folder: Path) 
     elements = elements if len(elements) > 1 else {}
     kinds = _histograms(errors, elements)
     if kinds:
-        histograms_figure(kinds, name).savefig(folder / f"errors_{name}.png", dpi=plots.DPI)
+        histograms_figure(kinds, name).savefig(folder / f"errors_{name}.png", dpi=DPI)
     if elements:
-        parity_by_element_figure(_pairs(errors, elements), name).savefig(folder / f"parity_elements_{name}.png", dpi=plots.DPI)
+        parity_by_element_figure(_pairs(errors, elements), name).savefig(folder / f"parity_elements_{name}.png", dpi=DPI)
 
 
 def _histograms(errors: Sequence[ConfigurationErrors], elements: Mapping[str, np.ndarray]) -> list[Errors]:

@@ -6,7 +6,7 @@ three: its derivative by one is a function of the two others, and every derivati
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -157,3 +157,7 @@ def _mix(block: jax.Array, matrix: jax.Array, species: jax.Array) -> jax.Array:
     # One matrix product over (element, channel), of features that are zero but for one element.
     one_hot = jax.nn.one_hot(species, len(matrix), dtype=block.dtype)
     return jnp.einsum("pmnec,epcd->mnd", one_hot[:, :, None] * block[..., None, :], matrix)
+
+
+Mix = Callable[[ChannelMap, jax.Array, tuple[jax.Array, ...], jax.Array], jax.Array]
+"""`linear` of the kernel or what computes the same."""

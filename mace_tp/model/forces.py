@@ -10,9 +10,10 @@ from flax import nnx, struct
 from numpy.random import Generator
 
 from mace_tp.graph import GraphBatch, edge_vectors, gather, nodes_per_graph, sum_over_graphs
+from mace_tp.kernels.linear import Mix
 from mace_tp.model.prediction import Prediction, predict
 from mace_tp.nn.layer import LayerFeatures
-from mace_tp.nn.linear import Mix, SpeciesLinear
+from mace_tp.nn.linear import SpeciesLinear
 from mace_tp.nn.product_basis import ProductBasis
 from mace_tp.nn.vector_readout import GatedVectorReadout, LinearVectorReadout
 from mace_tp.tensor_products.base import ProductBasisPlan

@@ -10,18 +10,16 @@ from numpy.random import Generator
 
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.graph import GraphBatch
-from mace_tp.kernels.linear import linear_plainly
 from mace_tp.model.forces import VECTOR, DirectForces, GradientForces, NodeOutputs
 from mace_tp.nn.embedding import ElementEmbedding, edge_harmonics, find_pairs, radial_embedding
 from mace_tp.nn.interaction import Interaction, MessageSelfConnection, ResidualSelfConnection
 from mace_tp.nn.layer import Layer
-from mace_tp.nn.linear import Mix
 from mace_tp.nn.mlp import RadialMLP
 from mace_tp.nn.normalization import AverageNeighbors, Density
 from mace_tp.nn.pair_repulsion import NoRepulsion, ZBLRepulsion
 from mace_tp.nn.product_basis import ProductBasis
 from mace_tp.nn.readout import LinearReadout, MLPReadout
-from mace_tp.tensor_products.base import TensorProduct
+from mace_tp.tensor_products.registry import TensorProducts
 
 
 @dataclasses.dataclass
@@ -44,15 +42,6 @@ class Architecture:
     distance_transform: str = "none"  # lengths as the radial basis sees them; "agnesi" or "soft": relative to covalent radii
     pair_repulsion: str = "none"  # or "zbl": screened Coulomb repulsion of nuclei that are closer than their covalent radii, added
     forces: str = "gradient"  # of the energy, or "direct": read from vector features, faster, with no energy that they conserve
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorProducts:
-    """The tensor product of each site of the model, and what evaluates the linear maps between them."""
-
-    interaction: TensorProduct
-    product_basis: TensorProduct
-    mix: Mix = linear_plainly
 
 
 class MACE(nnx.Module):

@@ -14,15 +14,16 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from mace_tp.config import Config, TensorProductConfig, build_dtype, build_tensor_products, tensor_product_names
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
-from mace_tp.model.mace import MACE, Architecture, TensorProducts
+from mace_tp.model.mace import MACE, Architecture
+from mace_tp.model.parameters import Params, named_parameters
+from mace_tp.runtime.devices import set_dtype
 from mace_tp.runtime.forked import refuse_fork
 from mace_tp.tensor_products import compiled
 from mace_tp.tensor_products.base import UnreachableIrrep
 from mace_tp.tensor_products.compiled import KERNELS, Compiled
-from mace_tp.training.state import Params, parameter_name
+from mace_tp.tensor_products.registry import TensorProductConfig, TensorProducts, build_tensor_products, tensor_product_names
 
 _FORMAT = 1
 _WEIGHTS, _DESCRIPTION = "weights.safetensors", "model.json"
@@ -159,7 +160,7 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None, kernel: str = "
     architecture, tensor_product, statistics = _read_description(directory / _DESCRIPTION)
     weights = _read_weights(directory)
     saved = next(iter(weights.values())).dtype
-    dtype = build_dtype(Config(dtype=jnp.dtype(saved if dtype is None else dtype).name))
+    dtype = set_dtype(jnp.dtype(saved if dtype is None else dtype).name)
     graphdef, untrained = _initialized(architecture, _products(tensor_product, kernel), statistics, dtype, seed=0)
     expected = {name: leaf.shape for name, leaf in named_parameters(untrained).items()}
     found = {name: weight.shape for name, weight in weights.items()}
@@ -217,11 +218,6 @@ def _model_directory(path: Path) -> Path:
         if (directory / _DESCRIPTION).exists():
             return directory
     raise InputError(f"{path}: no model here; give a run directory, or its folder `model` with {_DESCRIPTION} and {_WEIGHTS}")
-
-
-def named_parameters(params: Params) -> dict[str, Any]:
-    """Leaves by dotted name, such as `layers.0.interaction.linear.weights.1o`, in the order of the tree."""
-    return {parameter_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -11,10 +11,10 @@ from mace_tp.data.buckets import Bucket, padded_shape
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.graphs import NO_VOLUME, Graph
 from mace_tp.data.verlet import VerletList
+from mace_tp.model.parameters import Params
+from mace_tp.model.programs import CompiledStep, make_predict
 from mace_tp.model.saved_model import Model
 from mace_tp.runtime.forked import refuse_fork
-from mace_tp.training.state import Params
-from mace_tp.training.step import CompiledStep, make_predict
 
 # Å. Within it the search for neighbors is not repeated; a wider one has more candidates to look through at every step.
 _SKIN = 1.0

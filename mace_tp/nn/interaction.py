@@ -7,8 +7,9 @@ from flax import nnx
 from numpy.random import Generator
 
 from mace_tp.graph import GraphBatch
+from mace_tp.kernels.linear import Mix
 from mace_tp.nn.embedding import RadialEmbedding
-from mace_tp.nn.linear import Linear, Mix, SpeciesLinear
+from mace_tp.nn.linear import Linear, SpeciesLinear
 from mace_tp.nn.mlp import RadialMLP
 from mace_tp.nn.normalization import AverageNeighbors, Density
 from mace_tp.tensor_products.base import InteractionPlan

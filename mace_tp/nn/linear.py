@@ -1,7 +1,5 @@
 """Equivariant linear maps over channels, for features [components, nodes, channels]."""
 
-from collections.abc import Callable
-
 import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
@@ -9,7 +7,7 @@ import numpy as np
 from flax import nnx
 from numpy.random import Generator
 
-from mace_tp.kernels.linear import ChannelMap, IrrepMap
+from mace_tp.kernels.linear import ChannelMap, IrrepMap, Mix
 from mace_tp.tensor_products.irreps import rows_of
 
 
@@ -19,10 +17,6 @@ def normal(rng: Generator, shape: tuple[int, ...], dtype: jnp.dtype, scale: np.n
     Drawn by numpy: jax would compile a program for it, which takes seconds where it is not in the cache. The same numbers for every dtype.
     """
     return nnx.Param(jnp.asarray(np.asarray(scale * rng.standard_normal(shape), dtype)))  # jax would compile a program for each shape
-
-
-Mix = Callable[[ChannelMap, jax.Array, tuple[jax.Array, ...], jax.Array], jax.Array]
-"""`linear` of the kernel or what computes the same."""
 
 
 class Linear(nnx.Module):

@@ -6,7 +6,8 @@ import numpy as np
 from flax import nnx
 from numpy.random import Generator
 
-from mace_tp.nn.linear import Linear, Mix, normal
+from mace_tp.kernels.linear import Mix
+from mace_tp.nn.linear import Linear, normal
 from mace_tp.tensor_products.base import ProductBasisPlan
 
 

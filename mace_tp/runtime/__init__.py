@@ -1,0 +1,1 @@
+"""The process: devices, caches, versions, compilation times, forks and exits."""

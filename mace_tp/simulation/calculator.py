@@ -14,13 +14,13 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from mace_tp.config import Config, build_device, build_dtype
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.elements import symbols
 from mace_tp.data.validation import check_configuration
 from mace_tp.errors import InputError
 from mace_tp.model.saved_model import Model, load_model
 from mace_tp.model.structure_field import StructureField, StructurePrediction
+from mace_tp.runtime.devices import find_device, set_dtype
 
 Source = str | Path | Model
 """A run directory, the folder `model` in it, or a loaded model."""
@@ -55,7 +55,7 @@ class Calculator(AseCalculator):
         super().__init__()
         if dtype not in (None, "float32", "float64"):
             raise InputError(f"dtype={dtype}: must be one of float32, float64")
-        self.device, self._device_name = build_device(Config(device=device)), device
+        self.device, self._device_name = find_device(device), device
         with jax.default_device(self.device):
             sources = _sources(models)
             self._models = [_load(source, dtype) for source in sources]
@@ -115,7 +115,7 @@ def _sources(models: Source | Sequence[Source]) -> list[Source]:
 
 def _load(source: Source, dtype: str | None) -> Model:
     if isinstance(source, Model):
-        wanted = build_dtype(Config(dtype=dtype or source.dtype.name))
+        wanted = set_dtype(dtype or source.dtype.name)
         # A calculator that is unpickled computes nothing before it is used: an error here would be none of the task that it belongs to.
         return source if source.dtype == wanted else source.astype(wanted)
     return load_model(Path(os.path.expanduser(source)), None if dtype is None else np.dtype(dtype))

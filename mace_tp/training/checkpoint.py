@@ -20,7 +20,8 @@ import jax
 import numpy as np
 
 from mace_tp.errors import InputError, TrainingError
-from mace_tp.training.state import Params, TrainState, flatten_moments, name_moments
+from mace_tp.model.parameters import Params
+from mace_tp.training.state import TrainState, flatten_moments, name_moments
 
 _LOG = logging.getLogger("mace_tp")
 

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.config import Config, build_device, build_dtype, build_stages
-from mace_tp.config_ranges import check_config
+from mace_tp.config import Config, check_config
 from mace_tp.errors import InputError
+from mace_tp.runtime.devices import find_device, set_dtype
 from mace_tp.runtime.environment import describe, peak_memory_mb
 from mace_tp.training.checkpoint import Checkpoints, read_origin
 from mace_tp.training.fine_tuning import started_from
+from mace_tp.training.loop import build_stages
 from mace_tp.training.preparation import Setup, prepare
 from mace_tp.training.provenance import as_begun, origin_of, require_same
 from mace_tp.training.state import initial_state
@@ -33,8 +34,8 @@ def dry_run(config: Config, run_dir: Path) -> None:
         InputError: something that the user gave cannot be used.
     """
     check_config(config)
-    dtype = build_dtype(config)
-    device = build_device(config)
+    dtype = set_dtype(config.dtype)
+    device = find_device(config.device)
     environment = describe(device, config.dtype)
     _LOG.info(" · ".join(f"{name} {value}" for name, value in environment.items()))
     checkpoints = run_dir / "checkpoints"

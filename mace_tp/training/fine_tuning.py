@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.config import build_tensor_products
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.elements import symbols
 from mace_tp.errors import InputError
-from mace_tp.model.mace import TensorProducts
-from mace_tp.model.saved_model import Model, load_model, named_parameters, read_dtype, read_statistics
+from mace_tp.model.parameters import named_parameters
+from mace_tp.model.saved_model import Model, load_model, read_dtype, read_statistics
+from mace_tp.tensor_products.registry import TensorProducts, build_tensor_products
 
 _LOG = logging.getLogger("mace_tp")
 # With the rate for random weights, which is 30 times as large, a trained model is first spoiled and then learnt anew.

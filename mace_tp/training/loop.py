@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
+from mace_tp.config import LossConfig
 from mace_tp.data.batching import BatchLoader
-from mace_tp.training.loss import LossWeights
+from mace_tp.model.programs import CompiledStep
+from mace_tp.training.loss import LossWeights, build_loss_weights
 from mace_tp.training.optimizer import Schedule
 from mace_tp.training.state import TrainState
-from mace_tp.training.step import CompiledStep, Control
+from mace_tp.training.step import Control
 
 # One synchronisation with the device for so many steps, or for so many seconds of slow ones: often enough for a live
 # progress bar and a deadline, rarely enough to cost nothing.
@@ -232,3 +234,9 @@ class _Windows:
             self._limit = max(1, min(_WINDOW, int(_WINDOW_SECONDS / per_step)))
         self._compile_seen = self._step.compile_seconds
         self._start, self._cpu_start, self._count = now, cpu_now, 0
+
+
+def build_stages(config: LossConfig) -> tuple[Stage, ...]:
+    """The parts of the training with loss weights of their own."""
+    first, second = Stage(0.0, build_loss_weights(config)), Stage(config.stage_two.start, build_loss_weights(config.stage_two))
+    return (first, second) if second.start < 1 else (first,)

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mace_tp.config import LossConfig, StageTwoConfig
+from mace_tp.evaluation.metrics import ErrorSums, comparable_stress, labelled_nodes, weigh_errors
 from mace_tp.graph import GraphBatch, nodes_per_graph
 from mace_tp.model.prediction import Prediction
 
@@ -36,26 +38,23 @@ def weighted_loss(prediction: Prediction, batch: GraphBatch, weights: LossWeight
     return weights.energy * energy + weights.forces * forces + weights.stress * stress
 
 
-def weigh_errors(batch: GraphBatch, energy: jax.Array, forces: jax.Array, stress: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Squared errors [graphs], [nodes, 3] and [graphs, 3, 3] times the weights of their configurations; unchanged where all are one."""
-    if batch.label_weights is None:
-        return energy, forces, stress
-    weights = batch.label_weights
-    return weights[:, 0] * energy, weights[batch.node_graph, 1, None] * forces, weights[:, 2, None, None] * stress
-
-
-def labelled_nodes(batch: GraphBatch) -> jax.Array:
-    """True for the real atoms whose forces are known [nodes]."""
-    return batch.node_mask & batch.forces_mask[batch.node_graph]
-
-
-def comparable_stress(prediction: Prediction, batch: GraphBatch) -> tuple[jax.Array, jax.Array]:
-    """Stress [graphs, 3, 3], and true where it is predicted and its label known [graphs]."""
-    if prediction.stress is None:
-        return batch.stress, jnp.zeros_like(batch.stress_mask)
-    return prediction.stress, batch.stress_mask
-
-
 def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     mask = jnp.broadcast_to(mask, values.shape)
     return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def build_loss_weights(config: LossConfig | StageTwoConfig) -> LossWeights:
+    return LossWeights(energy=config.energy_weight, forces=config.forces_weight, stress=config.stress_weight)
+
+
+def loss_from_sums(sums: ErrorSums, weights: LossWeights) -> jax.Array:
+    """The training loss over everything that the sums have seen, as if it were one batch."""
+
+    def mean(total: jax.Array, count: jax.Array) -> jax.Array:
+        return total / jnp.maximum(count, 1)
+
+    return (
+        weights.energy * mean(sums.energy_squared_weighted, sums.num_energies)
+        + weights.forces * mean(sums.force_squared_weighted, sums.num_force_components)
+        + weights.stress * mean(sums.stress_squared_weighted, sums.num_stress_components)
+    )

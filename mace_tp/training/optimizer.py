@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mace_tp.training.state import parameter_name
+from mace_tp.config import OptimizerConfig
+from mace_tp.model.parameters import parameter_name
 
 
 def make_optimizer(
@@ -157,3 +158,12 @@ def with_memory(schedule: Schedule, saved: Mapping[str, float]) -> Schedule:
 
 def _warmup(progress: float, warmup: float) -> float:
     return min(1.0, progress / warmup) if warmup > 0 else 1.0
+
+
+def build_schedule(config: OptimizerConfig) -> Schedule:
+    """Learning-rate factor by progress. `check_config` has seen that the name is one of these."""
+    if config.schedule == "constant":
+        return ConstantSchedule(config.warmup)
+    if config.schedule == "cosine":
+        return CosineSchedule(config.warmup, config.final_factor)
+    return PlateauSchedule(config.warmup, config.plateau_factor, config.plateau_patience)

@@ -9,20 +9,24 @@ import jax.numpy as jnp
 import optax
 
 from mace_tp.benchmark.autotune import autotune
-from mace_tp.config import Config, OptimizerConfig, TensorProductConfig, build_architecture
+from mace_tp.config import Config, OptimizerConfig, build_architecture
 from mace_tp.data.batching import BatchLoader, are_weighted, choose_buckets
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.report import describe_batches, describe_parts
 from mace_tp.data.suspicions import suspicions
 from mace_tp.errors import InputError
-from mace_tp.model.saved_model import Model, create_model, named_parameters
+from mace_tp.evaluation.batches import make_eval_step
+from mace_tp.model.parameters import named_parameters
+from mace_tp.model.programs import CompiledStep, make_predict
+from mace_tp.model.saved_model import Model, create_model
 from mace_tp.runtime.cache import cache_directory
 from mace_tp.tensor_products.compiled import describe_kernel
 from mace_tp.tensor_products.notation import site_text
+from mace_tp.tensor_products.registry import TensorProductConfig
 from mace_tp.training.datasets import Datasets, load_datasets
 from mace_tp.training.fine_tuning import LEARNING_RATE, starting_statistics, statistics_of_start
 from mace_tp.training.optimizer import make_optimizer
-from mace_tp.training.step import CompiledStep, make_eval_step, make_predict, make_train_step
+from mace_tp.training.step import make_train_step
 
 _LOG = logging.getLogger("mace_tp")
 

@@ -13,10 +13,11 @@ from mace_tp.data.graphs import Graph
 from mace_tp.evaluation.batches import ConfigurationPrediction, evaluate_and_predict
 from mace_tp.evaluation.evaluate import short_names
 from mace_tp.evaluation.metrics import summarize
+from mace_tp.model.parameters import Params
+from mace_tp.run_directory import read_metrics
 from mace_tp.training.datasets import Datasets
 from mace_tp.training.loop import EpochSummary
 from mace_tp.training.preparation import Setup
-from mace_tp.training.state import Params
 
 # Names of the quantiles of a step: 0, 1/4, 1/2, 3/4 and 1.
 _QUANTILES = ("step_seconds_min", "step_seconds_q1", "step_seconds", "step_seconds_q3", "step_seconds_max")
@@ -65,8 +66,6 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         errors: of `valid` and of every test file.
         totals: what only the training knows; added as it is.
     """
-    from mace_tp.training.plots import read_metrics  # loads matplotlib, which no first step is to wait for
-
     path = run_dir / "results.json"
     seen = {
         "data": _about_data(setup.datasets),
@@ -117,11 +116,11 @@ def _about_data(datasets: Datasets) -> dict[str, Any]:
 def draw(run_dir: Path, outcomes: dict[str, Outcome]) -> None:
     """Learning curves and parity plots, under `plots/`."""
     from mace_tp.evaluation.parity_plots import draw_parity
-    from mace_tp.training import plots
+    from mace_tp.training.plots import learning_curves
 
     folder = run_dir / "plots"
     folder.mkdir(exist_ok=True)
-    plots.learning_curves(plots.read_metrics(run_dir / "metrics.jsonl"), folder / "learning_curves.png")
+    learning_curves(read_metrics(run_dir / "metrics.jsonl"), folder / "learning_curves.png")
     for path, name in short_names(outcomes).items():
         draw_parity(outcomes[path].graphs, outcomes[path].predictions, name, folder)
 

@@ -5,10 +5,12 @@ import time
 
 import jax
 
-from mace_tp.config import Config, build_device, build_dtype, build_schedule, build_stages
+from mace_tp.config import Config
 from mace_tp.evaluation.step_times import Timed
+from mace_tp.runtime.devices import find_device, set_dtype
 from mace_tp.runtime.environment import describe
-from mace_tp.training.loop import EpochSummary, Plan, Skips, train_epoch
+from mace_tp.training.loop import EpochSummary, Plan, Skips, build_stages, train_epoch
+from mace_tp.training.optimizer import build_schedule
 from mace_tp.training.preparation import prepare
 from mace_tp.training.state import initial_state
 
@@ -23,7 +25,7 @@ def time_steps(config: Config) -> Timed:
     Raises:
         InputError: the data cannot be read any more, or a key of the configuration cannot be used.
     """
-    dtype, device = build_dtype(config), build_device(config)
+    dtype, device = set_dtype(config.dtype), find_device(config.device)
     with jax.default_device(device):
         setup = prepare(config, dtype)
         state = initial_state(setup.model.params, setup.optimizer)

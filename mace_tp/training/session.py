@@ -11,28 +11,31 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mace_tp.config import Config, build_dtype, build_schedule, build_stages
+from mace_tp.config import Config
 from mace_tp.data.batching import Bucket
 from mace_tp.data.writers import write_graphs
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.evaluation.batches import evaluate
-from mace_tp.evaluation.metrics import loss_from_sums, summarize
+from mace_tp.evaluation.metrics import summarize
 from mace_tp.graph import GraphBatch
+from mace_tp.model.parameters import Params
 from mace_tp.model.saved_model import save_model
 from mace_tp.run_directory import write_config
 from mace_tp.runtime.compilation import CompileClock, Stopwatch
+from mace_tp.runtime.devices import set_dtype
 from mace_tp.runtime.environment import peak_memory_mb
 from mace_tp.training.checkpoint import Checkpoints, Progress
 from mace_tp.training.fine_tuning import started_from
 from mace_tp.training.loggers import JsonlLogger, Logger, Loggers, TrainingProgress, WandbLogger
-from mace_tp.training.loop import EpochSummary, Plan, Report, Skips, train_epoch
+from mace_tp.training.loop import EpochSummary, Plan, Report, Skips, build_stages, train_epoch
+from mace_tp.training.loss import loss_from_sums
 from mace_tp.training.model_card import describe_data, describe_data_before, write_card
-from mace_tp.training.optimizer import with_memory
+from mace_tp.training.optimizer import build_schedule, with_memory
 from mace_tp.training.preparation import Setup
 from mace_tp.training.provenance import batches_are_same, losses_compare, require_same
 from mace_tp.training.results import epoch_record
 from mace_tp.training.signals import StopRequest, stop_on_signals
-from mace_tp.training.state import Params, TrainState, copied, hold_frozen, initial_state
+from mace_tp.training.state import TrainState, copied, hold_frozen, initial_state
 
 _LOG = logging.getLogger("mace_tp")
 # Least time between checkpoints within an epoch: each waits for the device.
@@ -57,7 +60,7 @@ class Session:
         write_config(run_dir / "config.yaml", dataclasses.asdict(config))
         self.skips = Skips(self.progress.num_skipped, map(tuple, self.progress.skipped_in_a_row))
         self._elapsed_before, self._compiled_before = self.progress.elapsed_seconds, self.progress.compile_seconds
-        self.plan = self._plan(build_dtype(config))
+        self.plan = self._plan(set_dtype(config.dtype))
         self._compile()
         self._stopwatch = Stopwatch(compilations, self.progress.training_seconds or 0.0)
         self._judge_best_anew(best_compares)

@@ -1,24 +1,12 @@
 """What a training carries from step to step."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
 
-Params = optax.Params
-
-
-def parameter_name(path: tuple) -> str:
-    """The dotted name of a leaf of the parameters, such as `layers.0.interaction.linear.weights.1o`, from its path in the tree."""
-    return jax.tree_util.keystr(path[:-1] if path and _is_value(path[-1]) else path, simple=True, separator=".")
-
-
-def _is_value(key: Any) -> bool:
-    """The last step of a path goes from an nnx variable to its array."""
-    return isinstance(key, jax.tree_util.GetAttrKey) or str(key) == ".value"
+from mace_tp.model.parameters import Params, parameter_name
 
 
 @struct.dataclass

@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 
-from mace_tp.config import Config, build_device, build_dtype
-from mace_tp.config_ranges import check_config
+from mace_tp.config import Config, check_config
 from mace_tp.errors import TrainingError
 from mace_tp.runtime.compilation import counted_compilations
+from mace_tp.runtime.devices import find_device, set_dtype
 from mace_tp.runtime.environment import describe, peak_memory_mb
 from mace_tp.runtime.forked import refuse_fork
 from mace_tp.tensor_products.compiled import kernel_beside
@@ -38,8 +38,8 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
     """
     refuse_fork()
     check_config(config)
-    dtype = build_dtype(config)
-    device = build_device(config)
+    dtype = set_dtype(config.dtype)
+    device = find_device(config.device)
     environment = describe(device, config.dtype)
     _LOG.info(" · ".join(f"{name} {value}" for name, value in environment.items()))
     with jax.default_device(device), counted_compilations() as compilations, kernel_beside(config.kernel, config.dtype):

@@ -6,16 +6,21 @@ import numpy as np
 from measure import Task, dynamics_step, measure, read_task
 
 from mace_tp.cli.main import set_xla_flags
-from mace_tp.config import Config, DataConfig, LossConfig, TensorProductConfig, build_dtype, build_loss_weights
+from mace_tp.config import Config, DataConfig, LossConfig
 from mace_tp.data.batching import BatchLoader, choose_buckets
+from mace_tp.evaluation.batches import make_eval_step
 from mace_tp.graph import GraphBatch
 from mace_tp.model.mace import Architecture
+from mace_tp.model.programs import make_predict
 from mace_tp.model.saved_model import Model, create_model
+from mace_tp.runtime.devices import set_dtype
 from mace_tp.simulation.calculator import Calculator
+from mace_tp.tensor_products.registry import TensorProductConfig
 from mace_tp.training.datasets import Datasets, load_datasets
+from mace_tp.training.loss import build_loss_weights
 from mace_tp.training.optimizer import make_optimizer
 from mace_tp.training.state import initial_state
-from mace_tp.training.step import Control, make_eval_step, make_predict, make_train_step
+from mace_tp.training.step import Control, make_train_step
 
 _PACKAGES = ("mace-tp", "jax", "jaxlib", "flax", "e3nn-jax", "optax")
 
@@ -30,7 +35,7 @@ def main() -> None:
     # The same file twice, so that no frame is taken out for validation.
     data = DataConfig(train=task.data, valid=task.data, atomic_energies="least_squares", max_configurations=task.max_frames)
     config = Config(data=data, model=architecture, loss=LossConfig(task.energy_weight, task.forces_weight))
-    dtype = build_dtype(config)
+    dtype = set_dtype(config.dtype)
     datasets = load_datasets(config)
     product = TensorProductConfig(task.interaction, task.product_basis)
     model = create_model(architecture, product, datasets.statistics, dtype, seed=0)

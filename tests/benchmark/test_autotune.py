@@ -14,9 +14,9 @@ import pytest
 
 from mace_tp.benchmark import autotune as module
 from mace_tp.benchmark.autotune import autotune
-from mace_tp.config import TensorProductConfig
 from mace_tp.runtime.compilation import counted_compilations
 from mace_tp.tensor_products import cuequivariance
+from mace_tp.tensor_products.registry import TensorProductConfig
 
 AUTO = TensorProductConfig({"name": "auto"}, {"name": "auto"})
 FLOAT64 = jnp.dtype("float64")

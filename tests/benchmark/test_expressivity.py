@@ -9,10 +9,10 @@ from matplotlib.image import imread
 
 from mace_tp.benchmark.coupling_plots import draw_couplings
 from mace_tp.benchmark.expressivity import basis_reach, bilinear_reach
-from mace_tp.config import parse_product
 from mace_tp.tensor_products.base import UnreachableIrrep
 from mace_tp.tensor_products.cg import CG, CGInteraction, CGProductBasis
 from mace_tp.tensor_products.couplings import gaunt_coupling
+from mace_tp.tensor_products.registry import parse_product
 
 
 def _outputs(l_max: int, parity: str) -> e3nn.Irreps:

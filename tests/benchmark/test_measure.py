@@ -20,9 +20,9 @@ from mace_tp.benchmark.machine import Machine, measure_machine
 from mace_tp.benchmark.measure import Row, measure
 from mace_tp.benchmark.timing import compile_program, time_in_turn
 from mace_tp.cli.shipped import shipped_data
-from mace_tp.config import parse_product
 from mace_tp.tensor_products.cg import CG, CGBinary
 from mace_tp.tensor_products.compiled import Compiled
+from mace_tp.tensor_products.registry import parse_product
 
 MACHINE = Machine(flops_per_second=1e11, bandwidths=((1000, 2e11), (10**6, 1e11), (10**8, 1e10)))
 

@@ -7,17 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
-from command import Outcome, run_command
+from command import TINY, Outcome, run_command
 from toy_data import crystals, isolated_atoms, label, molecules, write
 
 import mace_tp.cli.train
 from mace_tp.config import Config
-
-# As small as a model can be that still has every part.
-TINY = (
-    "model.cutoff=3", "model.l_max=1", "model.hidden_irreps=0e", "model.correlation=2", "model.num_channels=2", "model.num_interactions=1",
-    "model.radial_mlp=[4]", "model.num_bessel=4", "data.batch_size=2", "dtype=float64", "device=cpu",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -11,18 +11,10 @@ import jax
 import numpy as np
 import pytest
 from ase.build import molecule
-from command import Outcome
+from command import assert_one_line
 from toy_data import label, molecules, write
 
 import mace_tp.cli.evaluate
-
-
-def assert_one_line(outcome: Outcome, *said: str) -> None:
-    assert outcome.code == 2
-    assert outcome.err.count("\n") == 1 and outcome.err.startswith("mace-tp")
-    for text in said:
-        assert text in outcome.err, f"{text!r} is not in: {outcome.err}"
-
 
 # Files of structures: each writes one to the path and returns what the line must say
 

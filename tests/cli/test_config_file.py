@@ -4,12 +4,11 @@ import re
 
 import pytest
 import yaml
-from test_bad_input import assert_one_line
+from command import assert_one_line
 
 import mace_tp.cli.train as train_module
 from mace_tp.cli.shipped import config_directory, shipped_data
-from mace_tp.config import Config
-from mace_tp.config_ranges import check_config
+from mace_tp.config import Config, check_config
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ from mace_tp.cli.config_errors import check_keys
 from mace_tp.cli.overrides import for_hydra
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.cli.train import _Options
-from mace_tp.config import Config, build_schedule, build_tensor_products, tensor_product_names
-from mace_tp.config_ranges import check_config
+from mace_tp.config import Config, check_config
+from mace_tp.tensor_products.registry import build_tensor_products, tensor_product_names
+from mace_tp.training.optimizer import build_schedule
 
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in config_directory().glob("*/*.yaml"))
 OTHERS = (benchmark, compare, convert, data, evaluate, export, expressivity, inspect, md)
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
 
 

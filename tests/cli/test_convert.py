@@ -1,7 +1,7 @@
 """`mace-tp convert` as far as it needs no mace-torch: what is wrong is said before anything is read."""
 
 import pytest
-from test_bad_input import assert_one_line
+from command import assert_one_line
 
 
 @pytest.mark.parametrize("out", ["file", "file/folder"])

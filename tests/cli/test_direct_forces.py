@@ -4,7 +4,7 @@ import json
 
 import pytest
 import safetensors.numpy
-from test_bad_input import assert_one_line
+from command import assert_one_line
 
 DIRECT = ("model.hidden_irreps=0e+1o", "model.forces=direct", "model.num_interactions=2", "trainer.max_epochs=2", "data.test=null")
 

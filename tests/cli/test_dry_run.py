@@ -4,10 +4,10 @@ import os
 import shutil
 
 import pytest
-from test_bad_input import assert_one_line
+from command import assert_one_line
 
 import mace_tp.cli.train as train_module
-from mace_tp.training.step import CompiledStep
+from mace_tp.model.programs import CompiledStep
 
 WRONG_PRODUCTS = {
     "tensor_product.interaction=sphericalgrid": "did you mean spherical_grid?",

@@ -17,8 +17,8 @@ from mace_tp.data.graphs import build_graphs
 from mace_tp.data.readers import read_configurations
 from mace_tp.evaluation.evaluate import short_names
 from mace_tp.graph import sum_over_graphs
+from mace_tp.model.programs import make_predict
 from mace_tp.model.saved_model import load_model
-from mace_tp.training.step import make_predict
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from test_bad_input import assert_one_line
+from command import assert_one_line
 
 import mace_tp
 from mace_tp import load_exported

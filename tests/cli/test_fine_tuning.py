@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import orbax.checkpoint as ocp
-from test_bad_input import assert_one_line
+from command import assert_one_line
 
 
 def _last_state(run_dir: Path) -> dict:

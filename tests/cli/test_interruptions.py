@@ -22,9 +22,9 @@ from toy_data import molecules, write
 import mace_tp.data.batching
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.readers import read_configurations
+from mace_tp.model.programs import CompiledStep
 from mace_tp.model.saved_model import load_model
 from mace_tp.training import session
-from mace_tp.training.step import CompiledStep
 
 
 def _metrics(run_dir: Path) -> list[dict]:

@@ -7,8 +7,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase.constraints import FixAtoms
-from command import output_to_nobody
-from test_bad_input import assert_one_line
+from command import assert_one_line, output_to_nobody
 
 import mace_tp.cli.md
 from mace_tp.errors import TrainingError

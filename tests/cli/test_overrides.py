@@ -4,13 +4,13 @@ import random
 import shlex
 
 import pytest
+from command import assert_one_line
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from test_bad_input import assert_one_line
 from toy_data import molecules, write
 
 from mace_tp.cli.overrides import for_hydra
-from mace_tp.config_ranges import check_config
+from mace_tp.config import check_config
 from mace_tp.errors import InputError
 
 # Every mark that Hydra's grammar, OmegaConf or YAML has a use for.

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from command import TINY
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("training.md", "using.md", "conventions.md", "speed.md")

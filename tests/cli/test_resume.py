@@ -13,16 +13,15 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from command import Outcome
-from test_bad_input import assert_one_line
+from command import Outcome, assert_one_line
 from toy_data import crystals, isolated_atoms, label, molecules, write
 
 from mace_tp.data.graphs import build_graphs
+from mace_tp.model.programs import CompiledStep
 from mace_tp.model.saved_model import create_model, load_model
 from mace_tp.training import session
 from mace_tp.training.optimizer import CosineSchedule
 from mace_tp.training.provenance import _fingerprint
-from mace_tp.training.step import CompiledStep
 
 
 def _results(run_dir: Path) -> dict:

@@ -19,8 +19,9 @@ from command import Outcome
 from omegaconf import OmegaConf
 
 from mace_tp.cli.main import command_started
-from mace_tp.config import Config, build_dtype
+from mace_tp.config import Config
 from mace_tp.data.batching import BatchLoader, choose_buckets
+from mace_tp.runtime.devices import set_dtype
 from mace_tp.training import session
 from mace_tp.training.datasets import load_datasets
 
@@ -205,7 +206,7 @@ def test_one_compilation_of_the_step_per_bucket(finished):
     config = read_config(finished[0])
     graphs = load_datasets(config).train
     buckets = choose_buckets(graphs, config.data.batch_size, seed=config.seed)
-    loader = BatchLoader(graphs, config.data.batch_size, buckets, build_dtype(config), seed=config.seed)
+    loader = BatchLoader(graphs, config.data.batch_size, buckets, set_dtype(config.dtype), seed=config.seed)
 
     shapes = {(batch.num_nodes, batch.num_edges) for epoch in range(EPOCHS) for batch in loader.epoch(epoch)}
 

@@ -11,7 +11,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 MOLECULES = {"ethanol/train_300K.xyz.xz": 1000, "ethanol/test_300K.xyz.xz": 500, "ethanol/test_600K.xyz.xz": 500}
 CRYSTALS = {"cu_au/train.xyz.xz": 240, "cu_au/test.xyz.xz": 60}
 ISOLATED = {"ethanol/isolated_atoms.xyz.xz": ["H", "C", "O"], "cu_au/isolated_atoms.xyz.xz": ["Cu", "Au"]}

@@ -10,8 +10,8 @@ from matplotlib.image import imread
 from run_directories import make_run
 
 from mace_tp.errors import InputError
+from mace_tp.evaluation import comparison_plots, comparison_table
 from mace_tp.evaluation.comparison import differences_of_data, equal_seeds, find_baseline, find_runs, group_runs, other_differences
-from mace_tp.evaluation.evaluate import comparison_plots, comparison_table
 
 
 @pytest.fixture

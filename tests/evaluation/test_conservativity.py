@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mace_tp.config import TensorProductConfig
 from mace_tp.data.graphs import build_graphs
 from mace_tp.evaluation.conservativity import (
     LOOP_RADIUS,
@@ -22,6 +21,7 @@ from mace_tp.evaluation.conservativity import (
     summarize_parts,
 )  # fmt: skip
 from mace_tp.model.saved_model import create_model
+from mace_tp.tensor_products.registry import TensorProductConfig
 
 ATOMS, NODES = 4, 5
 RNG = np.random.default_rng(0)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from error_cases import make_case
 
-from mace_tp.evaluation.metrics import add, error_sums, loss_from_sums, summarize
-from mace_tp.training.loss import LossWeights, weighted_loss
+from mace_tp.evaluation.metrics import add, error_sums, summarize
+from mace_tp.training.loss import LossWeights, loss_from_sums, weighted_loss
 
 WEIGHTS = LossWeights(energy=2.0, forces=3.0, stress=5.0)
 

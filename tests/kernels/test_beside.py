@@ -20,7 +20,7 @@ from mace_tp.runtime.compilation import counted_compilations
 from mace_tp.tensor_products.compiled import kernel_beside
 from mace_tp.kernels.evaluate import Problem, evaluate, evaluate_plainly
 from mace_tp.kernels.polynomial import Builder, Operand, Term
-from mace_tp.training.step import CompiledStep
+from mace_tp.model.programs import CompiledStep
 
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stderr)
 builder = Builder([Operand(2)])

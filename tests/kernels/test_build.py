@@ -119,7 +119,10 @@ print(clock.seconds)
 
 def test_what_cannot_be_built_is_tried_once(tmp_path):
     script = f'[ "$1" = --version ] && echo "c 1.0" && exit 0; echo >> {tmp_path}/calls; exit 1'
-    program = DESCRIBE + "; import jax.numpy as jnp; from mace_tp.tensor_products.compiled import kernel_runs, mix; from mace_tp.kernels.linear import *\n"
+    program = (
+        DESCRIBE
+        + "; import jax.numpy as jnp; from mace_tp.tensor_products.compiled import kernel_runs, mix; from mace_tp.kernels.linear import *\n"
+    )
     program += textwrap.dedent("""
         channel_map = ChannelMap((IrrepMap(0, 1, 1, 0, 1.0),), 1, 1)
         for _ in range(3):

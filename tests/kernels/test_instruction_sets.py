@@ -25,14 +25,14 @@ TARGETS = {"x86-64-v2": "SSE2", "x86-64-v3": "AVX2", "x86-64-v4": "AVX-512"} if 
 _REGISTERS = {"SSE2": "xmm", "AVX2": "ymm", "AVX-512": "zmm"}
 _WIDER = {"SSE2": ("ymm", "zmm"), "AVX2": ("zmm",), "AVX-512": ()}
 _CROSS, _EMULATOR, _PACKAGES = "aarch64-linux-gnu-g++", "qemu-aarch64", "Debian: g++-aarch64-linux-gnu, qemu-user"
-_HERE = f"tests/kernel/{Path(__file__).name}"
+_HERE = f"tests/kernels/{Path(__file__).name}"
 # Tests of other files that run in a process of their own for each target.
 _QUICK = [
     f"{_HERE}::test_libraries_have_the_registers_of_the_instruction_set",
-    "tests/kernel/test_kernel_values.py::test_first_and_second_derivatives_equal_those_of_the_plain_form[3]",
-    "tests/kernel/test_linear.py::test_first_and_second_derivatives_equal_those_of_the_plain_form[21-37-3-float32]",
+    "tests/kernels/test_kernel_values.py::test_first_and_second_derivatives_equal_those_of_the_plain_form[3]",
+    "tests/kernels/test_linear.py::test_first_and_second_derivatives_equal_those_of_the_plain_form[21-37-3-float32]",
 ]
-_ALL = ["tests/kernel/test_kernel_values.py", "tests/kernel/test_linear.py", "tests/test_compiled.py"]
+_ALL = ["tests/kernels/test_kernel_values.py", "tests/kernels/test_linear.py", "tests/tensor_products/test_compiled.py"]
 _VALUES = "equals or equal_those or several or float32_is or in_float32 or any_number_of_channels"  # among them
 
 
@@ -43,7 +43,7 @@ def _run(folder: Path, *arguments: str, **environment: str) -> None:
     process = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", *options, *arguments],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"} | environment,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'support'}"} | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -94,7 +94,7 @@ def test_values_and_derivatives_are_the_same_with_clang(tmp_path):
 def test_values_and_derivatives_are_the_same_with_neon(tmp_path):
     """The kernel for ARM, compiled by a cross compiler with the flags of the program, answers XLA's calls in an emulator."""
     caller, compiler = tmp_path / "caller", tmp_path / "compiler"
-    source, headers = Path(__file__).with_name("emulated.cc"), jax.ffi.include_dir()
+    source, headers = ROOT / "tests" / "support" / "emulated.cc", jax.ffi.include_dir()
     subprocess.run([_CROSS, "-std=c++17", "-O1", "-isystem", headers, source, "-ldl", "-o", caller], check=True)
     # This machine's own instruction set is that of the emulated one.
     compiler.write_text(f'#!/bin/bash\nexec {_CROSS} "${{@/-march=native/-march=armv8-a}}"\n', encoding="utf-8")

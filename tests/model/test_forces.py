@@ -7,16 +7,18 @@ import jax
 import numpy as np
 import pytest
 
-from mace_tp.config import TensorProductConfig
 from mace_tp.data.buckets import Bucket
-from mace_tp.evaluation.metrics import error_sums, summarize
+from mace_tp.evaluation.metrics import comparable_stress, error_sums, summarize
 from mace_tp.graph import GraphBatch, displaced
+from mace_tp.model.parameters import named_parameters
 from mace_tp.model.prediction import Prediction
-from mace_tp.model.saved_model import create_model, load_model, named_parameters, save_model
-from mace_tp.training.loss import LossWeights, comparable_stress
+from mace_tp.model.programs import make_predict
+from mace_tp.model.saved_model import create_model, load_model, save_model
+from mace_tp.tensor_products.registry import TensorProductConfig
+from mace_tp.training.loss import LossWeights
 from mace_tp.training.optimizer import make_optimizer
 from mace_tp.training.state import initial_state
-from mace_tp.training.step import Control, make_predict, make_train_step
+from mace_tp.training.step import Control, make_train_step
 
 PRODUCTS = ("cg", "spherical_grid", "matrix")
 LAYERS = {"two layers": {}, "one layer": {"num_interactions": 1}}

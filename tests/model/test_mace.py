@@ -11,15 +11,15 @@ import pytest
 from flax import nnx
 from tensor_product_cases import CASES
 
-from mace_tp.config import TensorProductConfig
 from mace_tp.data.buckets import Bucket
 from mace_tp.data.configuration import Configuration
 from mace_tp.graph import GraphBatch, displaced
 from mace_tp.model.mace import Architecture
+from mace_tp.model.parameters import Params
 from mace_tp.model.prediction import Prediction
+from mace_tp.model.programs import make_predict
+from mace_tp.tensor_products.registry import TensorProductConfig
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
-from mace_tp.training.state import Params
-from mace_tp.training.step import make_predict
 
 # Å; the error of a central difference is about its square times a third derivative.
 STEP = 1e-4

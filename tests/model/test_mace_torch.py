@@ -19,17 +19,17 @@ from mace_tp.data.configuration import Configuration
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.graphs import build_graphs
 from mace_tp.graph import GraphBatch, edge_vectors
-from mace_tp.integrations import mace_torch_files
 from mace_tp.model.mace import Architecture
+from mace_tp.model.mace_torch import files
 from mace_tp.model.mace_torch.convert import to_model
 from mace_tp.model.mace_torch.files import MaceTorchModel
 from mace_tp.model.mace_torch.layout import to_ours, to_theirs
+from mace_tp.model.parameters import Params, named_parameters
 from mace_tp.model.prediction import Prediction, predict
-from mace_tp.model.saved_model import Model, named_parameters, save_model
-from mace_tp.training.state import Params
-from mace_tp.training.step import make_predict
+from mace_tp.model.programs import make_predict
+from mace_tp.model.saved_model import Model, save_model
 
-FOLDER = pathlib.Path(__file__).parent / "fixtures" / "mace_torch"
+FOLDER = pathlib.Path(__file__).parents[1] / "fixtures" / "mace_torch"
 CASES = [
     "vectors_correlation_3", "tensors_residual_first", "scalars_correlation_3", "vectors_correlation_4", "density_agnesi_zbl",
     "soft_nonresidual", "density_residual_single_layer", "pseudo_tensors", "pseudo_vectors",
@@ -134,7 +134,7 @@ def test_what_is_written_in_a_dtype_is_what_is_evaluated_in_it(dtype, tmp_path, 
     trained = _model(hyper, arrays).astype(np.dtype(np.float32))
     save_model(tmp_path / "a", trained, {})
     names, written = ("path", "architecture", "statistics", "parameters", "dtype"), {}
-    monkeypatch.setattr(mace_torch_files, "write", lambda *given: written.update(zip(names, given)))
+    monkeypatch.setattr(files, "write", lambda *given: written.update(zip(names, given)))
 
     convert(["to-mace-torch", str(tmp_path / "a"), str(tmp_path / "a.model"), *([] if dtype is None else ["--dtype", dtype])])
 

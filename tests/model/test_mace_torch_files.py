@@ -22,10 +22,11 @@ from mace.modules import lora
 
 from mace_tp import Calculator
 from mace_tp.cli.convert import main as convert
-from mace_tp.config import TensorProductConfig
 from mace_tp.errors import InputError
 from mace_tp.model.mace import Architecture
-from mace_tp.model.saved_model import create_model, load_model, named_parameters, save_model
+from mace_tp.model.parameters import named_parameters
+from mace_tp.model.saved_model import create_model, load_model, save_model
+from mace_tp.tensor_products.registry import TensorProductConfig
 
 MOLECULE = ase.Atoms("OCHH", [[1.21, 0.1, -0.2], [0.0, 0.0, 0.0], [-0.55, 0.95, 0.1], [-0.6, -0.85, 0.4]])
 CRYSTAL = ase.Atoms(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-PYPROJECT = pathlib.Path(__file__).parents[1] / "pyproject.toml"
+PYPROJECT = pathlib.Path(__file__).parents[2] / "pyproject.toml"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -31,7 +31,7 @@ def test_matrix_times_vector_then_sum_of_squares(num_rows, dtype):
 @pytest.mark.slow
 def test_model_and_canary_are_right_without_our_compiler_options():
     """Programs that call the library run those of XLA; the other tests run those of the command (`set_xla_flags`)."""
-    tests = pathlib.Path(__file__).parent
+    tests = pathlib.Path(__file__).parents[1]
     files = ("test_numerics_canary.py", "test_model.py", "tensor_products/test_fast_forms.py", "training/test_step.py")
 
     done = subprocess.run(

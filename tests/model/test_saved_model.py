@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mace_tp.config import TensorProductConfig
 from mace_tp.errors import InputError
 from mace_tp.model.mace import Architecture
+from mace_tp.model.programs import make_predict
 from mace_tp.model.saved_model import Model, create_model, load_model, save_model
-from mace_tp.training.step import make_predict
+from mace_tp.tensor_products.registry import TensorProductConfig
 
 
 @pytest.fixture(scope="module")

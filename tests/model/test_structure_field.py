@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import mace_tp.data.verlet
-from mace_tp.config import TensorProductConfig
 from mace_tp.data.graphs import build_graphs
 from mace_tp.data.verlet import VerletList
 from mace_tp.evaluation.evaluate import Evaluator
 from mace_tp.model.saved_model import Model, create_model
 from mace_tp.model.structure_field import StructureField
+from mace_tp.tensor_products.registry import TensorProductConfig
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mace_tp.model.programs import make_predict
 from mace_tp.nn.repulsion import zbl
-from mace_tp.training.step import make_predict
 
 
 def test_repulsion_is_the_screened_coulomb_energy():

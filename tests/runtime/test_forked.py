@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from mace_tp import Calculator, Config, load_exported, load_model, train
-from mace_tp.config import TensorProductConfig
 from mace_tp.errors import InputError
 from mace_tp.evaluation.evaluate import Evaluator
 from mace_tp.model.export.write import export_model
 from mace_tp.model.saved_model import Model, create_model, save_model
 from mace_tp.simulation.jax_md import edge_energy
+from mace_tp.tensor_products.registry import TensorProductConfig
 
 pytestmark = [
     pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="nothing is forked here"),

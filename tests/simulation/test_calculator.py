@@ -17,10 +17,10 @@ from ase.optimize import BFGS
 
 import mace_tp.data.verlet
 from mace_tp import Calculator
-from mace_tp.config import TensorProductConfig
 from mace_tp.errors import InputError
 from mace_tp.evaluation.evaluate import Evaluator
 from mace_tp.model.saved_model import Model, create_model, save_model
+from mace_tp.tensor_products.registry import TensorProductConfig
 
 SEEDS = (0, 1, 2)
 

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mace_tp.config import TensorProductConfig
 from mace_tp.data.masses import masses
 from mace_tp.model.saved_model import create_model
 from mace_tp.simulation.dynamics import NVE, energy_drift, maxwell_boltzmann, summarize_run, total_energies
+from mace_tp.tensor_products.registry import TensorProductConfig
 
 # eV/Å per amu in Å/fs²; eV/K
 ACCELERATION, BOLTZMANN = 9.648533212e-3, 8.617333262e-5

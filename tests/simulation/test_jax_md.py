@@ -10,11 +10,11 @@ import pytest
 from ase import units
 from ase.md.verlet import VelocityVerlet
 
-from mace_tp.config import TensorProductConfig
 from mace_tp.errors import InputError
 from mace_tp.model.saved_model import Model, create_model
 from mace_tp.simulation.calculator import Calculator
 from mace_tp.simulation.jax_md import edge_energy, mace_neighbor_list
+from mace_tp.tensor_products.registry import TensorProductConfig
 
 NUM_STEPS = 50
 

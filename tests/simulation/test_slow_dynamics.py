@@ -18,8 +18,9 @@ from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.data.configuration import Configuration, LabelKeys
 from mace_tp.data.graphs import build_graphs
 from mace_tp.data.readers import read_configurations
+from mace_tp.evaluation.batches import make_eval_step
+from mace_tp.model.programs import make_predict
 from mace_tp.model.saved_model import Model, load_model
-from mace_tp.training.step import make_eval_step, make_predict
 
 pytestmark = pytest.mark.slow
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from tensor_product_cases import CASES, build
 
-from mace_tp.config import TensorProductConfig, build_tensor_products, tensor_product_names
 from mace_tp.errors import InputError
 from mace_tp.graph import displaced
-from mace_tp.model.mace import Architecture, TensorProducts
+from mace_tp.model.mace import Architecture
+from mace_tp.model.programs import make_predict
 from mace_tp.model.saved_model import create_model
 from mace_tp.tensor_products.base import UnreachableIrrep
 from mace_tp.tensor_products.cg import CG
 from mace_tp.tensor_products.matrix import Matrix
-from mace_tp.training.step import make_predict
+from mace_tp.tensor_products.registry import TensorProductConfig, TensorProducts, build_tensor_products, tensor_product_names
 
 SCALAR = e3nn.Irreps("0e")
 SPECIES = np.array([0, 1, 0])

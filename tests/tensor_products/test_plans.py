@@ -10,9 +10,8 @@ import pytest
 from jax.test_util import check_grads
 from tensor_product_cases import CASES, CONFIGS, build
 
-from mace_tp.config import tensor_product_names
 from mace_tp.edge_blocks import EDGE_BLOCK
-from mace_tp.model.mace import TensorProducts
+from mace_tp.tensor_products.registry import TensorProducts, tensor_product_names
 
 HARMONICS = e3nn.s2_irreps(2)
 HIDDEN = e3nn.Irreps("0e+1o")

@@ -8,14 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from mace_tp.config import TensorProductConfig
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 from mace_tp.model.mace import Architecture
-from mace_tp.model.saved_model import Model, create_model, load_model, named_parameters, save_model
+from mace_tp.model.parameters import named_parameters
+from mace_tp.model.programs import make_predict
+from mace_tp.model.saved_model import Model, create_model, load_model, save_model
 from mace_tp.model.structure_field import StructureField
+from mace_tp.tensor_products.registry import TensorProductConfig
 from mace_tp.training.fine_tuning import started_from, starting_statistics, statistics_of_start
-from mace_tp.training.step import make_predict
 
 SMALL = Architecture(cutoff=4.0, l_max=1, correlation=2, num_channels=2, radial_mlp=[4], num_bessel=4, readout_mlp=2)
 CG = TensorProductConfig()

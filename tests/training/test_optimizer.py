@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from mace_tp.model.saved_model import named_parameters
+from mace_tp.model.parameters import named_parameters
 from mace_tp.training.optimizer import ConstantSchedule, CosineSchedule, PlateauSchedule, decay_mask, make_optimizer
 
 BETA1, BETA2 = 0.9, 0.98

@@ -11,10 +11,12 @@ from matplotlib.collections import PolyCollection
 
 from mace_tp.data.graphs import build_graphs
 from mace_tp.errors import InputError
+from mace_tp.evaluation import parity_plots
 from mace_tp.evaluation.batches import ConfigurationPrediction
+from mace_tp.evaluation.parity_figures import parity, parity_figure
 from mace_tp.evaluation.parity_plots import draw_parity
-from mace_tp.training import plots
-from mace_tp.training.plots import learning_curves, learning_curves_figure, parity, parity_figure, read_metrics
+from mace_tp.run_directory import read_metrics
+from mace_tp.training.plots import learning_curves, learning_curves_figure
 
 SIZE_LIMIT = 200_000  # bytes
 
@@ -169,7 +171,9 @@ def test_the_axis_of_energies_says_that_they_are_without_E0s(tmp_path, molecule,
     """For those are what a graph holds: people know total energies, which are other numbers."""
     [graph] = build_graphs([molecule], statistics.atomic_numbers, statistics.atomic_energies, 4.0)
     drawn = {}
-    monkeypatch.setattr(plots, "parity", lambda labels, predictions, quantity, unit, path, title: drawn.update({path.name: quantity}))
+    monkeypatch.setattr(
+        parity_plots, "parity", lambda labels, predictions, quantity, unit, path, title: drawn.update({path.name: quantity})
+    )
 
     draw_parity([graph], [ConfigurationPrediction(0.0, np.zeros((4, 3)), None)], "test", tmp_path)
 
@@ -261,7 +265,7 @@ def test_parity_refuses_what_does_not_fit():
 def test_plots_do_without_the_global_state_of_pyplot(tmp_path):
     program = """
 import sys, numpy as np
-from mace_tp.training.plots import parity
+from mace_tp.evaluation.parity_figures import parity
 parity(np.zeros(3), np.zeros(3), "energy", "eV/atom", sys.argv[1], "valid")
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -14,7 +14,7 @@ from mace_tp.data.readers import read_configurations
 
 pytestmark = pytest.mark.slow
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_shared_data = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data, which is no part of the repository")
 # Two minutes of training; small enough that they are enough.
 SHORT = ("trainer.max_minutes=2", "model.num_channels=8", "model.l_max=2", "data.batch_size=4", "data.max_configurations=200")

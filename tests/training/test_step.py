@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mace_tp.config import TensorProductConfig
 from mace_tp.data.buckets import Bucket
+from mace_tp.evaluation.batches import make_eval_step
 from mace_tp.evaluation.metrics import error_sums
 from mace_tp.graph import GraphBatch
+from mace_tp.model.parameters import Params
 from mace_tp.model.prediction import Prediction
+from mace_tp.model.programs import CompiledStep, make_predict
+from mace_tp.tensor_products.registry import TensorProductConfig
 from mace_tp.training.loss import LossWeights, weighted_loss
 from mace_tp.training.optimizer import make_optimizer
-from mace_tp.training.state import Params, TrainState, initial_state
-from mace_tp.training.step import CompiledStep, Control, make_eval_step, make_predict, make_train_step
+from mace_tp.training.state import TrainState, initial_state
+from mace_tp.training.step import Control, make_train_step
 
 OPTIMIZER = make_optimizer(amsgrad=True, beta1=0.9, beta2=0.999, weight_decay=5e-7, max_grad_norm=10.0)
 

@@ -10,13 +10,13 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from mace_tp.config import Config, build_device
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch
 from mace_tp.model.export.load import DESCRIPTION, FORMAT, FUNCTION
+from mace_tp.model.programs import make_predict
 from mace_tp.model.saved_model import Model, with_kernel
-from mace_tp.training.step import make_predict
+from mace_tp.runtime.devices import find_device
 
 PLATFORMS = ("cpu", "cuda")
 _INPUTS = {
@@ -48,7 +48,7 @@ def export_model(path: Path, model: Model, platforms: Sequence[str] = PLATFORMS)
     """
     dtype = jax.tree.leaves(model.params)[0].dtype
     # Planned and traced as for a CPU: on a GPU cuequivariance would choose kernels that run nowhere else.
-    with jax.default_device(build_device(Config(device="cpu"))):
+    with jax.default_device(find_device("cpu")):
         model = with_kernel(model, "xla")  # compiled kernels exist on this machine only
         function = jax.export.export(jax.jit(_function(model)), platforms=tuple(platforms))(*_shapes(dtype))
     statistics = model.statistics

@@ -1,0 +1,1 @@
+"""Models of ACEsuit's mace-torch, read and written."""

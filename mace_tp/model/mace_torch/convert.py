@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.config import TensorProductConfig, build_tensor_products
 from mace_tp.errors import InputError
-from mace_tp.integrations import mace_torch_files
+from mace_tp.model.mace_torch import files
 from mace_tp.model.mace_torch.files import MaceTorchModel
 from mace_tp.model.mace_torch.layout import to_ours
-from mace_tp.model.saved_model import Model, create_model, named_parameters
+from mace_tp.model.parameters import named_parameters
+from mace_tp.model.saved_model import Model, create_model
 from mace_tp.tensor_products.cg import CG
+from mace_tp.tensor_products.registry import TensorProductConfig, build_tensor_products
 
 
 def to_model(source: MaceTorchModel, dtype: jnp.dtype) -> Model:
@@ -39,4 +40,4 @@ def write_model(path: Path, model: Model) -> None:
     if model.architecture.forces != "gradient":
         raise InputError(f"{path}: mace-torch has no models with {model.architecture.forces} forces")
     parameters = {name: np.asarray(value, np.float64) for name, value in named_parameters(model.params).items()}
-    mace_torch_files.write(path, model.architecture, model.statistics, parameters, model.dtype.name)
+    files.write(path, model.architecture, model.statistics, parameters, model.dtype.name)

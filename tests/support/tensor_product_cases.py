@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from mace_tp.config import TensorProductConfig, build_tensor_products
-from mace_tp.model.mace import TensorProducts
+from mace_tp.tensor_products.registry import TensorProductConfig, TensorProducts, build_tensor_products
 
 _SLOW = {"auto", "cuequivariance"}
-CONFIGS = pathlib.Path(__file__).parents[1] / "configs" / "tensor_product"
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs" / "tensor_product"
 
 
 def build(case: dict[str, Any]) -> TensorProducts:

@@ -18,6 +18,12 @@ from hydra.core.global_hydra import GlobalHydra
 from mace_tp.cli.main import main
 from mace_tp.training.signals import SIGNALS
 
+# As small as a model can be that still has every part.
+TINY = (
+    "model.cutoff=3", "model.l_max=1", "model.hidden_irreps=0e", "model.correlation=2", "model.num_channels=2", "model.num_interactions=1",
+    "model.radial_mlp=[4]", "model.num_bessel=4", "data.batch_size=2", "dtype=float64", "device=cpu",
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -91,3 +97,10 @@ def output_to_full_disk() -> Iterator[io.TextIOBase]:
         pytest.skip("no device that is always full")
     with open("/dev/full", "wb", buffering=0) as full:
         yield io.TextIOWrapper(full, write_through=True)
+
+
+def assert_one_line(outcome: Outcome, *said: str) -> None:
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1 and outcome.err.startswith("mace-tp")
+    for text in said:
+        assert text in outcome.err, f"{text!r} is not in: {outcome.err}"

@@ -1,1 +1,0 @@
-"""Models and simulations of other programs."""

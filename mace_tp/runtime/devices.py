@@ -1,0 +1,32 @@
+"""The dtype and the device that jax computes with, from their names in a configuration."""
+
+import jax
+import jax.numpy as jnp
+
+from mace_tp.errors import InputError
+
+
+def set_dtype(name: str) -> jnp.dtype:
+    """Return the dtype of this name and prepare jax for it: float64 is switched on, before which jax must not have computed anything.
+
+    Matrix products keep the precision of the dtype: by default jax lets a GPU round float32 to 10 bits (TF32).
+    """
+    jax.config.update("jax_default_matmul_precision", "highest")
+    if name == "float64":
+        jax.config.update("jax_enable_x64", True)
+    return jnp.dtype(name)
+
+
+def find_device(kind: str) -> jax.Device:
+    """Return the first device of a kind: `auto` (the default of jax), `cpu` or `gpu`.
+
+    Raises:
+        InputError: jax finds no such device.
+    """
+    if kind == "auto":
+        return jax.devices()[0]
+    try:
+        return jax.devices(kind)[0]
+    except RuntimeError as error:
+        found = ", ".join(sorted({device.platform for device in jax.devices()}))
+        raise InputError(f"device={kind}: jax finds none; it finds {found}") from error
