@@ -3,7 +3,7 @@
 import numpy as np
 
 # Edges come in blocks of this many with one receiver, so that their sum is a loop of fixed length. With 4 a training step on 3BPA
-# takes 1.2 times as long, with 6 and 12 1.15 times, though a fifth of the slots is padding (scripts/benchmark_step.py --edge-block).
+# takes 1.2 times as long, with 6 and 12 1.15 times, though a fifth of the slots is padding (benchmarks/benchmark_step.py --edge-block).
 EDGE_BLOCK = 8
 
 

@@ -95,7 +95,7 @@ def _use_huge_pages() -> None:
     """Start the process anew with huge pages for malloc, where glibc and Linux offer them on demand.
 
     XLA's buffers on a CPU come from malloc, a hundred megabytes and more anew for every step. In pages of 4 kB that is
-    34,000 page faults a step, in huge pages 190 (scripts/benchmark_step.py). glibc reads its tunables once, at the start of a process.
+    34,000 page faults a step, in huge pages 190 (benchmarks/benchmark_step.py). glibc reads its tunables once, at the start of a process.
     (To keep the memory on one heap ends the faults altogether, but that heap's lock then makes a step half as slow again.)
     """
     offered = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -112,7 +112,7 @@ def _use_huge_pages() -> None:
 def set_xla_flags() -> None:
     """Have XLA compile with its older emitter of fused loops on a CPU, and for the instruction set that the kernel is compiled for.
 
-    The newer emitter holds a compiler context for each of hundreds of kernels in work, and unrolls loops. `scripts/benchmark_step.py
+    The newer emitter holds a compiler context for each of hundreds of kernels in work, and unrolls loops. `benchmarks/benchmark_step.py
     --light-compiler 0 1` prints the effect of the two options on compilation, memory and step. They are names of jaxlib 0.10.1; XLA
     ignores unknown ones. Flags must be there before XLA compiles anything.
     """

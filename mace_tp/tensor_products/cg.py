@@ -149,7 +149,7 @@ class CGProductBasis(ProductBasisPlan):
     Weights are ordered by order ν, then output irrep, then coupling η. Evaluated as chains of pairwise couplings
     (`coupling_chains.py`), one component [nodes, channels] after another: A → the pairs that chains share → for every last link
     the sum of the chains that end in it, times their weights → the last link. All of it is elementwise in nodes and channels, so XLA
-    makes few passes over arrays that stay in the cache. As monomials times tables, the plain form (`scripts/benchmark_transforms.py`), a
+    makes few passes over arrays that stay in the cache. As monomials times tables, the plain form (`benchmarks/benchmark_transforms.py`), a
     training step takes 20 times as long at this site. `tests/tensor_products/test_cg.py` compares it with full symmetric tensors.
     """
 

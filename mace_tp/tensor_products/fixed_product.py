@@ -121,7 +121,7 @@ class DegreeWeighted(InteractionPlan):
     the node without the first, those of the harmonics.
 
     P acts as the table that it is for these irreps, path by path, contracted with an edge's harmonics (`edge_sums.py`); on the sphere
-    the interaction takes several times as long (`scripts/benchmark_transforms.py --site interaction`). Every output component has unit
+    the interaction takes several times as long (`benchmarks/benchmark_transforms.py --site interaction`). Every output component has unit
     variance for independent factors and weights of unit variance.
     """
 

@@ -27,7 +27,7 @@ class Quadrature:
 def quadrature(degree: int) -> Quadrature:
     """Of Lebedev's rules and the product grid the one of fewest points, with positive weights, that is exact up to `degree`.
 
-    The transforms are dense, so that only the number of points counts (`scripts/benchmark_transforms.py`).
+    The transforms are dense, so that only the number of points counts (`benchmarks/benchmark_transforms.py`).
     """
     lebedev = next((order for order in _LEBEDEV_DEGREES if order >= degree), None)
     product = product_grid(degree)

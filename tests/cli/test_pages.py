@@ -96,7 +96,7 @@ def test_every_page_is_linked_from_the_readme():
 def test_no_hint_installs_the_package_from_an_index_that_lacks_it():
     """mace-tp is not on PyPI: its extras are installed from the clone (`pip install -e '.[EXTRA]'`)."""
     root = DOCS.parent
-    files = [path for folder in ("mace_tp", "scripts", "docs", "configs") for path in (root / folder).rglob("*.*")]
+    files = [path for folder in ("mace_tp", "scripts", "benchmarks", "docs", "configs") for path in (root / folder).rglob("*.*")]
     texts = [path.read_text("utf-8") for path in (*files, root / "README.md") if path.suffix in (".py", ".md", ".yaml")]
     assert any("pip install -e '.[" in text for text in texts)
     assert not [line for text in texts for line in text.splitlines() if "mace-tp[" in line]

@@ -3,7 +3,7 @@
 Trains on the ethanol that ships, each run in a fresh process, one at a time; what is finished in the output folder is not repeated. Then
 `mace-tp evaluate --conservativity` in float64 on the test set at 300 K. Prints a Markdown table.
 
-    python scripts/compare_forces.py --out runs/forces
+    python benchmarks/compare_forces.py --out runs/forces
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Measurements in processes of their own, which other scripts of this folder print as one line of JSON."""
+"""Measurements in processes of their own, which other benchmarks of this folder print as one line of JSON."""
 
 import json
 import os

@@ -4,7 +4,7 @@ Needs torch and mace-torch in the environment of mace-tp. The file is a pickle, 
 
     mace_run_train --name bpa --train_file train_300K.xyz --E0s "{1:-13.5872,6:-1029.4890,7:-1484.9815,8:-2041.9816}" \
         --energy_key energy --forces_key forces --num_channels 32 --max_L 1 --max_num_epochs 6 --default_dtype float64 --device cpu
-    python scripts/compare_mace_torch.py bpa.model train_300K.xyz
+    python benchmarks/compare_mace_torch.py bpa.model train_300K.xyz
 """
 
 import argparse

@@ -8,7 +8,7 @@
 These are our own programs of what public code of PriceofFreedom and Gaunt-Tensor-Product-S2Grid does, not that code. The results are
 compared before they are timed, and timed in turn.
 
-    python scripts/benchmark_published.py
+    python benchmarks/benchmark_published.py
 """
 
 import argparse

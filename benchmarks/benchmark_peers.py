@@ -3,9 +3,9 @@
 Each measurement runs in a process of its own, in turn (A B C A B C ...), so that a machine whose speed drifts favors none. Ratios are
 taken within a round. The peers' environments are made below `--environments` if they are missing. 3BPA is from `davkovacs/BOTNet-datasets`.
 
-    python scripts/benchmark_peers.py train_300K.xyz --environments peers --cases step evaluation --json peers.jsonl
+    python benchmarks/benchmark_peers.py train_300K.xyz --environments peers --cases step evaluation --json peers.jsonl
 
-Cases (float32, l_max 3, correlation 3, two layers, cutoff 5 Å; the workers in `scripts/peers/` say what a step is):
+Cases (float32, l_max 3, correlation 3, two layers, cutoff 5 Å; the workers in `benchmarks/peers/` say what a step is):
 
     step        one update, batch 5, 64 channels, 0e+1o: energies, forces, loss, gradient, AMSGrad, average of the parameters
     step-large  the same with 128 channels, 0e+1o+2e

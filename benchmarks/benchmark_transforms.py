@@ -3,8 +3,8 @@
 All compute the same size (l_max, correlation, hidden irreps, nodes, channels), with the derivatives of `mace-tp benchmark`, timed in
 turn. Forms that are the same map are compared before they are timed.
 
-    python scripts/benchmark_transforms.py --l-max 3 --hidden-irreps 0e+1o
-    python scripts/benchmark_transforms.py --site interaction
+    python benchmarks/benchmark_transforms.py --l-max 3 --hidden-irreps 0e+1o
+    python benchmarks/benchmark_transforms.py --site interaction
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
 Each setting runs in a process of its own, in turn (A B C A B C ...), so that a machine whose speed drifts favors none.
 
-    python scripts/benchmark_step.py train.xyz --channels 32 64 --edge-block 4 8 16
-    python scripts/benchmark_step.py train.xyz --tensor-products cg/cg cg/gaunt cg/spherical_grid
-    python scripts/benchmark_step.py train.xyz --tensor-products cg spherical_grid --l-max 2 3 4 5 6
-    python scripts/benchmark_step.py train.xyz --targets native x86-64-v3 --kernels auto xla
+    python benchmarks/benchmark_step.py train.xyz --channels 32 64 --edge-block 4 8 16
+    python benchmarks/benchmark_step.py train.xyz --tensor-products cg/cg cg/gaunt cg/spherical_grid
+    python benchmarks/benchmark_step.py train.xyz --tensor-products cg spherical_grid --l-max 2 3 4 5 6
+    python benchmarks/benchmark_step.py train.xyz --targets native x86-64-v3 --kernels auto xla
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Draws a test split, trains once on the rest (of which a tenth validates) with `experiment=small_budget`, and prints the time from command
 to end, with reading, compilation and the final evaluation, and validation and test errors.
 
-    python scripts/small_budget.py train_300K.xyz --isolated-atoms iso_atoms.xyz --seed 0 --out runs/3bpa
+    python benchmarks/small_budget.py train_300K.xyz --isolated-atoms iso_atoms.xyz --seed 0 --out runs/3bpa
 """
 
 import argparse

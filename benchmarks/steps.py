@@ -1,4 +1,4 @@
-"""A training step of the whole model, ready to be timed; for the other scripts of this folder."""
+"""A training step of the whole model, ready to be timed; for the other benchmarks of this folder."""
 
 import dataclasses
 from collections.abc import Callable

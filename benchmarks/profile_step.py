@@ -3,8 +3,8 @@
 Each instruction set is a process of its own, in turn. XLA's profiler tells how long each of its programs and each call of the compiled
 kernel took; programs that run at the same time count both, so that the sum may exceed the step. Times are medians over the rounds.
 
-    python scripts/profile_step.py train.xyz --targets native x86-64-v3
-    python scripts/profile_step.py train.xyz --channels 128 --hidden-irreps 0e+1o+2e --tensor-products cg spherical_grid
+    python benchmarks/profile_step.py train.xyz --targets native x86-64-v3
+    python benchmarks/profile_step.py train.xyz --channels 128 --hidden-irreps 0e+1o+2e --tensor-products cg spherical_grid
 """
 
 import argparse

@@ -4,9 +4,9 @@ Each line is a process that holds both forms and calls them in turn (A B A B ...
 are taken within a round and their median over the rounds is shown. `step` is a training step of the whole model, `basis` the product basis
 of its first layer alone: value, forces and the gradient of a training step. Compilation is not timed.
 
-    python scripts/benchmark_kernels.py train.xyz --targets native x86-64-v3 --channels 16 64 128
-    python scripts/benchmark_kernels.py train.xyz --what basis --tensor-products spherical_grid matrix
-    python scripts/benchmark_kernels.py train.xyz --kernels auto --channels 32 --tensor-products cg cg/spherical_grid
+    python benchmarks/benchmark_kernels.py train.xyz --targets native x86-64-v3 --channels 16 64 128
+    python benchmarks/benchmark_kernels.py train.xyz --what basis --tensor-products spherical_grid matrix
+    python benchmarks/benchmark_kernels.py train.xyz --kernels auto --channels 32 --tensor-products cg cg/spherical_grid
 """
 
 import argparse

@@ -4,7 +4,7 @@ Every training is a fresh process, one at a time. What is finished in the output
 continues. The seeds are the outermost loop, so that each full round is a comparison by itself; at the end `mace-tp compare` writes
 one for each data set, `OUT/NAME/comparison`.
 
-    python scripts/sweep_tensor_products.py --out runs/sweep \
+    python benchmarks/sweep_tensor_products.py --out runs/sweep \
         --data 3bpa "data.train=train_300K.xyz data.isolated_atoms=iso_atoms.xyz" \
         --data aspirin "data.train=aspirin_train.extxyz data.test=aspirin_test.extxyz data.isolated_atoms=isolated_atoms.xyz"
 """
