@@ -1,4 +1,4 @@
-"""Values of sparse polynomials for many items: by the compiled kernel, or plainly, by the operations of jax."""
+"""Evaluates sparse polynomials for many items: with the compiled kernel, or plainly with operations of jax."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ Arrays = tuple[jax.Array, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A polynomial, and how many rows each of its outputs has."""
+    """A polynomial and the number of rows of each output."""
 
     polynomial: Polynomial
     rows: tuple[int, ...]
@@ -28,18 +28,21 @@ class Problem:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def evaluate(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Array | None) -> Arrays:
-    """The outputs of a polynomial, by the kernel; so are reverse derivatives of any order. Forward mode is not defined.
+    """Evaluate a polynomial with the kernel. Reverse derivatives of any order use the kernel too; forward mode is not defined.
 
-    Where a polynomial cannot be compiled, as may be with a derivative that is too large for the compiler, jax evaluates it plainly.
+    If a polynomial cannot be compiled (a derivative may be too large for the compiler), jax evaluates it plainly.
 
     Args:
-        problem: what to evaluate.
-        operands: an array for each input, of the shape that `Operand.shape` tells, all of one dtype, float32 or float64.
-        indices: rows that operands are gathered from and summed into, each [items], int32.
-        mask: [items], bool: the items that count; None: all do. The outputs of others are zero.
+        problem: the polynomial and the rows of its outputs.
+        operands: one array per input with the shape of `Operand.shape`, all float32 or all float64.
+        indices: the index arrays of the operands, each [items], int32.
+        mask: [items], bool: True for items that count; the outputs of the rest are zero. None: all items count.
+
+    Returns:
+        One array per output.
 
     Raises:
-        ValueError: arrays do not fit the polynomial or each other.
+        ValueError: the arrays do not fit the polynomial or each other.
     """
     polynomial, dtype = problem.polynomial, operands[0].dtype
     items = _require_fitting(problem, operands, indices, mask)
@@ -68,7 +71,7 @@ def evaluate(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Arra
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class _Wanted:
-    """Positions of the operands whose derivatives are asked for."""
+    """Positions of the operands whose derivatives are wanted."""
 
     positions: tuple[int, ...]
 
@@ -96,7 +99,7 @@ evaluate.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _require_fitting(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Array | None) -> int:
-    """Check the shapes of all arrays; returns the number of items."""
+    """Check the shapes of all arrays and return the number of items."""
     polynomial, channels = problem.polynomial, _channels(problem.polynomial, operands)
     own = [o.num_rows(a.shape) for o, a in zip(polynomial.inputs, operands, strict=True) if o.index is None]
     own += [rows for o, rows in zip(polynomial.outputs, problem.rows, strict=True) if o.index is None]
@@ -121,14 +124,14 @@ def _channels(polynomial: Polynomial, operands: Sequence[jax.Array]) -> int:
 
 
 def _operand_table(polynomial: Polynomial) -> np.ndarray:
-    """What `kernel.cc` reads of every input and output: size, index or -1, is_scalar, values_lead."""
+    """Return the table of operands for `kernel.cc`; a row is size, index or -1, is_scalar, values_lead."""
     operands = (*polynomial.inputs, *polynomial.outputs)
     rows = [(o.size, -1 if o.index is None else o.index, o.is_scalar, o.values_lead) for o in operands]
     return np.array(rows, np.int32).ravel()
 
 
 def evaluate_plainly(problem: Problem, operands: Sequence[jax.Array], indices: Sequence[jax.Array], mask: jax.Array | None) -> Arrays:
-    """The same by the operations of jax, every value an array [items, channels]. Arguments as for `evaluate`."""
+    """Evaluate a polynomial with operations of jax; every value is an array [items, channels]. Arguments as for `evaluate`."""
     polynomial, dtype = problem.polynomial, operands[0].dtype
     values: list[jax.Array] = []
     for operand, array in zip(polynomial.inputs, operands, strict=True):
@@ -148,7 +151,7 @@ def evaluate_plainly(problem: Problem, operands: Sequence[jax.Array], indices: S
 
 
 def _values_of_items(operand: Operand, array: jax.Array, indices: Sequence[jax.Array]) -> list[jax.Array]:
-    """Every value of an operand for each item, [items, channels], or [items, 1] of a scalar."""
+    """Return the values of an operand, each [items, channels], or [items, 1] for a scalar."""
     vectors = array[:, :, None] if operand.is_scalar else array
     by_row = vectors.transpose(1, 0, 2) if operand.values_lead else vectors
     by_item = by_row if operand.index is None else gather(by_row, indices[operand.index])
