@@ -1,4 +1,4 @@
-"""A padded batch of atomic graphs, and the sums over its parts."""
+"""A padded batch of atomic graphs, and sums over its nodes and edges."""
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,13 @@ from flax import struct
 class GraphBatch:
     """Several configurations as one graph, padded to a fixed shape.
 
-    Real nodes and graphs come first. Every padded node belongs to the last graph, which is never real; the last node is
-    never real either. Edges are sorted by receiver and come in blocks of EDGE_BLOCK that share one; a padded edge, which
-    fills up a block, joins its receiver to itself. Two edges that run between the same two images in opposite directions are a pair:
-    what depends on the length alone is computed once for both. The last pair is never real; padded edges belong to it, and a padded
-    pair holds one edge twice.
+    Real nodes and graphs come first. The last graph and the last node are always padding, and every padded node belongs to the last graph.
+    Edges are sorted by receiver. They come in blocks of EDGE_BLOCK that share a receiver; the padded edges that complete a block join the
+    receiver to itself. Two opposite edges between the same two periodic images form a pair, so that functions of the length are computed
+    once for both. The last pair is always padding, padded edges belong to it, and a padded pair holds the same edge twice.
 
-    Positions are not among the arrays. The host subtracts them in float64 and rounds the edge vectors afterwards, so that the digits of
-    energies and forces do not depend on the extent of a structure.
+    The batch holds no positions. The host subtracts positions in float64 and rounds only the edge vectors, so the accuracy of energies and
+    forces does not depend on the size of a structure.
     """
 
     species: jax.Array  # [nodes], int32: index into the model's elements
@@ -56,44 +55,44 @@ class GraphBatch:
 
 
 def edge_vectors(batch: GraphBatch, cutoff: float) -> jax.Array:
-    """Edge vectors receiver - sender [edges, 3], Å. Padded edges get the length `cutoff`, where every radial function is zero."""
+    """Return edge vectors receiver - sender [edges, 3], Å. Padded edges get the length `cutoff`, where every radial function is zero."""
     return jnp.where(batch.edge_mask[:, None], batch.edge_vectors, outside(cutoff, batch.edge_vectors.dtype))
 
 
 def displaced(batch: GraphBatch, displacements: jax.Array) -> GraphBatch:
-    """The batch after every node has moved by its displacement [nodes, 3], Å."""
+    """Return the batch after every node has moved by its displacement [nodes, 3], Å."""
     moved = gather(displacements, batch.receivers) - gather(displacements, batch.senders)
     return batch.replace(edge_vectors=batch.edge_vectors + moved)
 
 
 def pair_vectors(edge_vectors: jax.Array, batch: GraphBatch, cutoff: float) -> jax.Array:
-    """Displacements along the first edge of every pair [pairs, 3], Å; of length `cutoff` for padded pairs."""
+    """Return the vector of the first edge of every pair [pairs, 3], Å; padded pairs get the length `cutoff`."""
     is_real = batch.pair_edges[:, :1] != batch.pair_edges[:, 1:]
     return jnp.where(is_real, gather(edge_vectors, batch.pair_edges[:, 0]), outside(cutoff, edge_vectors.dtype))
 
 
 def outside(cutoff: float, dtype: jnp.dtype) -> jax.Array:
-    """The vector of a padded edge [3], Å: at the cutoff, where every radial function is zero."""
+    """Return the vector of a padded edge [3], Å; its length is the cutoff, where every radial function is zero."""
     return jnp.array([cutoff, 0.0, 0.0], dtype)
 
 
 def gather(values: jax.Array, indices: jax.Array) -> jax.Array:
-    """values[indices], of indices that are known to be in bounds: a check would enter every loop that the gather is fused into."""
+    """Return values[indices] for indices that are in bounds; a check would enter every loop that XLA fuses the gather into."""
     return jnp.asarray(values).at[indices].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def segment_sum(values: jax.Array, segments: jax.Array, num_segments: int, *, indices_are_sorted: bool = False) -> jax.Array:
-    """Sum of the values of each segment, of segments that are known to be in bounds."""
+    """Sum the values of each segment, for segments that are in bounds."""
     return jax.ops.segment_sum(values, segments, num_segments, indices_are_sorted=indices_are_sorted, mode="promise_in_bounds")
 
 
 def sum_over_graphs(node_values: jax.Array, batch: GraphBatch) -> jax.Array:
-    """Sum of node values [nodes, ...] over the real nodes of each graph [graphs, ...]."""
+    """Sum node values [nodes, ...] over the real nodes of each graph [graphs, ...]."""
     mask = batch.node_mask.reshape(-1, *[1] * (node_values.ndim - 1))
     return segment_sum(jnp.where(mask, node_values, 0), batch.node_graph, batch.num_graphs, indices_are_sorted=True)
 
 
 def nodes_per_graph(batch: GraphBatch) -> jax.Array:
-    """Number of real atoms in each graph [graphs], in the dtype of the edge vectors; one for a padded graph."""
+    """Return the number of atoms in each graph [graphs], in the dtype of the edge vectors; one for a padded graph."""
     count = sum_over_graphs(jnp.ones(batch.num_nodes, batch.edge_vectors.dtype), batch)
     return jnp.maximum(count, 1)
