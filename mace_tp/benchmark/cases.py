@@ -1,4 +1,4 @@
-"""What is measured: a tensor product in a setting, with arguments of the sizes that were asked for."""
+"""The cases that are measured: a tensor product in a setting, with arguments of the requested sizes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,33 +21,33 @@ _NUM_ELEMENTS = 4
 class Sizes:
     """How large the arrays of a case are."""
 
-    batch: int  # pairs of features of a bilinear map
-    channels: int  # of both sites of the model
-    parity: str  # outputs of a bilinear map: `natural`, or `all`, which has pseudo-tensors too
+    batch: int  # pairs of features that a bilinear map multiplies
+    channels: int  # at both sites of the model
+    parity: str  # outputs of a bilinear map: `natural`, or `all`, which includes pseudo-tensors
     hidden_irreps: str  # node features of the interaction, outputs of the product basis
     correlation: int  # of the product basis
-    graphs: GraphBatch  # of both sites of the model
+    graphs: GraphBatch  # for both sites of the model
     cutoff: float  # of the graphs, Å
     dtype: jnp.dtype
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operation:
-    """A function of arrays, and what depends on what."""
+    """A function of arrays, and the arguments that depend on positions and on parameters."""
 
     function: Callable[..., jax.Array]
     arguments: tuple[Any, ...]
-    moved: tuple[int, ...]  # arguments that depend on positions: a force needs their gradient
-    trained: tuple[int, ...]  # arguments that depend on parameters: a training step needs their gradient
+    moved: tuple[int, ...]  # positions of the arguments that depend on atomic positions: forces need their gradient
+    trained: tuple[int, ...]  # positions of the arguments that depend on parameters: a training step needs their gradient
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """A product's operation in a setting, with what is known of it without running it."""
+    """A product's operation in a setting, with its counts."""
 
     operation: Operation
     irreps: str
-    num_entries: int  # pairs of a bilinear map; edges or nodes, times channels, of a site
+    num_entries: int  # pairs of a bilinear map; edges or nodes of a site, times channels
     num_paths: int
     dof: int
     flops: int  # of the value, by counting
@@ -55,7 +55,7 @@ class Case:
 
 
 def make_case(setting: str, product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
-    """A product in one of SETTINGS.
+    """Make the case of a product in one of SETTINGS.
 
     Raises:
         InputError: the product cannot do this; the message says why.
@@ -149,10 +149,10 @@ SETTINGS: dict[str, Callable[[TensorProduct, int, Sizes], Case]] = {
     "interaction": _interaction,
     "product_basis": _product_basis,
 }
-"""l = L × l = L → l = L; → all outputs; 0..L × 0..L → all outputs (Xie et al. 2025); and the two sites of MACE."""
+"""SISO: L × L → L. SIMO: L × L → all outputs. MIMO: 0..L × 0..L → all outputs (Xie et al. 2025). The last two are the sites of MACE."""
 
 
 def require_setting(name: str) -> None:
-    """Raise InputError for a setting that there is not."""
+    """Raise an InputError if there is no such setting."""
     if name not in SETTINGS:
         raise InputError(f"--settings {name}: no such setting; valid: {', '.join(SETTINGS)}")

@@ -1,4 +1,4 @@
-"""A picture of the couplings that tensor products have."""
+"""A picture of the couplings of tensor products."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +15,16 @@ from mace_tp.benchmark.expressivity import BilinearReach
 Pair = tuple[e3nn.Irrep, e3nn.Irrep]
 
 _DPI = 100
-_COLUMNS = 4  # panels beside each other
-_WEAKEST = 1e-2  # of the largest coefficient: the end of the color scale
+_COLUMNS = 4  # panels side by side
+_WEAKEST = 1e-2  # lower end of the color scale, relative to the largest coefficient
 
 
 def draw_couplings(path: Path, reaches: Mapping[str, BilinearReach], title: str) -> None:
-    """Write a panel for each product: first and second irrep down, output across, color for the size of the coefficient.
+    """Draw a panel for each product: pairs of input irreps down, output irreps across, colored by the size of the coefficient.
 
     Args:
         path: of the PNG.
-        reaches: {product: what it reaches}, all of the same irreps.
+        reaches: {product: its couplings}, all between the same irreps.
         title: of the whole picture.
     """
     paths = next(iter(reaches.values())).paths

@@ -1,4 +1,4 @@
-"""The graphs over which the sites of the model are measured."""
+"""The batch of graphs on which the sites of the model are measured."""
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,10 @@ from mace_tp.graph import GraphBatch
 
 
 def first_batch(path: str, num_graphs: int, cutoff: float, dtype: DTypeLike) -> GraphBatch:
-    """The first configurations of a file as one padded batch; labels are not looked at.
+    """Return the first configurations of a file as one padded batch; labels are ignored.
 
     Raises:
-        InputError: the file cannot be read, or has no more than isolated atoms.
+        InputError: the file cannot be read or holds only isolated atoms.
     """
     configurations, _ = separate_isolated_atoms(read_configurations(path, LabelKeys()))
     if not configurations:

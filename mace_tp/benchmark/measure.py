@@ -1,4 +1,4 @@
-"""Rows of measurements: every product in every setting, degree and derivative."""
+"""Measures every product in every setting, degree and derivative; a row of numbers for each."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from mace_tp.tensor_products.base import TensorProduct
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One product in one setting, at one degree and derivative; only `note` where the product cannot do it."""
+    """One product in one setting, at one degree and derivative. If the product cannot do it, only `note` is set."""
 
     setting: str
     l_max: int
@@ -22,7 +22,7 @@ class Row:
     product: str
     note: str = ""
     irreps: str | None = None
-    num_entries: int | None = None  # products of two features; edges or nodes times channels at a site
+    num_entries: int | None = None  # pairs of features; at a site edges or nodes, times channels
     num_paths: int | None = None
     dof: int | None = None
     median_seconds: float | None = None
@@ -30,16 +30,16 @@ class Row:
     min_seconds: float | None = None
     repeats: int | None = None
     compile_seconds: float | None = None
-    flops: int | None = None  # counted by the plan; of the value only
+    flops: int | None = None  # counted by the plan, for the value only
     bytes: int | None = None
-    xla_flops: float | None = None  # with those of the compiled kernel
+    xla_flops: float | None = None  # includes those of the compiled kernel
     xla_bytes: float | None = None
-    moved_bytes: int | None = None  # arguments and outputs of the program: the least that is read and written
+    moved_bytes: int | None = None  # arguments and outputs of the program, which are read and written at least once
     memory_bytes: int | None = None  # arguments, outputs and temporary arrays of the program
 
     @property
     def counted_flops(self) -> float:
-        """The plan's count where there is one, else XLA's."""
+        """The plan's count if there is one, else XLA's."""
         return self.xla_flops if self.flops is None else self.flops
 
     @property
@@ -55,7 +55,7 @@ def measure(
     sizes: Sizes,
     repeats: int,
 ) -> Iterator[list[Row]]:
-    """Rows of all products for one setting, degree and derivative after the other; the products of a list were timed in turn."""
+    """Yield the rows of all products, for one setting, degree and derivative after another. The products of a list are timed in turn."""
     for setting in settings:
         for l_max in degrees:
             cases = {name: _case(setting, product, l_max, sizes) for name, product in products.items()}

@@ -1,4 +1,4 @@
-"""Pictures of measurements: time and time per degree of freedom against L, and the roofline."""
+"""Plots of measurements: time and time per degree of freedom against L, and the roofline."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ _DPI = 100
 
 
 def draw(folder: Path, records: Sequence[Record], machine: Machine, caption: str) -> list[Path]:
-    """Write a picture for each setting, and the roofline; return where they are."""
+    """Write a picture for each setting and one of the roofline; return their paths."""
     timed = [values for values in records if not values["note"]]
     products = list(dict.fromkeys(values["product"] for values in records))
     figures = {
@@ -64,7 +64,7 @@ def _draw_products(axes: Axes, records: Sequence[Record], products: Sequence[str
 
 
 def _roofline_figure(records: Sequence[Record], products: Sequence[str], machine: Machine, caption: str) -> Figure:
-    """Achieved operations per second against operations per byte that must be moved, of the values where there are any."""
+    """Plot operations per second against operations per byte of arguments and results; of the values if they were measured."""
     shown = [values for values in records if values["derivative"] == "value"] or list(records)
     figure = Figure(figsize=(8, 5.4), layout="constrained")
     axes = figure.subplots()
@@ -104,6 +104,6 @@ def _plain(value: float, _: int) -> str:
 
 
 def _add_legend(figure: Figure, handles: Sequence[Artist], caption: str) -> None:
-    """The products, under small print that says where it was measured."""
+    """Add a legend of the products, with a caption in small print that says where they were measured."""
     columns = min(len(handles), 5)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9, title=caption, title_fontsize=7, frameon=False)
