@@ -53,14 +53,14 @@ def bilinear_reach(product: TensorProduct, irreps_1: e3nn.Irreps, irreps_2: e3nn
     positions = [firsts.index(path.node) for path in paths]
 
     @functools.lru_cache(maxsize=2)
-    def projected(weights: bytes) -> tuple[np.ndarray, float]:
-        return _project(probe(np.frombuffer(weights)), copies, paths, irreps_1, irreps_2)
+    def projected(weights: tuple[float, ...]) -> tuple[np.ndarray, float]:
+        return _project(probe(np.array(weights)), copies, paths, irreps_1, irreps_2)
 
     def coefficients(parameters: np.ndarray) -> np.ndarray:
         weights, after, before = np.split(parameters, np.cumsum([plan.num_weights, len(copies)]))
-        return after @ projected(weights.tobytes())[0] * before[positions]
+        return after @ projected(tuple(weights))[0] * before[positions]
 
-    generic, residual = projected(np.random.default_rng(0).uniform(0.5, 1.5, plan.num_weights).tobytes())
+    generic, residual = projected(tuple(np.random.default_rng(0).uniform(0.5, 1.5, plan.num_weights)))
     strengths = np.abs(generic).max(axis=0)
     dof = rank_of_map(coefficients, plan.num_weights + len(copies) + len(firsts))
     return BilinearReach(paths, np.where(strengths > _ZERO * strengths.max(), strengths / strengths.max(), 0), dof, residual)
@@ -171,7 +171,7 @@ def _basis_probe(
     """
     reference = CGProductBasis(irreps_in, irreps_out, correlation)
     num_couplings = reference.num_weights
-    # Every output component of a sample is an equation. Three times as many samples as couplings overdetermine the fit: its residual is a test.
+    # Every output component of a sample is an equation. Three times as many samples as couplings overdetermine the fit, which has a residual.
     feats = np.random.default_rng(1).normal(size=(irreps_in.dim, 3 * num_couplings, 1))
     species = np.zeros(feats.shape[1], np.int32)
     samples = jnp.asarray(np.repeat(feats, num_couplings, axis=2))
