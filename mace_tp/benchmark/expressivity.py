@@ -171,7 +171,7 @@ def _basis_probe(
     """
     reference = CGProductBasis(irreps_in, irreps_out, correlation)
     num_couplings = reference.num_weights
-    # Every output component of a sample is an equation. Three times as many samples as couplings overdetermine the fit, which has a residual.
+    # Every output component of a sample is an equation. With three times as many samples as couplings the fit has a residual.
     feats = np.random.default_rng(1).normal(size=(irreps_in.dim, 3 * num_couplings, 1))
     species = np.zeros(feats.shape[1], np.int32)
     samples = jnp.asarray(np.repeat(feats, num_couplings, axis=2))

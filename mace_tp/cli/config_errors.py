@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's messages of several lines → one line that names the key and what would be valid."""
+"""Turns Hydra's and OmegaConf's errors of several lines into one line that names the key and the valid values."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ from mace_tp.tensor_products.notation import meant
 
 
 def one_line(error: Exception) -> str:
-    """What the user got wrong in the configuration, with the full name of the key."""
+    """Return the mistake in the configuration as one line, with the full name of the key."""
     cause = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -37,10 +37,10 @@ def one_line(error: Exception) -> str:
 
 
 def check_keys(composed: DictConfig) -> None:
-    """Require that every key is in the schema: Hydra lets a `+` add any.
+    """Require that every key is in the schema, because Hydra lets `+` add any key.
 
     Raises:
-        InputError: names the key, and those that are valid.
+        InputError: names the unknown key and the valid ones.
     """
     valid = schema_keys()
     for key in _flat(OmegaConf.to_container(composed)):
@@ -54,25 +54,25 @@ def _unknown_key(key: str) -> str:
     siblings = _children(prefix)
     if siblings:
         close = [prefix + sibling for sibling in difflib.get_close_matches(name, siblings, n=1)]
-    else:  # the group itself is misspelt
+    else:  # the group itself is misspelled
         close = difflib.get_close_matches(key, schema_keys(), n=1)
     valid = [prefix + sibling for sibling in siblings] or _children("")
     return f"{key}: no such configuration key; " + (f"did you mean {close[0]}?" if close else f"valid: {', '.join(valid)}")
 
 
 def _children(prefix: str) -> list[str]:
-    """Names that may follow a prefix such as `model.`; at the top also the groups that are no part of the schema (`experiment`)."""
+    """Return the names that may follow a prefix such as `model.`. At the top these include the groups outside the schema (`experiment`)."""
     names = [key.removeprefix(prefix).split(".")[0] for key in schema_keys() if key.startswith(prefix)]
     return list(dict.fromkeys([*names, *([] if prefix else group_options())]))
 
 
 def schema_keys() -> dict[str, Any]:
-    """Full names of the keys of the configuration, with their defaults."""
+    """Return the full names of all keys of the configuration, with their defaults."""
     return _flat(OmegaConf.to_container(OmegaConf.structured(Config)))
 
 
 def group_options() -> dict[str, list[str]]:
-    """Groups of keys, and the names of their files in `configs/`."""
+    """Return the groups of keys with the names of their files in `configs/`."""
     folders = sorted(folder for folder in config_directory().iterdir() if folder.is_dir())
     return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
 

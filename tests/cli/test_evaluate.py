@@ -236,7 +236,7 @@ def test_files_without_labels_can_be_predicted(evaluated, run, toys, tmp_path):
     )
 
     assert outcome.code == 0, outcome.err
-    assert "plots: none, for nothing is labelled" in outcome.out and not (tmp_path / "plots").exists()
+    assert "plots: none, because nothing is labelled" in outcome.out and not (tmp_path / "plots").exists()
     assert [frame.info["MACE_energy"] for frame in ase.io.read(tmp_path / "out.extxyz", ":")] == [
         frame.info["MACE_energy"] for frame in ase.io.read(evaluated[0] / "out.extxyz", ":6")
     ]

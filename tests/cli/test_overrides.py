@@ -82,7 +82,7 @@ def test_a_path_that_is_not_there_is_told_by_its_name(name, run, on_molecules, t
 
 
 def test_several_files_are_a_list(here):
-    with pytest.raises(InputError, match=r"data.train=end\\,\{a\}: several files are written 'data.train=\[end\\,\{a\}\]'; a sweep"):
+    with pytest.raises(InputError, match=r"data.train=end\\,\{a\}: write several files as 'data.train=\[end\\,\{a\}\]'; a sweep"):
         for_hydra(["data.train=end\\,{a}"], is_sweep=False)
 
 
