@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Bool, Float, Int, Int32, Shaped
 
 
 @struct.dataclass
@@ -18,24 +19,24 @@ class GraphBatch:
     forces does not depend on the size of a structure.
     """
 
-    species: jax.Array  # [nodes], int32: index into the model's elements
-    node_graph: jax.Array  # [nodes], int32: the graph that a node belongs to
-    node_mask: jax.Array  # [nodes], bool: true = real
-    senders: jax.Array  # [edges], int32
-    receivers: jax.Array  # [edges], int32, ascending
-    edge_vectors: jax.Array  # [edges, 3], Å: receiver - sender, through the periodic image; zero where padded
-    edge_mask: jax.Array  # [edges], bool
-    edge_pair: jax.Array  # [edges], int32: the pair that an edge belongs to
-    pair_edges: jax.Array  # [pairs, 2], int32: the edges of each pair
-    cell: jax.Array  # [graphs, 3, 3], Å, rows are lattice vectors; zero where not periodic
-    graph_mask: jax.Array  # [graphs], bool
-    energy: jax.Array  # [graphs], eV: interaction energy E - sum of E0; zero where not labelled
-    forces: jax.Array  # [nodes, 3], eV/Å; zero where not labelled
-    stress: jax.Array  # [graphs, 3, 3], eV/Å³, ASE's sign; zero where not labelled
-    energy_mask: jax.Array  # [graphs], bool: true = real and labelled
-    forces_mask: jax.Array  # [graphs], bool
-    stress_mask: jax.Array  # [graphs], bool
-    label_weights: jax.Array | None = None  # [graphs, 3]: factors of energy, forces and stress in the loss; None: all are one
+    species: Int32[Array, " nodes"]  # index into the model's elements
+    node_graph: Int32[Array, " nodes"]  # the graph that a node belongs to
+    node_mask: Bool[Array, " nodes"]  # true = real
+    senders: Int32[Array, " edges"]
+    receivers: Int32[Array, " edges"]  # ascending
+    edge_vectors: Float[Array, "edges 3"]  # Å: receiver - sender, through the periodic image; zero where padded
+    edge_mask: Bool[Array, " edges"]
+    edge_pair: Int32[Array, " edges"]  # the pair that an edge belongs to
+    pair_edges: Int32[Array, "pairs 2"]  # the edges of each pair
+    cell: Float[Array, "graphs 3 3"]  # Å, rows are lattice vectors; zero where not periodic
+    graph_mask: Bool[Array, " graphs"]
+    energy: Float[Array, " graphs"]  # eV: interaction energy E - sum of E0; zero where not labelled
+    forces: Float[Array, "nodes 3"]  # eV/Å; zero where not labelled
+    stress: Float[Array, "graphs 3 3"]  # eV/Å³, ASE's sign; zero where not labelled
+    energy_mask: Bool[Array, " graphs"]  # true = real and labelled
+    forces_mask: Bool[Array, " graphs"]
+    stress_mask: Bool[Array, " graphs"]
+    label_weights: Float[Array, "graphs 3"] | None = None  # factors of energy, forces and stress in the loss; None: all are one
 
     @property
     def num_nodes(self) -> int:
@@ -54,45 +55,47 @@ class GraphBatch:
         return self.cell.shape[0]
 
 
-def edge_vectors(batch: GraphBatch, cutoff: float) -> jax.Array:
-    """Return edge vectors receiver - sender [edges, 3], Å. Padded edges get the length `cutoff`, where every radial function is zero."""
+def edge_vectors(batch: GraphBatch, cutoff: float) -> Float[Array, "edges 3"]:
+    """Return edge vectors receiver - sender, Å. Padded edges get the length `cutoff`, where every radial function is zero."""
     return jnp.where(batch.edge_mask[:, None], batch.edge_vectors, outside(cutoff, batch.edge_vectors.dtype))
 
 
-def displaced(batch: GraphBatch, displacements: jax.Array) -> GraphBatch:
-    """Return the batch after every node has moved by its displacement [nodes, 3], Å."""
+def displaced(batch: GraphBatch, displacements: Float[Array, "nodes 3"]) -> GraphBatch:
+    """Return the batch after every node has moved by its displacement, Å."""
     moved = gather(displacements, batch.receivers) - gather(displacements, batch.senders)
     return batch.replace(edge_vectors=batch.edge_vectors + moved)
 
 
-def pair_vectors(edge_vectors: jax.Array, batch: GraphBatch, cutoff: float) -> jax.Array:
-    """Return the vector of the first edge of every pair [pairs, 3], Å; padded pairs get the length `cutoff`."""
+def pair_vectors(edge_vectors: Float[Array, "edges 3"], batch: GraphBatch, cutoff: float) -> Float[Array, "pairs 3"]:
+    """Return the vector of the first edge of every pair, Å; padded pairs get the length `cutoff`."""
     is_real = batch.pair_edges[:, :1] != batch.pair_edges[:, 1:]
     return jnp.where(is_real, gather(edge_vectors, batch.pair_edges[:, 0]), outside(cutoff, edge_vectors.dtype))
 
 
-def outside(cutoff: float, dtype: jnp.dtype) -> jax.Array:
-    """Return the vector of a padded edge [3], Å; its length is the cutoff, where every radial function is zero."""
+def outside(cutoff: float, dtype: jnp.dtype) -> Float[Array, "3"]:
+    """Return the vector of a padded edge, Å; its length is the cutoff, where every radial function is zero."""
     return jnp.array([cutoff, 0.0, 0.0], dtype)
 
 
-def gather(values: jax.Array, indices: jax.Array) -> jax.Array:
+def gather(values: Shaped[Array, "rows ..."], indices: Int[Array, "..."]) -> Shaped[Array, "..."]:
     """Return values[indices] for indices that are in bounds; a check would enter every loop that XLA fuses the gather into."""
     return jnp.asarray(values).at[indices].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
-def segment_sum(values: jax.Array, segments: jax.Array, num_segments: int, *, indices_are_sorted: bool = False) -> jax.Array:
+def segment_sum(
+    values: Shaped[Array, "items *shape"], segments: Int[Array, " items"], num_segments: int, *, indices_are_sorted: bool = False
+) -> Shaped[Array, "{num_segments} *shape"]:
     """Sum the values of each segment, for segments that are in bounds."""
     return jax.ops.segment_sum(values, segments, num_segments, indices_are_sorted=indices_are_sorted, mode="promise_in_bounds")
 
 
-def sum_over_graphs(node_values: jax.Array, batch: GraphBatch) -> jax.Array:
-    """Sum node values [nodes, ...] over the real nodes of each graph [graphs, ...]."""
+def sum_over_graphs(node_values: Shaped[Array, "nodes *shape"], batch: GraphBatch) -> Shaped[Array, "graphs *shape"]:
+    """Sum node values over the real nodes of each graph."""
     mask = batch.node_mask.reshape(-1, *[1] * (node_values.ndim - 1))
     return segment_sum(jnp.where(mask, node_values, 0), batch.node_graph, batch.num_graphs, indices_are_sorted=True)
 
 
-def nodes_per_graph(batch: GraphBatch) -> jax.Array:
-    """Return the number of atoms in each graph [graphs], in the dtype of the edge vectors; one for a padded graph."""
+def nodes_per_graph(batch: GraphBatch) -> Float[Array, " graphs"]:
+    """Return the number of atoms in each graph, in the dtype of the edge vectors; one for a padded graph."""
     count = sum_over_graphs(jnp.ones(batch.num_nodes, batch.edge_vectors.dtype), batch)
     return jnp.maximum(count, 1)

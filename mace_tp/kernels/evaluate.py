@@ -9,13 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+from jaxtyping import Array, Bool, Float, Int32
 
 from mace_tp.graph import gather, segment_sum
 from mace_tp.kernels.build import function_name, target_name, tell_once
 from mace_tp.kernels.compiler import NoKernel
 from mace_tp.kernels.polynomial import Operand, Polynomial
 
-Arrays = tuple[jax.Array, ...]
+Arrays = tuple[Float[Array, "..."], ...]
+Indices = tuple[Int32[Array, " items"], ...]
+Mask = Bool[Array, " items"] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Problem:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def evaluate(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Array | None) -> Arrays:
+def evaluate(problem: Problem, operands: Arrays, indices: Indices, mask: Mask) -> Arrays:
     """Evaluate a polynomial with the kernel. Reverse derivatives of any order use the kernel too; forward mode is not defined.
 
     If a polynomial cannot be compiled (a derivative may be too large for the compiler), jax evaluates it plainly.
@@ -35,8 +38,8 @@ def evaluate(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Arra
     Args:
         problem: the polynomial and the rows of its outputs.
         operands: one array per input with the shape of `Operand.shape`, all float32 or all float64.
-        indices: the index arrays of the operands, each [items], int32.
-        mask: [items], bool: True for items that count; the outputs of the rest are zero. None: all items count.
+        indices: the index arrays of the operands.
+        mask: True for items that count; the outputs of the rest are zero. None: all items count.
 
     Returns:
         One array per output.
@@ -98,7 +101,7 @@ def _backward(problem: Problem, residuals: tuple, cotangents: Sequence[jax.Array
 evaluate.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _require_fitting(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Array | None) -> int:
+def _require_fitting(problem: Problem, operands: Arrays, indices: Sequence[jax.Array], mask: jax.Array | None) -> int:
     """Check the shapes of all arrays and return the number of items."""
     polynomial, channels = problem.polynomial, _channels(problem.polynomial, operands)
     own = [o.num_rows(a.shape) for o, a in zip(polynomial.inputs, operands, strict=True) if o.index is None]
@@ -130,7 +133,7 @@ def _operand_table(polynomial: Polynomial) -> np.ndarray:
     return np.array(rows, np.int32).ravel()
 
 
-def evaluate_plainly(problem: Problem, operands: Sequence[jax.Array], indices: Sequence[jax.Array], mask: jax.Array | None) -> Arrays:
+def evaluate_plainly(problem: Problem, operands: Arrays, indices: Indices, mask: Mask) -> Arrays:
     """Evaluate a polynomial with operations of jax; every value is an array [items, channels]. Arguments as for `evaluate`."""
     polynomial, dtype = problem.polynomial, operands[0].dtype
     values: list[jax.Array] = []

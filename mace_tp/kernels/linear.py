@@ -13,10 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+from jaxtyping import Array, Float, Int
 
 from mace_tp.kernels.build import target_name
 
-Matrices = tuple[jax.Array, ...]
+Features = Float[Array, "rows_in nodes channels_in"]
+Matrices = tuple[Float[Array, "elements _ channels_in channels_out"], ...]
+"""For each irrep [elements, copies, channels_in, channels_out]; with one element all nodes share the matrix."""
+Species = Int[Array, " nodes"]
+Mapped = Float[Array, "rows_out nodes channels_out"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +44,14 @@ class ChannelMap:
     rows_out: int
 
 
-def linear(channel_map: ChannelMap, features: jax.Array, matrices: Matrices, species: jax.Array) -> jax.Array:
-    """Map features [rows_in, nodes, in] to [rows_out, nodes, out]. Reverse derivatives of any order are defined, forward mode is not.
+def linear(channel_map: ChannelMap, features: Features, matrices: Matrices, species: Species) -> Mapped:
+    """Map the channels of features. Reverse derivatives of any order are defined, forward mode is not.
 
     Args:
         channel_map: the rows of each irrep.
         features: float32 or float64.
-        matrices: for each irrep [elements, copies, in, out], of the dtype of the features; with one element all nodes share the matrix.
-        species: element of each node [nodes], int32.
+        matrices: of the dtype of the features.
+        species: element of each node, int32.
 
     Raises:
         NoKernel: the kernel cannot be built.
@@ -135,7 +140,7 @@ def _is_zero(leaf: Any) -> bool:
 _contractions = {name: _contraction(name) for name in _NAMES}
 
 
-def linear_plainly(channel_map: ChannelMap, features: jax.Array, matrices: Matrices, species: jax.Array) -> jax.Array:
+def linear_plainly(channel_map: ChannelMap, features: Features, matrices: Matrices, species: Species) -> Mapped:
     """The same map with operations of jax. Arguments as for `linear`."""
     # Split instead of slicing: the derivative of a split is a concatenation, that of slices a sum of zero-padded arrays.
     ends = sorted({end for irrep in channel_map.irreps for end in (irrep.first_in, irrep.first_in + irrep.copies * irrep.dim)} - {0})
@@ -159,5 +164,5 @@ def _mix(block: jax.Array, matrix: jax.Array, species: jax.Array) -> jax.Array:
     return jnp.einsum("pmnec,epcd->mnd", one_hot[:, :, None] * block[..., None, :], matrix)
 
 
-Mix = Callable[[ChannelMap, jax.Array, tuple[jax.Array, ...], jax.Array], jax.Array]
+Mix = Callable[[ChannelMap, Features, Matrices, Species], Mapped]
 """`linear` of the kernel, or `linear_plainly`."""
