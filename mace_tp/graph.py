@@ -83,13 +83,13 @@ def gather(values: Shaped[Array, "rows ..."], indices: Int[Array, "..."]) -> Sha
 
 
 def segment_sum(
-    values: Shaped[Array, "items *shape"], segments: Int[Array, " items"], num_segments: int, *, indices_are_sorted: bool = False
-) -> Shaped[Array, "{num_segments} *shape"]:
+    values: Shaped[Array, " items *shape"], segments: Int[Array, " items"], num_segments: int, *, indices_are_sorted: bool = False
+) -> Shaped[Array, " {num_segments} *shape"]:
     """Sum the values of each segment, for segments that are in bounds."""
     return jax.ops.segment_sum(values, segments, num_segments, indices_are_sorted=indices_are_sorted, mode="promise_in_bounds")
 
 
-def sum_over_graphs(node_values: Shaped[Array, "nodes *shape"], batch: GraphBatch) -> Shaped[Array, "graphs *shape"]:
+def sum_over_graphs(node_values: Shaped[Array, " nodes *shape"], batch: GraphBatch) -> Shaped[Array, " graphs *shape"]:
     """Sum node values over the real nodes of each graph."""
     mask = batch.node_mask.reshape(-1, *[1] * (node_values.ndim - 1))
     return segment_sum(jnp.where(mask, node_values, 0), batch.node_graph, batch.num_graphs, indices_are_sorted=True)
