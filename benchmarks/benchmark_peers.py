@@ -143,7 +143,7 @@ class Bench:
         name, interaction, product_basis = _parts(program)
         task = {"data": self._options.data, "steps": self._options.steps, "interaction": interaction, "product_basis": product_basis}
         with tempfile.TemporaryDirectory(dir=self._folder) as none:
-            # Kernels that mace-tp compiles are kept where programs of XLA are, or are made anew like these.
+            # mace-tp keeps its compiled kernels beside XLA's programs, so that both are cached or neither.
             caches = {"XDG_CACHE_HOME": cache or none} | ({"JAX_COMPILATION_CACHE_DIR": cache} if cache else {})
             argument = json.dumps(task | settings | {"started": time.time()})
             command = [self._pythons[name], str(_WORKERS[name]), argument]
@@ -229,7 +229,7 @@ def _parts(program: str) -> tuple[str, str, str]:
 
 
 def _measure(case: Case, rounds: int) -> dict[str, list[dict]]:
-    """Results of every entry, a list over the rounds. What failed once is not run again; its list holds its error."""
+    """Return the results of every entry, a list over the rounds. An entry that failed once is not run again; its list holds the error."""
     results: dict[str, list[dict]] = {entry.label: [] for entry in case.entries}
     for index in range(rounds):
         for entry in case.entries:
@@ -286,7 +286,7 @@ def _print_table(case: Case, results: dict[str, list[dict]], huge: int) -> None:
 
 
 def _warnings(case: Case, results: dict[str, list[dict]]) -> list[str]:
-    """What makes a comparison worthless: other graphs, parameters that stand still, a loss that does not fall."""
+    """Return the reasons why a comparison is worthless: different graphs, constant parameters, a loss that does not fall."""
     warnings = []
     done = {label: runs[-1] for label, runs in results.items() if "relative_change" in runs[-1]}
     for key in _GRAPH if not case.against_previous else ():

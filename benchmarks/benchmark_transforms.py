@@ -34,7 +34,7 @@ from mace_tp.tensor_products.sphere import from_angles, harmonics, product_grid,
 from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 Form = Callable[..., jax.Array]
-# Forms that are one map, others, the arguments of a form (its weights first), and which of them depend on positions.
+# Forms that are the same map, further forms, the arguments of a form (its weights first), and which of them depend on positions.
 Case = tuple[dict[str, Form], dict[str, Form], Callable[[Form], tuple], tuple[int, ...]]
 
 
@@ -173,7 +173,7 @@ class Fourier:
 
 
 def _weighted(plan: PointwisePowers, weights: jax.Array, feats: jax.Array, species: jax.Array, projected: list[jax.Array]) -> jax.Array:
-    """What the plan makes of projected powers, for outputs that every order reaches."""
+    """Apply the plan to projected powers, for outputs that every order reaches."""
     node_weights = (weights * plan._norms.astype(weights.dtype)[:, None, None])[:, species]
     repeats = np.array([irrep.ir.dim for irrep in plan.irreps_out])
     per_order = node_weights.reshape(plan.correlation, len(plan.irreps_out), *node_weights.shape[1:])

@@ -49,7 +49,7 @@ def _train(run_dir: Path, overrides: list[str]) -> None:
 
 
 def _evaluated(run_dir: Path, test: str) -> dict:
-    """What `mace-tp evaluate` writes of the run."""
+    """Return what `mace-tp evaluate` writes about the run."""
     path = run_dir / "conservativity.json"
     if not path.exists():
         flags = ["--conservativity", "--dtype", "float64", "--json", str(path)]

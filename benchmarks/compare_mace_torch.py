@@ -1,4 +1,4 @@
-"""A model of mace-torch and what `mace-tp convert` makes of it, on every configuration of a file: the largest differences in float64.
+"""Compares a model of mace-torch with its conversion by `mace-tp convert`: largest differences over a file, in float64.
 
 Needs torch and mace-torch in the environment of mace-tp. The file is a pickle, which can run anything: give one that you trust.
 

@@ -1,6 +1,6 @@
 """Where the time of a training step goes: the programs of the step by the part of the model that they belong to.
 
-Each instruction set is a process of its own, in turn. XLA's profiler tells how long each of its programs and each call of the compiled
+Each instruction set is a process of its own, in turn. XLA's profiler reports how long each of its programs and each call of the compiled
 kernel took; programs that run at the same time count both, so that the sum may exceed the step. Times are medians over the rounds.
 
     python benchmarks/profile_step.py train.xyz --targets native x86-64-v3

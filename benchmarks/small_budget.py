@@ -1,4 +1,4 @@
-"""What the default recipe reaches in a few minutes on a data set, with a test split that no choice looks at.
+"""Trains with the default recipe for a few minutes, with a test split that influences no choice, and prints the errors.
 
 Draws a test split, trains once on the rest (of which a tenth validates) with `experiment=small_budget`, and prints the time from command
 to end, with reading, compilation and the final evaluation, and validation and test errors.

@@ -1,8 +1,8 @@
 """Trains the same model with one tensor product after another, on every data set and with every seed, and compares the runs.
 
-Every training is a fresh process, one at a time. What is finished in the output folder is not repeated, what was interrupted
-continues. The seeds are the outermost loop, so that each full round is a comparison by itself; at the end `mace-tp compare` writes
-one for each data set, `OUT/NAME/comparison`.
+Every training is a fresh process, one at a time. Finished runs in the output folder are not repeated, interrupted runs continue. The seeds
+are the outermost loop, so that each full round is a comparison by itself. At the end `mace-tp compare` writes a comparison for each data
+set, `OUT/NAME/comparison`.
 
     python benchmarks/sweep_tensor_products.py --out runs/sweep \
         --data 3bpa "data.train=train_300K.xyz data.isolated_atoms=iso_atoms.xyz" \

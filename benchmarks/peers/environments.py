@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# By name: the packages to install, one call of pip for each line, and the distribution whose version tells that all is there.
+# By name: the packages to install, one call of pip for each group. The version of the last one shows whether the environment is complete.
 _PACKAGES = {
     "mace-torch": (["torch==2.13.0"], ["mace-torch==0.3.16"]),
     "mlip": (["mlip==0.2.2", "jax==0.10.1", "jaxlib==0.10.1"],),

@@ -88,7 +88,7 @@ class _TrainStep:
 
 
 class _EvalStep:
-    """What `mace-tp evaluate` runs: energies, forces and the sums of their errors."""
+    """Run one step of `mace-tp evaluate`: energies, forces and the sums of their errors."""
 
     def __init__(self, model: Model, batch: GraphBatch) -> None:
         self.params, self._batch = model.params, batch

@@ -1,4 +1,4 @@
-"""What the workers of `benchmark_peers.py` share: the task they are given and how they time it.
+"""Shared by the workers of `benchmark_peers.py`: the task and how it is timed.
 
 Runs under the Python of every program that is compared, so that it needs nothing but numpy.
 """
@@ -25,8 +25,8 @@ class Task:
     interaction: str  # tensor product, the program's own name
     product_basis: str
     started: float  # time.time() when the process was started
-    max_frames: int = 50  # the first so many frames are the data set: shapes of batches, mean energies, mean number of neighbors
-    batch_size: int = 5  # of those, the first so many are the batch
+    max_frames: int = 50  # the first frames of the file, from which shapes of batches, mean energies and mean number of neighbors come
+    batch_size: int = 5  # the first of these frames make the batch
     num_channels: int = 64
     max_degree: int = 1  # of the hidden features: 1 is 0e+1o, 2 is 0e+1o+2e
     warmup: int = 5  # steps before those that are timed
@@ -110,7 +110,7 @@ def measure(
         "step_ms_min": 1000 * float(warm.min()),
         "step_ms_max": 1000 * float(warm.max()),
         "setup_seconds": setup_seconds,
-        # What the first steps take beyond what the later ones do: compilation, of whatever kind.
+        # The first steps take longer than later ones by the time of compilation, of any kind.
         "compile_seconds": float(sum(seconds[: task.warmup]) - task.warmup * np.median(warm)),
         "first_step_seconds": first_step_seconds,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6,

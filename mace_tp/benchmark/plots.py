@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from mace_tp.benchmark.machine import Machine
 from mace_tp.benchmark.report import Record
 
-# Okabe and Ito's palette, made to be told apart by everyone; markers tell again what colors do.
+# Okabe and Ito's palette, which color-blind readers can tell apart; each color has its own marker.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _DPI = 100

@@ -165,7 +165,7 @@ class Rows {
   std::vector<std::vector<char>> is_begun_;  // for each row of an operand: whether it has been written
 };
 
-// Evaluates items `begin` to `end` at channels `from` to `to`. Scalars must be zero before. Of sums, only the rows of these items are written.
+// Evaluates items `begin` to `end` at channels `from` to `to`. Scalars must be zero before. In sums, only the rows of these items are written.
 template <typename T>
 void work(const Call<T>& call, const std::vector<Operand<T>>& out, int64_t begin, int64_t end, int64_t from, int64_t to) {
   Rows<T, false> in_rows(call.in, call.channels, from, to - from);

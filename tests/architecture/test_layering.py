@@ -110,7 +110,7 @@ def _row(module: str) -> int:
 
 
 def _violations(name: str, source: str) -> list[str]:
-    """What a module imports that it may not."""
+    """Return the forbidden imports of a module."""
     found = []
     for imported in _imports(source):
         package, _, rest = imported.module.partition(".")

@@ -113,7 +113,7 @@ def test_training_is_the_gradient_of_a_loss_of_value_and_forces(setting, sizes):
 
 
 def _steps(arguments: list, positions: tuple[int, ...]) -> list:
-    """A random direction for the arguments at the positions, zero for the others."""
+    """A random direction for the arguments at these positions, zero for the rest."""
     rng = np.random.default_rng(3)
     draw = jax.tree.map(lambda x: rng.normal(size=x.shape), list(arguments))
     return [step if i in positions else jax.tree.map(jnp.zeros_like, arguments[i]) for i, step in enumerate(draw)]

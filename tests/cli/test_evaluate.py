@@ -141,13 +141,13 @@ def mixed(evaluated, run, toys, tmp_path_factory):
 
 
 def _energy_errors(frames: list[ase.Atoms]) -> np.ndarray:
-    """Of a file of predictions [frames], meV/atom; NaN where there is no label."""
+    """Return the errors in a file of predictions [frames], meV/atom; NaN where there is no label."""
     labels = [frame.info.get("REF_energy", np.nan) for frame in frames]
     return np.array([1000 * (frame.info["MACE_energy"] - label) / len(frame) for frame, label in zip(frames, labels, strict=True)])
 
 
 def _force_errors(frames: list[ase.Atoms]) -> list[np.ndarray]:
-    """Of a file of predictions, meV/Å."""
+    """Return the errors in a file of predictions, meV/Å."""
     return [1000 * (frame.arrays["MACE_forces"] - frame.arrays["REF_forces"]) for frame in frames]
 
 

@@ -1,4 +1,4 @@
-"""What a user types as a value is what the configuration gets: paths of any name, texts, tensor products in their notation."""
+"""The configuration gets exactly the value that a user types: paths of any name, texts, tensor products in their notation."""
 
 import random
 import shlex
@@ -21,7 +21,7 @@ NAMES = [
 
 
 def values(override: str, *, is_sweep: bool = False) -> list:
-    """What Hydra and OmegaConf make of an override; of a sweep for every job."""
+    """Return the value that Hydra and OmegaConf read from an override, for every job of a sweep."""
     [text] = for_hydra([override], is_sweep=is_sweep)
     parsed = OverridesParser.create().parse_override(text)
     if parsed.is_sweep_override():

@@ -13,7 +13,7 @@ from command import TINY
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("training.md", "using.md", "conventions.md", "speed.md")
-# What makes a command short; the last value of a flag counts.
+# Arguments that make a command short; the last value of a flag counts.
 SHORT = {
     "train": (*TINY, "data.valid_fraction=0.2", "trainer.max_epochs=1"),
     "md": ("--steps", "5", "--timestep", "0.1"),

@@ -1,4 +1,4 @@
-"""Trainings that go on with other data, another end or another place: what they keep, what they measure anew, what they refuse."""
+"""Trainings that continue with different data, another end or in another place: what they keep, measure again, and refuse."""
 
 import itertools
 import json
@@ -83,7 +83,7 @@ def test_other_energies_of_atoms_are_told_and_not_taken(finished, resume, tmp_pa
 
 
 def _anew(outcome: Outcome) -> float:
-    """The validation loss of the kept best model, measured anew."""
+    """Return the validation loss of the kept best model, measured again."""
     return float(re.search(r"the kept best model, of epoch \d+, had a validation loss of \S+ and now has (\S+),", outcome.out)[1])
 
 
