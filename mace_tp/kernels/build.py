@@ -153,14 +153,19 @@ class _Part:
     def _outcome(self) -> ctypes.CDLL | NoKernel:
         if self._known is None:
             try:
-                self._known = self._library if isinstance(self._library, NoKernel) else self._hand_over()
+                self._known = self._library if isinstance(self._library, NoKernel) else self._hand_over(self._library)
             except CompilerEnded as error:  # an interrupt of another thread ended the compiler; the next call tries again
                 return error
             except NoKernel as error:
                 self._known = error
         return self._known
 
-    def _hand_over(self) -> ctypes.CDLL:
+    def _hand_over(self, library: Library) -> ctypes.CDLL:
+        """Load the library and register it with its caller.
+
+        Raises:
+            NoKernel: it cannot be compiled or loaded.
+        """
         raise NotImplementedError
 
 
@@ -170,7 +175,8 @@ class _Program(_Part):
     def __init__(self, handler: str, dtype: str) -> None:
         self._text = _with_headers(Path(__file__).with_name(_FILES[handler]).read_text(encoding="utf-8"))
         self._flags = "-O3", "-isystem", jax.ffi.include_dir(), f"-DMACE_TP_TYPE={TYPES[dtype]}"
-        self._library = self._made(*self._flags)
+        self._version = importlib.metadata.version("jaxlib")
+        self._library = _library(self._text, self._flags, self._version)
         stem = self._library.path.stem if isinstance(self._library, Library) else "none"
         self.name = f"{stem}_{handler}_{dtype}"
 
@@ -179,17 +185,14 @@ class _Program(_Part):
     def of(cls, handler: str, dtype: str) -> "_Program":
         return cls(handler, dtype)
 
-    def _made(self, *flags: str) -> Library | NoKernel:
-        return _library(self._text, flags, importlib.metadata.version("jaxlib"))
-
-    def _hand_over(self) -> ctypes.CDLL:
+    def _hand_over(self, library: Library) -> ctypes.CDLL:
         try:
-            library = self._library.load()
+            loaded = library.load()
         except NotLoaded:
             # Python may bring an older C++ library than the compiler's (conda does); a library that is linked statically still loads.
-            library = self._made(*self._flags, "-static-libstdc++", "-static-libgcc").load()
-        jax.ffi.register_ffi_target(self.name, jax.ffi.pycapsule(library.mace_tp_handler), platform="cpu")
-        return library
+            loaded = Library(self._text, (*self._flags, "-static-libstdc++", "-static-libgcc"), self._version).load()
+        jax.ffi.register_ffi_target(self.name, jax.ffi.pycapsule(loaded.mace_tp_handler), platform="cpu")
+        return loaded
 
 
 class _Function(_Part):
@@ -208,10 +211,10 @@ class _Function(_Part):
     def of(cls, polynomial: Polynomial, dtype: str, channels: int) -> "_Function":
         return cls(polynomial, dtype, channels)
 
-    def _hand_over(self) -> ctypes.CDLL:
-        library, program = self._library.load(), self._program.loaded()
-        program.add_polynomial(self.name.encode(), ctypes.cast(library[self.name], ctypes.c_void_p))
-        return library
+    def _hand_over(self, library: Library) -> ctypes.CDLL:
+        loaded, program = library.load(), self._program.loaded()
+        program.add_polynomial(self.name.encode(), ctypes.cast(loaded[self.name], ctypes.c_void_p))
+        return loaded
 
 
 def _name(part: _Part) -> str:
