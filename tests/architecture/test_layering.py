@@ -52,14 +52,13 @@ THIRD_PARTY = {
     "cuequivariance": {"tensor_products.cuequivariance"},
     "cuequivariance_jax": {"tensor_products.cuequivariance"},
     "cuequivariance_ops_jax": {"tensor_products.cuequivariance"},
-    "h5py": {"data.conversion"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
-    "yaml": {"cli", "data.open_sets", "evaluation.comparison", "run_directory"},
+    "yaml": {"cli", "evaluation.comparison", "run_directory"},
 }
 ANYWHERE = {"jax", "numpy"}
 # Imported inside a function only: slow to load, and off by default.
-LAZY = {"h5py", "wandb", "cuequivariance", "cuequivariance_jax", "cuequivariance_ops_jax"}
+LAZY = {"wandb", "cuequivariance", "cuequivariance_jax", "cuequivariance_ops_jax"}
 
 
 @dataclasses.dataclass(frozen=True)
