@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mace_tp.data.configuration import Configuration, LabelWeights
-from mace_tp.data.elements import symbol, symbols
+from mace_tp.data.elements import species_of
 from mace_tp.data.neighbors import neighbor_list, wrap
 from mace_tp.edge_blocks import fill_edge_blocks, pair_slots
-from mace_tp.errors import InputError
 
 _LOG = logging.getLogger("mace_tp")
 # Å³; a cell below it has no volume, and stress is a force per area of a cell that has one.
@@ -79,7 +78,7 @@ def build_graphs(
 
 
 def _build_graph(configuration: Configuration, elements: np.ndarray, atomic_energies: np.ndarray, cutoff: float) -> Graph:
-    species = species_of(configuration, elements)
+    species = species_of(configuration.atomic_numbers, elements, configuration.source)
     # First to the middle, so that a molecule in a periodic box is not cut by its walls.
     positions = wrap(configuration.positions - configuration.positions.mean(axis=0), configuration.cell, configuration.pbc)
     senders, receivers, shifts, reverse = neighbor_list(positions, configuration.cell, configuration.pbc, cutoff)
@@ -102,17 +101,3 @@ def _build_graph(configuration: Configuration, elements: np.ndarray, atomic_ener
         source=configuration.source,
         weights=None if configuration.weights == LabelWeights() else configuration.weights,
     )
-
-
-def species_of(configuration: Configuration, elements: np.ndarray) -> np.ndarray:
-    """Index of every atom's element [atoms], int32, among those of a model (ascending Z).
-
-    Raises:
-        InputError: an element is not among them.
-    """
-    known = np.isin(configuration.atomic_numbers, elements)
-    if not known.all():
-        atom = int(np.argmin(known))
-        name = symbol(int(configuration.atomic_numbers[atom]))
-        raise InputError(f"{configuration.source}, atom {atom}: element {name} is not one of the model's ({symbols(elements.tolist())})")
-    return np.searchsorted(elements, configuration.atomic_numbers).astype(np.int32)

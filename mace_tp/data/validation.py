@@ -4,7 +4,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from mace_tp.data.configuration import Configuration
-from mace_tp.data.elements import SYMBOLS, symbol
+from mace_tp.data.elements import LAST, symbol
 from mace_tp.data.labels import check_atoms_finite
 from mace_tp.errors import InputError
 
@@ -23,10 +23,12 @@ def check_configuration(configuration: Configuration) -> None:
     source = configuration.source
     if configuration.num_atoms == 0:
         raise InputError(f"{source}: has no atoms; a frame needs at least one")
-    unknown = (configuration.atomic_numbers < 1) | (configuration.atomic_numbers >= len(SYMBOLS))
+    unknown = (configuration.atomic_numbers < 1) | (configuration.atomic_numbers > LAST)
     if unknown.any():
         atom = int(np.argmax(unknown))
-        raise InputError(f"{source}, atom {atom}: unknown element, atomic number {configuration.atomic_numbers[atom]}; valid are 1 to 118")
+        raise InputError(
+            f"{source}, atom {atom}: unknown element, atomic number {configuration.atomic_numbers[atom]}; valid are 1 to {LAST}"
+        )
     check_atoms_finite(configuration.positions, "positions", source)
     _check_cell(configuration)
     _check_distinct(configuration)

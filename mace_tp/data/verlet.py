@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from mace_tp.data.configuration import Configuration
-from mace_tp.data.graphs import Graph, species_of
+from mace_tp.data.elements import species_of
+from mace_tp.data.graphs import Graph
 from mace_tp.data.neighbors import image_shifts, neighbor_images, wrap
 from mace_tp.edge_blocks import fill_edge_blocks, pair_slots
 
@@ -91,7 +92,7 @@ class VerletList:
         )  # fmt: skip
 
     def _find(self, configuration: Configuration) -> _Candidates:
-        species = species_of(configuration, self._elements)
+        species = species_of(configuration.atomic_numbers, self._elements, configuration.source)
         centered = configuration.positions - configuration.positions.mean(axis=0)
         positions = wrap(centered, configuration.cell, configuration.pbc)
         edges = neighbor_images(positions, configuration.cell, configuration.pbc, self._cutoff + self._skin)

@@ -1,7 +1,6 @@
 """Labels are found wherever ASE puts them, in every file format, and in the right units."""
 
 import ase
-import ase.data
 import ase.db
 import ase.io
 import ase.units
@@ -12,7 +11,6 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mace_tp.data.configuration import LabelKeys
-from mace_tp.data.elements import SYMBOLS
 from mace_tp.data.readers import label_keys, read_configurations, require_labels
 from mace_tp.errors import InputError
 
@@ -248,7 +246,3 @@ def test_truncated_rmd17_archive_is_an_error(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="may be truncated"):
         read_configurations(path, LabelKeys())
-
-
-def test_symbols_are_those_of_ase():
-    assert list(SYMBOLS) == list(ase.data.chemical_symbols)
