@@ -45,6 +45,14 @@ def _plain(text: str) -> str:
     return re.sub(r"(\\*)\$\{", lambda found: found[1][: len(found[1]) // 2] + "${", text)
 
 
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of a nested configuration by their full names, such as `loss.stage_two.start`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return flat
+
+
 Record = Mapping[str, Any]
 """A line of `metrics.jsonl`: {name: number}; None where a number was not finite."""
 

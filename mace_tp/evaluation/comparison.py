@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from mace_tp.errors import InputError
-from mace_tp.run_directory import Record, read_config, read_metrics
+from mace_tp.run_directory import Record, flatten, read_config, read_metrics
 from mace_tp.tensor_products.notation import products_text
 
 # Keys of the configuration that make no other training of a run: seeds are averaged over, the data are compared by what they hold.
@@ -174,7 +174,7 @@ def _read_run(folder: Path) -> Run:
     if not isinstance(config, dict) or "seed" not in config:
         raise InputError(f"{folder / 'config.yaml'}: not the configuration of a run; it has no seed")
     records = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
-    return Run(folder, _flat(config), records, _read_results(folder / "results.json"))
+    return Run(folder, flatten(config), records, _read_results(folder / "results.json"))
 
 
 def _read_results(path: Path) -> dict[str, Any] | None:
@@ -188,13 +188,6 @@ def _read_results(path: Path) -> dict[str, Any] | None:
     if missing:
         raise InputError(f"{path}: has no {missing[0]}; is it the results.json of a training?")
     return results
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
-    return flat
 
 
 def _site(config: Mapping[str, Any], site: str) -> Any:

@@ -16,7 +16,7 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "mace_tp"
 # A room imports from rows above it only; two rooms of one row never meet.
 ROWS = [
     {"errors", "__version__"},
-    {"runtime", "graph", "edge_blocks", "run_directory", "plotting"},
+    {"runtime", "graph", "edge_blocks", "ranges", "run_directory", "plotting"},
     {"data", "kernels"},
     {"tensor_products"},
     {"nn"},
