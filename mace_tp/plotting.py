@@ -1,4 +1,4 @@
-"""Pieces that all plots share: resolution, scales, formats of numbers, names beside points."""
+"""What all plots share: colors, resolution, scales, formats of numbers, names beside points."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,6 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
+
+# Okabe and Ito's palette, which people with any color vision can tell apart, and a brown in place of its yellow, which is pale on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+BLUE, VERMILLION, GRAY = COLORS[0], COLORS[1], "#777777"
+# One more than colors, so that a color used again has another marker.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*")
+DENSITY = "cividis_r"  # color map, even in lightness
+DPI = 120  # 9 inches make 1080 pixels: sharp at 900, and 2000 noisy epochs fit into 200 kB
 
 _FONT_SIZE = 9
 _MARK = 7.0  # pixels that a mark takes to each side of its middle
@@ -85,18 +93,18 @@ def _cost(box: Bbox, inside: Bbox, taken: Sequence[Bbox]) -> float:
     return sum(part.width * part.height for part in shared if part) + 4 * outside
 
 
-DPI = 120  # 9 inches make 1080 pixels: sharp at 900, and 2000 noisy epochs fit into 200 kB
-
-
 _LOG_RANGE = 3.0  # values that span less than this factor are read more easily on a linear axis
-
-
-FEW_VALUES = 100  # of fewer, a histogram shows its bins and not the values
+FEW_VALUES = 100  # a histogram of fewer values would show its bins rather than the values
 
 
 def plain(value: float) -> str:
     """Three significant digits, without an exponent where people would not write one."""
     return f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"
+
+
+def tick_label(value: float, _: int) -> str:
+    """A number at an axis, without trailing zeros; a formatter of matplotlib."""
+    return f"{value:g}"
 
 
 def fit_scale(axes: Axes, values: np.ndarray) -> None:
@@ -109,7 +117,7 @@ def fit_scale(axes: Axes, values: np.ndarray) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,)))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(tick_label))
 
 
 def time_unit(seconds: float) -> tuple[int, str]:

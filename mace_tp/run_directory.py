@@ -90,7 +90,7 @@ def _parse(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _values(metrics: Sequence[Record], key: str) -> np.ndarray:
+def record_values(metrics: Sequence[Record], key: str) -> np.ndarray:
     """One number per record [records]; NaN where it is absent."""
     return np.array([np.nan if record.get(key) is None else record[key] for record in metrics], dtype=float)
 
@@ -102,4 +102,4 @@ def second_stage(metrics: Sequence[Record]) -> int | None:
 
 def training_seconds(metrics: Sequence[Record]) -> np.ndarray:
     """Seconds of updates and validations, without compilations, up to the end of every epoch [records]; NaN where unknown."""
-    return np.cumsum(_values(metrics, "epoch_seconds") + np.nan_to_num(_values(metrics, "valid_seconds")))
+    return np.cumsum(record_values(metrics, "epoch_seconds") + np.nan_to_num(record_values(metrics, "valid_seconds")))
