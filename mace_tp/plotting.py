@@ -17,7 +17,10 @@ BLUE, VERMILLION, GRAY = COLORS[0], COLORS[1], "#777777"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*")
 DENSITY = "cividis_r"  # color map, even in lightness
 DPI = 120  # 9 inches make 1080 pixels: sharp at 900, and 2000 noisy epochs fit into 200 kB
+FEW_VALUES = 100  # a histogram of fewer values would show its bins rather than the values
+SHARE = "share of values up to the error (%)"
 
+_LOG_RANGE = 3.0  # values that span less than this factor are read more easily on a linear axis
 _FONT_SIZE = 9
 _MARK = 7.0  # pixels that a mark takes to each side of its middle
 _STEP = 4.0  # pixels between the boxes along a line
@@ -93,10 +96,6 @@ def _cost(box: Bbox, inside: Bbox, taken: Sequence[Bbox]) -> float:
     return sum(part.width * part.height for part in shared if part) + 4 * outside
 
 
-_LOG_RANGE = 3.0  # values that span less than this factor are read more easily on a linear axis
-FEW_VALUES = 100  # a histogram of fewer values would show its bins rather than the values
-
-
 def plain(value: float) -> str:
     """Three significant digits, without an exponent where people would not write one."""
     return f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"
@@ -130,9 +129,6 @@ def corner(labels: np.ndarray, predictions: np.ndarray) -> dict[str, Any]:
     if np.sum(predictions > labels) > np.sum(predictions < labels):
         return {"x": 0.96, "y": 0.04, "ha": "right", "va": "bottom"}
     return {"x": 0.04, "y": 0.96, "ha": "left", "va": "top"}
-
-
-SHARE = "share of values up to the error (%)"
 
 
 def draw_distribution(axes: Axes, errors: np.ndarray, color: str, label: str | None = None, marker: str = "o") -> None:

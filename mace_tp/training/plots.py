@@ -38,10 +38,8 @@ def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
     errors = {kind: unit for kind, unit in errors.items() if np.isfinite(record_values(metrics, f"{kind}_rmse")).any()}
     figure = Figure(figsize=(9, 3 + 1.9 * len(errors)), layout="constrained")
     panels = figure.subplots(1 + len(errors), sharex=True, squeeze=False)[:, 0]
-    losses = [
-        _Curve("training", record_values(metrics, "train_loss"), BLUE),
-        _Curve("validation", record_values(metrics, "valid_loss"), VERMILLION),
-    ]
+    parts = {"training": ("train_loss", BLUE), "validation": ("valid_loss", VERMILLION)}
+    losses = [_Curve(name, record_values(metrics, key), color) for name, (key, color) in parts.items()]
     _draw_curves(panels[0], epochs, losses, "loss")
     for axes, (kind, unit) in zip(panels[1:], errors.items(), strict=True):
         values = record_values(metrics, f"{kind}_rmse")
