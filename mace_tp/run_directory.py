@@ -20,10 +20,10 @@ def write_config(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_config(path: Path) -> Any:
-    """The values that `write_config` has been given, or what else a YAML file holds.
+    """The values that were given to `write_config`, or the content of any other YAML file.
 
     Raises:
-        OSError, UnicodeDecodeError, yaml.YAMLError: it cannot be read, or is no YAML.
+        OSError, UnicodeDecodeError, yaml.YAMLError: the file cannot be read, or is not YAML.
     """
     return _each_text(yaml.safe_load(path.read_text(encoding="utf-8")), _plain)
 
@@ -60,7 +60,7 @@ Record = Mapping[str, Any]
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a `metrics.jsonl`, in order of epochs.
 
-    An unfinished last line, of a run that was killed, is left out. Epochs that a resumed run did again replace the first ones.
+    The unfinished last line of a killed run is left out. Epochs that a resumed run repeated replace the earlier ones.
 
     Raises:
         InputError: there is no such file, or a line other than the last is not a JSON object.
@@ -91,15 +91,15 @@ def _parse(line: str) -> dict[str, Any] | None:
 
 
 def record_values(metrics: Sequence[Record], key: str) -> np.ndarray:
-    """One number per record [records]; NaN where it is absent."""
+    """One number per record [records]; NaN if absent."""
     return np.array([np.nan if record.get(key) is None else record[key] for record in metrics], dtype=float)
 
 
 def second_stage(metrics: Sequence[Record]) -> int | None:
-    """The first epoch of stage two; None where there is none."""
+    """The first epoch of stage two; None if there is none."""
     return next((record["epoch"] for record in metrics if (record.get("stage") or 1) > 1), None)
 
 
 def training_seconds(metrics: Sequence[Record]) -> np.ndarray:
-    """Seconds of updates and validations, without compilations, up to the end of every epoch [records]; NaN where unknown."""
+    """Cumulated seconds of updates and validations, without compilations, at the end of every epoch [records]; NaN if unknown."""
     return np.cumsum(record_values(metrics, "epoch_seconds") + np.nan_to_num(record_values(metrics, "valid_seconds")))

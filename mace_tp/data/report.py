@@ -1,4 +1,4 @@
-"""What the data look like, in the lines that are printed before a training."""
+"""Description of the data in the lines that are printed before a training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,7 +24,7 @@ def describe_parts(parts: Mapping[str, Sequence[Graph]], atomic_numbers: Sequenc
 def describe_batches(
     graphs: Sequence[Graph], statistics: DatasetStatistics, buckets: Sequence[Bucket], batch_size: int, seed: int = 0
 ) -> list[str]:
-    """Shapes and padding of a loader's batches, and what the model takes from the data.
+    """Shapes and padding of a loader's batches, and the statistics that the model takes from the data.
 
     Args:
         graphs: the training set, at least one graph.
@@ -84,7 +84,7 @@ def _weights(graphs: Sequence[Graph]) -> str:
 
 def _num_zero(weights: Sequence[float]) -> str:
     count = sum(weight == 0 for weight in weights)
-    return f" (zero in {count}, where it is not used)" if count else ""
+    return f" (zero in {count}, whose labels are not used)" if count else ""
 
 
 def _all_or_some(count: int, total: int) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: validation errors in the course of the trainings, and what the time of a step and of an epoch buys."""
+"""Plots of a comparison: validation errors during the trainings, and errors against the time of a step and of an epoch."""
 
 import itertools
 import textwrap
@@ -19,7 +19,7 @@ from mace_tp.run_directory import record_values, second_stage, training_seconds
 
 # Lines of the rows beyond the first eight, which use the colors again, are broken.
 _LINES = ("-", "--", ":")
-# With more rows single seeds hide the medians.
+# With more rows, curves of single seeds would hide the medians.
 _MOST_WITH_SEEDS = 5
 _NAME_WIDTH = 34  # characters of a line of a row's name
 _COURSES = {"force_rmse": "meV/Å", "energy_rmse": "meV/atom", "stress_rmse": "meV/Å³"}
@@ -32,7 +32,7 @@ _BARS = {
 
 
 def draw(folder: Path, groups: Sequence[Group], rows: Sequence[Row]) -> list[Path]:
-    """Write `learning_curves.png`, `error_against_step.png` and `seconds_and_errors.png`; return those that have something to show."""
+    """Write `learning_curves.png`, `error_against_step.png` and `seconds_and_errors.png`, except empty ones; return the files."""
     figures = {
         "learning_curves.png": learning_curves_figure(groups),
         "error_against_step.png": errors_against_steps_figure(rows),
@@ -45,7 +45,7 @@ def draw(folder: Path, groups: Sequence[Group], rows: Sequence[Row]) -> list[Pat
 
 
 def learning_curves_figure(groups: Sequence[Group]) -> Figure | None:
-    """RMSE of the validation set against epochs and time; thick lines are medians over the seeds, thin ones single seeds of few rows."""
+    """Validation RMSE against epochs and time. Thick lines are medians over seeds; with few rows, thin lines are single seeds."""
     records = [record for group in groups for run in group.runs for record in run.records]
     shown = {key: unit for key, unit in _COURSES.items() if any(record.get(key) is not None for record in records)}
     if not shown:
@@ -107,7 +107,7 @@ def _style(number: int) -> dict[str, Any]:
 def errors_against_steps_figure(rows: Sequence[Row]) -> Figure | None:
     """Force RMSE of the validation set, with its deviation over the seeds, against the time of a step with its quartiles.
 
-    A line connects the rows than which no other is both faster and more accurate.
+    A line connects the rows for which no other row is both faster and more accurate.
     """
     shown = [(number, row) for number, row in enumerate(rows) if row.get("valid_force_rmse") is not None and row["step_ms"] is not None]
     if not shown:
@@ -137,7 +137,7 @@ def errors_against_steps_figure(rows: Sequence[Row]) -> Figure | None:
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The points than which no other is lower in both coordinates, from the left to the right."""
+    """Indices of the points for which no other point is lower in both coordinates, from left to right."""
     best: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: points[i]):
         if not best or points[i][1] < points[best[-1]][1]:
@@ -146,7 +146,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def bars_figure(rows: Sequence[Row]) -> Figure | None:
-    """Seconds per epoch beside the errors of the validation set, a bar for each row."""
+    """Seconds per epoch beside the errors of the validation set, one bar per row."""
     shown = {key: title for key, title in _BARS.items() if any(row.get(key) is not None for row in rows)}
     if not shown:
         return None

@@ -1,4 +1,4 @@
-"""Pictures of errors in parts: their distribution, as histograms with a logarithmic count, and parity plots element by element."""
+"""Plots of errors: histograms with a logarithmic count, and parity plots by element."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -29,11 +29,11 @@ from mace_tp.plotting import (
 )  # fmt: skip
 
 _FILL = "#C9CED6"
-_DENSITY = ListedColormap(colormaps[DENSITY](np.linspace(0.2, 1, 256)))  # without the pale end: single values are seen on white
+_DENSITY = ListedColormap(colormaps[DENSITY](np.linspace(0.2, 1, 256)))  # without the pale end, so that single values are visible on white
 _MANY_COLUMNS = 4
 _MAX_BINS = 61
-_NUM_CELLS = 47  # along each axis; squares, since a picture of many hexagons takes several times the bytes
-# An axis reaches to the largest value, if that is not more than so many times what 99 % stay below; logarithmic counts leave room for more.
+_NUM_CELLS = 47  # along each axis; squares, because a picture of many hexagons has several times the bytes
+# An axis reaches to the largest value, but at most to this factor times the 99 % quantile; logarithmic counts allow a larger factor.
 _REACH, _PARITY_REACH = 6.0, 2.0
 
 
@@ -43,7 +43,7 @@ class Errors(NamedTuple):
     quantity: str
     unit: str
     values: np.ndarray  # [...], in `unit`
-    by_element: Mapping[str, np.ndarray]  # [...] each, by symbol; empty where there are no elements to tell apart
+    by_element: Mapping[str, np.ndarray]  # [...] each, by symbol; empty if errors are not divided by element
 
 
 class Pairs(NamedTuple):
@@ -59,9 +59,9 @@ class Pairs(NamedTuple):
 
 
 def histograms_figure(errors: Sequence[Errors], title: str) -> Figure:
-    """A histogram for each quantity, side by side; of few values the share of those that are not above an error.
+    """A histogram for each quantity, side by side; for few values the cumulative distribution.
 
-    Lines are the elements, at most eight, those of the largest RMSE.
+    Lines are elements: at most eight, those with the largest RMSE.
     """
     widths = [4.8 + bool(kind.by_element) for kind in errors]
     figure = Figure(figsize=(sum(widths), 4.2), layout="constrained")
@@ -72,13 +72,13 @@ def histograms_figure(errors: Sequence[Errors], title: str) -> Figure:
 
 
 def parity_by_element_figure(pairs: Mapping[str, Pairs], title: str) -> Figure:
-    """Predicted against reference forces, a panel for each element; at most eight, those of the largest RMSE.
+    """Predicted against reference forces, one panel per element: at most eight, those with the largest RMSE.
 
-    What is beyond the axes, so that an outlier does not squeeze the rest, is counted in the cells at their ends.
+    Outliers beyond the axes are counted in the outermost cells, so that they do not squeeze the rest.
 
     Args:
         pairs: by symbol, in the order of the panels; at least one.
-        title: of the whole picture, such as the name of the data set.
+        title: of the whole plot, such as the name of the data set.
     """
     chosen = {name: pairs[name] for name in _largest({name: pair.errors for name, pair in pairs.items()})}
     shown = {name: _finite(pair) for name, pair in chosen.items()}
@@ -107,7 +107,7 @@ def parity_by_element_figure(pairs: Mapping[str, Pairs], title: str) -> Figure:
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """What the axes show, around the median."""
+    """Limits of both axes, around the median."""
     if not len(values):
         return axis_limits(values)
     middle = np.median(values)
@@ -121,7 +121,7 @@ def _is_beyond(pair: Pairs, low: float, high: float) -> np.ndarray:
 
 
 def _largest(errors: Mapping[str, np.ndarray]) -> list[str]:
-    """The elements with the largest RMSE, in the order in which they came."""
+    """The elements with the largest RMSE, in their given order."""
     worst = sorted(errors, key=lambda name: -np.nan_to_num(rms(errors[name]), nan=np.inf))[: len(COLORS)]
     return [name for name in errors if name in worst]
 
@@ -185,12 +185,12 @@ def _draw_counts(axes: Axes, errors: Errors, values: np.ndarray, elements: Seque
 
 
 def _counts(values: np.ndarray, bins: np.ndarray) -> np.ndarray:
-    """How many lie in each bin; what is beyond, in the outermost; what is not finite, in none."""
+    """Counts per bin. Values beyond the bins count in the outermost ones, values that are not finite do not count."""
     return np.histogram(np.clip(values[np.isfinite(values)], bins[0], bins[-1]), bins)[0]
 
 
 def _reach(sizes: np.ndarray, times: float) -> float:
-    """Where the axis ends."""
+    """End of the axis."""
     if not len(sizes) or not sizes.max():
         return 1.0  # no error at all is possible
     most = np.quantile(sizes, 0.99) or sizes.max()

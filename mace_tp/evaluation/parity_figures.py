@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from mace_tp.plotting import BLUE, DENSITY, DPI, FEW_VALUES, GRAY, SHARE, axis_limits, corner, draw_distribution, summary
 
-_MANY_POINTS = 2000  # more are drawn as a density, since points would hide one another
-_SHOWN_ERRORS = 0.995  # quantile of |error| inside the histogram; the rest is counted in its outermost bins
+_MANY_POINTS = 2000  # more are drawn as a density, because points would hide one another
+_SHOWN_ERRORS = 0.995  # quantile of |error| inside the histogram; larger errors are counted in its outermost bins
 _MAX_BINS = 61
 
 
@@ -24,13 +24,13 @@ def parity_figure(labels: np.ndarray, predictions: np.ndarray, quantity: str, un
 
     Args:
         labels: [...], in `unit`; for energies per atom.
-        predictions: of the same shape. Pairs with a number that is not finite are left out, and counted in the picture.
-        quantity: what it is, such as "forces".
-        unit: one that starts with eV; errors are given in its thousandth.
-        title: of the whole picture, such as the name of the data set.
+        predictions: same shape. Pairs with a number that is not finite are left out; the title has their count.
+        quantity: name, such as "forces".
+        unit: starts with eV; errors are shown in its thousandth.
+        title: of the whole plot, such as the name of the data set.
 
     Raises:
-        ValueError: the shapes differ, or the unit is no multiple of eV.
+        ValueError: the shapes differ, or the unit does not start with eV.
     """
     labels, predictions = np.asarray(labels, float), np.asarray(predictions, float)
     if labels.shape != predictions.shape:

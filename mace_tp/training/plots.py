@@ -1,4 +1,4 @@
-"""Pictures of a training: learning curves and parity plots, as PNG."""
+"""Plots of a training: learning curves, as PNG."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from mace_tp.plotting import BLUE, DPI, GRAY, VERMILLION, fit_scale, plain, time_unit
 from mace_tp.run_directory import Record, record_values, second_stage, training_seconds
 
-_MARKED_EPOCHS = 40  # up to here every epoch gets a marker, so that a single one is seen too
+_MARKED_EPOCHS = 40  # up to this number every epoch gets a marker, so that even a single one is visible
 
 
 class _Curve(NamedTuple):
@@ -22,7 +22,7 @@ class _Curve(NamedTuple):
 
 
 def learning_curves(metrics: Sequence[Record], path: Path) -> None:
-    """Write the picture of `learning_curves_figure`."""
+    """Write the plot of `learning_curves_figure`."""
     learning_curves_figure(metrics).savefig(path, dpi=DPI)
 
 
@@ -30,8 +30,8 @@ def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
     """Losses and RMSE of forces (meV/Å), energies (meV/atom) and stress (meV/Å³) against epochs and time of training.
 
     Args:
-        metrics: records of `metrics.jsonl`. An error that none of them has gets no panel. Where `stage` becomes 2, the
-            second stage is marked. The time is that of updates and validations, else left out.
+        metrics: records of `metrics.jsonl`. An error without values gets no panel. The epoch in which `stage` becomes 2 is
+            marked. The time axis counts updates and validations; records without these times give no such axis.
     """
     epochs = record_values(metrics, "epoch")
     errors = {"force": "meV/Å", "energy": "meV/atom", "stress": "meV/Å³"}
@@ -74,8 +74,8 @@ def _mark_second_stage(panels: Sequence[Axes], metrics: Sequence[Record]) -> Non
 
 
 def _add_time(axes: Axes, epochs: np.ndarray, seconds: np.ndarray) -> None:
-    """A second axis on top, with round times where they were reached."""
-    if len(epochs) < 2 or not (np.diff(seconds) > 0).all():  # not greater: unknown, too
+    """Add an axis on top with round times at the epochs that reached them."""
+    if len(epochs) < 2 or not (np.diff(seconds) > 0).all():  # NaN compares as not greater: unknown times
         return
     length, unit = time_unit(seconds[-1])
     ticks = MaxNLocator(8, steps=[1, 2, 3, 5, 10]).tick_values(seconds[0] / length, seconds[-1] / length)

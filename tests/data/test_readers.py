@@ -161,7 +161,7 @@ def test_labels_that_are_not_looked_at_are_told_where_they_seem_to_be_there(tmp_
     for keys, count in ((LabelKeys(energy="REF_energy"), 1), (LabelKeys(energy="REF_energy", forces="REF_forces"), 0)):
         caplog.clear()
         require_labels(read_configurations(tmp_path / "a.xyz", keys), keys, (), tmp_path / "a.xyz")
-        told = "no frame has forces under the key 'forces', and none is looked at; set data.forces_key=REF_forces"
+        told = "no frame has forces under the key 'forces', so none is used; set data.forces_key=REF_forces"
         assert caplog.text.count(told) == count
         assert "stress" not in caplog.text
 
@@ -178,9 +178,9 @@ def test_a_stress_under_another_key_is_told_also_where_some_frames_lack_it(tmp_p
     require_labels(read_configurations(tmp_path / "a.xyz", LabelKeys()), LabelKeys(), ("energy",), tmp_path / "a.xyz")
 
     if num_with_stress:
-        told = f"3 of 5 frames have no stress under the key 'stress' but {key}, which is not looked at, first {tmp_path / 'a.xyz'} frame 2"
+        told = f"3 of 5 frames have no stress under the key 'stress' but {key}, which is not used, first {tmp_path / 'a.xyz'} frame 2"
     else:
-        told = f"no frame has stress under the key 'stress', and none is looked at; set data.stress_key={key}"
+        told = f"no frame has stress under the key 'stress', so none is used; set data.stress_key={key}"
     assert told in caplog.text and len(caplog.records) == 1
 
 

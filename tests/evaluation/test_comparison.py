@@ -179,5 +179,5 @@ def test_damaged_files_are_one_line(folder, name, content, message):
 def test_folders_without_runs_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         find_runs([tmp_path / "nothing"])
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="contains no run"):
         find_runs([tmp_path])
