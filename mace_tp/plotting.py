@@ -1,4 +1,4 @@
-"""What all plots share: colors, resolution, scales, formats of numbers, names beside points."""
+"""Shared parts of all plots: colors, resolution, scales, formats of numbers, names beside points."""
 
 import itertools
 from collections.abc import Sequence

@@ -65,7 +65,7 @@ def ase_frames(path: Path, bad: BadFrames) -> Iterator[ase.Atoms]:
         if count == 0 and not is_cut:
             raise InputError(f"{path}: holds no frames; at least one is needed")
         if is_cut:
-            raise InputError(f"{path} frame {count}: the file ends before this frame is complete; it is truncated, or not finished")
+            raise InputError(f"{path} frame {count}: the file ends before this frame is complete; it is truncated, or the calculation is not finished")
 
 
 def read_structure(path: Path, frame: int) -> ase.Atoms:

@@ -21,7 +21,7 @@ _LOG = logging.getLogger("mace_tp")
 _PROPERTIES = re.compile(r"(?:^|\s)Properties\s*=\s*[\"']?([^\s\"']+)")
 _PLAIN_PROPERTIES = "species:S:1:pos:R:3"
 _MAX_CELL_LINES = 3
-# Of one property. A larger number is a damaged one, and a list of that length would fill the memory.
+# Largest number of columns of one property. A larger one is a damaged number, and a list of that length would fill the memory.
 _MAX_COLUMNS = 100_000
 # Numbers written by hand have fewer decimals.
 _FIXED_DECIMALS = 4

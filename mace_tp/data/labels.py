@@ -69,7 +69,7 @@ def stress_label(value: Any, volume: float, key: str, source: str) -> np.ndarray
     _check_finite(numbers, key, source)
     matrix = stress_matrix(numbers)
     if np.abs(matrix - matrix.T).max() > _ASYMMETRY * np.abs(matrix).max():
-        raise InputError(f"{source}: {key} is not a symmetric matrix; a stress is, to {_ASYMMETRY:.0%} of its largest component")
+        raise InputError(f"{source}: {key} is not symmetric; a stress must be, within {_ASYMMETRY:.0%} of its largest component")
     symmetric = (matrix + matrix.T) / 2
     if "virial" not in key.lower():
         return symmetric

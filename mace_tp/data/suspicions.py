@@ -103,11 +103,11 @@ def _duplicates(parts: Mapping[str, Sequence[Graph]]) -> list[str]:
             where = "more than once" if other == name else f"also in {other}"
             torn = [pair for pair in pairs if _differ(*pair)]
             if torn:
-                lines.append(f"{name}: {len(torn)} structures are there {where} with other labels, which no model can fit: {_listed(torn)}")
+                lines.append(f"{name}: {len(torn)} structures occur {where} with other labels, which no model can fit: {_listed(torn)}")
             if len(torn) < len(pairs):
                 graph, known = next(pair for pair in pairs if not _differ(*pair))
-                count = f"{len(pairs) - len(torn)} of {len(graphs)} structures are there {where}"
-                lines.append(f"{name}: {count}, the first: {graph.source} is {known.source}")
+                count = f"{len(pairs) - len(torn)} of {len(graphs)} structures occur {where}"
+                lines.append(f"{name}: {count}, the first: {graph.source} equals {known.source}")
     return lines
 
 

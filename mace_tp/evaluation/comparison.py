@@ -97,7 +97,7 @@ def equal_seeds(groups: Sequence[Group]) -> list[str]:
                 errors = list(dict.fromkeys(_about_errors(run) for run in runs))
                 same = "equal errors" if len(errors) == 1 else f"errors differ: {', '.join(errors)}"
                 paths = ", ".join(str(run.path) for run in runs)
-                lines.append(f"seed {seed} of {group.name} is there {len(runs)} times ({same}); errors are those of the first: {paths}")
+                lines.append(f"{group.name} has {len(runs)} runs with seed {seed} ({same}); errors are those of the first: {paths}")
     return lines
 
 
