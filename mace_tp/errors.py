@@ -4,9 +4,14 @@
 class InputError(ValueError):
     """Input that cannot be used. The message is one line: what, where (file, frame, field or key), what would be valid.
 
-    Every exception other than those of this module is a bug and keeps its traceback.
+    All other exceptions, except those of this module, are bugs and keep their traceback.
     """
 
 
 class TrainingError(RuntimeError):
-    """A training, or a simulation, that cannot go on. The message is one line: what, when, what is kept, what might help."""
+    """A training or a simulation that cannot continue. The message is one line: what, when, what is kept, what might help."""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception in one line of at most 200 characters; its type if it has no message."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,8 +1,9 @@
 """Files of a run directory: `config.yaml`, which `mace-tp train --config` reads, and `metrics.jsonl`."""
 
+import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,20 @@ from mace_tp.errors import InputError
 
 
 def write_config(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a configuration with every key, complete or not at all; `${` in a value, such as a path, is written as text."""
-    beside = path.with_suffix(".new")
-    beside.write_text(yaml.safe_dump(_each_text(values, _escaped), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    beside.replace(path)
+    """Write a configuration with every key, completely or not at all. A `${` in a value, such as a path, is written as text."""
+    with replacing(path) as part:
+        part.write_text(yaml.safe_dump(_each_text(values, _escaped), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write into. It takes the place of `path` at the end, or is removed after an exception."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_config(path: Path) -> Any:

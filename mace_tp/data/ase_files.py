@@ -10,7 +10,7 @@ import ase.io
 from ase.io.formats import filetype, open_with_compression
 
 from mace_tp.data.bad_frames import BadFrames
-from mace_tp.errors import InputError
+from mace_tp.errors import InputError, one_line
 
 # ASE silently reads the part of such a file that exists. A finished calculation writes these words last.
 _LAST_WORDS = {"vasp-xml": b"</modeling>", "vasp-out": b"General timing and accounting informations"}
@@ -38,7 +38,7 @@ def parser_errors(describe: Callable[[str], str]) -> Iterator[None]:
         raise
     # Parsers raise many kinds of exceptions, some of them bare `Exception`, and new kinds with each version of ASE: no list is complete.
     except Exception as error:
-        raise InputError(describe(" ".join(str(error).split())[:200] or type(error).__name__)) from error
+        raise InputError(describe(one_line(error))) from error
 
 
 def ase_frames(path: Path, bad: BadFrames) -> Iterator[ase.Atoms]:
@@ -65,7 +65,8 @@ def ase_frames(path: Path, bad: BadFrames) -> Iterator[ase.Atoms]:
         if count == 0 and not is_cut:
             raise InputError(f"{path}: holds no frames; at least one is needed")
         if is_cut:
-            raise InputError(f"{path} frame {count}: the file ends before this frame is complete; it is truncated, or the calculation is not finished")
+            reason = "it is truncated, or the calculation is not finished"
+            raise InputError(f"{path} frame {count}: the file ends before this frame is complete; {reason}")
 
 
 def read_structure(path: Path, frame: int) -> ase.Atoms:

@@ -54,6 +54,10 @@ class Graph:
         """Length of every edge [edges], Å."""
         return np.linalg.norm(self.edge_vectors[self.edge_mask], axis=1)
 
+    def shortest_length(self) -> float:
+        """Length of the shortest edge, Å; infinite without edges."""
+        return float(self.lengths().min(initial=np.inf))
+
 
 def build_graphs(
     configurations: Sequence[Configuration], atomic_numbers: Sequence[int], atomic_energies: Sequence[float], cutoff: float

@@ -23,7 +23,7 @@ from mace_tp.data.rmd17 import read_rmd17
 from mace_tp.data.unused import second_labels
 from mace_tp.data.validation import check_configuration
 from mace_tp.data.weights import frame_weights
-from mace_tp.errors import InputError
+from mace_tp.errors import InputError, one_line
 
 _LOG = logging.getLogger("mace_tp")
 _XYZ_SUFFIXES = (".xyz", ".extxyz")
@@ -196,9 +196,9 @@ def _lines(path: Path) -> list[str]:
         with extended_xyz.COMPRESSED.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
             return list(file)
     except EOFError as error:
-        raise InputError(f"{path}: the compressed file is truncated ({_one_line(error)})") from error
+        raise InputError(f"{path}: the compressed file is truncated ({one_line(error)})") from error
     except (OSError, UnicodeDecodeError, zlib.error, lzma.LZMAError) as error:
-        raise InputError(f"{path}: cannot be read as text ({_one_line(error)})") from error
+        raise InputError(f"{path}: cannot be read as text ({one_line(error)})") from error
 
 
 def _parse_comment(line: str) -> dict[str, Any]:
@@ -261,7 +261,3 @@ def _warn_of_free_energy(frames: Sequence[ase.Atoms], keys: LabelKeys, path: Pat
             path,
             1000 * max(gap / num_atoms for gap, num_atoms in gaps),
         )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

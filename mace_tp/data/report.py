@@ -61,7 +61,7 @@ def _part_lines(name: str, graphs: Sequence[Graph], atomic_numbers: Sequence[int
     if stresses:
         components = np.concatenate(stresses)
         lines.append(f"  stress: RMS {np.sqrt(np.mean(components**2)):.4g} eV/Å³, largest component {np.abs(components).max():.4g} eV/Å³")
-    num_edges, shortest = sum(graph.num_edges for graph in graphs), min(_shortest(graph) for graph in graphs)
+    num_edges, shortest = sum(graph.num_edges for graph in graphs), min(graph.shortest_length() for graph in graphs)
     distance = f"shortest distance {shortest:.3f} Å" if num_edges else "no two atoms within the cutoff"
     neighbors = np.concatenate([np.bincount(graph.receivers[graph.edge_mask], minlength=graph.num_nodes) for graph in graphs])
     lines.append(f"  {distance}, {num_edges / sizes.sum():.1f} neighbors per atom ({_range(neighbors, 'd')})")
@@ -89,10 +89,6 @@ def _num_zero(weights: Sequence[float]) -> str:
 
 def _all_or_some(count: int, total: int) -> str:
     return {0: "in none", total: "in all"}.get(count, f"in {count} (missing in {total - count})")
-
-
-def _shortest(graph: Graph) -> float:
-    return float(graph.lengths().min(initial=np.inf))
 
 
 def _range(values: Sequence[float] | np.ndarray, form: str) -> str:

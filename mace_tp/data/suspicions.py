@@ -79,9 +79,9 @@ def _stresses(graphs: Sequence[Graph]) -> list[str]:
 
 
 def _structures(graphs: Sequence[Graph]) -> list[str]:
-    near = [graph for graph in graphs if _shortest(graph) < _SHORT_DISTANCE]
+    near = [graph for graph in graphs if graph.shortest_length() < _SHORT_DISTANCE]
     lone = [graph for graph in graphs if graph.num_nodes == 1 and not graph.cell.any()]
-    lines = [f"atoms closer than {_SHORT_DISTANCE} Å in {_where(near)} ({_shortest(near[0]):.3f} Å)"] if near else []
+    lines = [f"atoms closer than {_SHORT_DISTANCE} Å in {_where(near)} ({near[0].shortest_length():.3f} Å)"] if near else []
     if lone:
         lines.append(f"single atoms in {_where(lone)}; config_type=IsolatedAtom makes them E0s instead of training data")
     return lines
@@ -144,7 +144,3 @@ def _structure(graph: Graph) -> bytes:
 
 def _where(graphs: Sequence[Graph]) -> str:
     return f"{len(graphs)} configurations, first {graphs[0].source}"
-
-
-def _shortest(graph: Graph) -> float:
-    return float(graph.lengths().min(initial=np.inf))
