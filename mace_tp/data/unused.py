@@ -48,14 +48,14 @@ def ignored_states(configurations: Sequence[Configuration]) -> list[str]:
     """Warn if frames differ in a charge, a spin, a field or a head, which no model here sees."""
     infos = [configuration.frame.info for configuration in configurations if configuration.frame is not None]
     names = sorted({name for info in infos for name in info if name.lower() in _STATES})
-    told = []
+    texts = []
     for name in names:
         counts = collections.Counter(_text(info[name]) if name in info else _usual(name) for info in infos)
         if len(counts) > 1:
             common = [f"{value} in {count}" for value, count in counts.most_common(_MAX_VALUES)]
             more = [f"{len(counts) - _MAX_VALUES} other values"] if len(counts) > _MAX_VALUES else []
-            told.append(f"{name} ({', '.join(common + more)})")
-    return [f"a model does not see {', '.join(told)}: frames that differ in nothing else are one structure to it"] if told else []
+            texts.append(f"{name} ({', '.join(common + more)})")
+    return [f"a model does not see {', '.join(texts)}: frames that differ only in these look the same to it"] if texts else []
 
 
 def _other_names(field: str, names: set[str]) -> Iterator[str]:
