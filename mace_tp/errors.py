@@ -10,3 +10,8 @@ class InputError(ValueError):
 
 class TrainingError(RuntimeError):
     """A training or simulation that cannot go on. The message is one line: what happened, when, what is kept, and what might help."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception in one line of at most 200 characters; its type if it has no message."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

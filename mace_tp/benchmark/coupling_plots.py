@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from mace_tp.benchmark.expressivity import BilinearReach
+from mace_tp.plotting import DENSITY, DPI, VERMILLION
 
 Pair = tuple[e3nn.Irrep, e3nn.Irrep]
 
-_DPI = 100
 _COLUMNS = 4  # panels side by side
 _WEAKEST = 1e-2  # lower end of the color scale, relative to the largest coefficient
 
@@ -45,7 +45,7 @@ def draw_couplings(path: Path, reaches: Mapping[str, BilinearReach], title: str)
         axes.set_yticks(range(len(pairs)), [f"{first} × {second}" for first, second in pairs], fontsize=7)
     figure.colorbar(image, ax=panels, label="coefficient, relative to the largest", shrink=0.7, extend="min")
     figure.suptitle(f"{title}\ngray: forbidden by symmetry; ×: allowed, and absent", fontsize=9)
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=DPI)
 
 
 def _draw(axes: Axes, reach: BilinearReach, pairs: list[Pair], outs: list[e3nn.Irrep]) -> AxesImage:
@@ -59,5 +59,5 @@ def _draw(axes: Axes, reach: BilinearReach, pairs: list[Pair], outs: list[e3nn.I
             absent.append(cell)
     axes.set_facecolor("#dcdcdc")
     if absent:
-        axes.scatter(*np.array(absent).T[::-1], marker="x", color="#D55E00", s=28, linewidths=1.5)
-    return axes.imshow(strengths, cmap="cividis_r", norm=LogNorm(_WEAKEST, 1), aspect="auto")
+        axes.scatter(*np.array(absent).T[::-1], marker="x", color=VERMILLION, s=28, linewidths=1.5)
+    return axes.imshow(strengths, cmap=DENSITY, norm=LogNorm(_WEAKEST, 1), aspect="auto")

@@ -17,7 +17,7 @@ _SCRIPT = """\
 # Completion of mace-tp for bash, made by `mace-tp completion bash`.
 _mace_tp() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} key= stem= words= context
-    [[ $command =~ ^(data|convert)$ ]] && ((COMP_CWORD > 2)) && command+=" ${COMP_WORDS[2]}"
+    [[ $command =~ ^convert$ ]] && ((COMP_CWORD > 2)) && command+=" ${COMP_WORDS[2]}"
     # Bash splits words at `=`, unless COMP_WORDBREAKS lacks it.
     if [[ $word == = ]]; then key=$before word=
     elif [[ $before == = ]]; then key=${COMP_WORDS[COMP_CWORD-2]}

@@ -22,7 +22,6 @@ COMMANDS = {
     "md": "molecular dynamics: mace-tp md MODEL STRUCTURE --ensemble nve",
     "export": "a model as one compiled function: mace-tp export MODEL OUT",
     "convert": "models of mace-torch, both ways: mace-tp convert mace-torch FILE.model OUT --trust",
-    "data": "open data sets of the field: mace-tp data list, mace-tp data get NAME",
     "inspect": "contents of files of structures, and what looks wrong: mace-tp inspect FILE...",
     "completion": "a script that completes all this in the shell: mace-tp completion bash",
 }

@@ -63,7 +63,7 @@ def test_a_reader_that_has_gone_ends_the_command_quietly(arguments, run):
     assert (outcome.code, outcome.err) == (141, "")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["data", "list"], ["train", "--cfg", "job"], ["evaluate", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--cfg", "job"], ["evaluate", "--help"]], ids=" ".join)
 def test_an_output_that_is_full_is_told_in_one_line(arguments, run):
     with output_to_full_disk() as unbuffered:
         outcome = run(*arguments, out=unbuffered)

@@ -19,7 +19,6 @@ SHORT = {
     "md": ("--steps", "5", "--timestep", "0.1"),
     "benchmark": ("--repeats", "1", "--batch", "4", "--settings", "MIMO"),
     "compare": (),
-    "data": (),
     "expressivity": (),
     "inspect": (),
     "evaluate": (),
