@@ -1,5 +1,7 @@
 """A padded batch of atomic graphs, and sums over its nodes and edges."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -63,7 +65,7 @@ def edge_vectors(batch: GraphBatch, cutoff: float) -> Float[Array, "edges 3"]:
 def displaced(batch: GraphBatch, displacements: Float[Array, "nodes 3"]) -> GraphBatch:
     """Return the batch after every node has moved by its displacement, Å."""
     moved = gather(displacements, batch.receivers) - gather(displacements, batch.senders)
-    return batch.replace(edge_vectors=batch.edge_vectors + moved)
+    return dataclasses.replace(batch, edge_vectors=batch.edge_vectors + moved)
 
 
 def pair_vectors(edge_vectors: Float[Array, "edges 3"], batch: GraphBatch, cutoff: float) -> Float[Array, "pairs 3"]:

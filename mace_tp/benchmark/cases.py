@@ -64,17 +64,21 @@ def make_case(setting: str, product: TensorProduct, l_max: int, sizes: Sizes) ->
 
 
 def _siso(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
-    harmonic = e3nn.s2_irreps(l_max)[-1:]
+    harmonic = _harmonic(l_max)
     keep = harmonic if sizes.parity == "natural" else harmonic + _pseudo(harmonic)
     return _bilinear(product, harmonic, keep, sizes)
 
 
 def _simo(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
-    return _bilinear(product, e3nn.s2_irreps(l_max)[-1:], _outputs(l_max, sizes), sizes)
+    return _bilinear(product, _harmonic(l_max), _outputs(l_max, sizes), sizes)
 
 
 def _mimo(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
     return _bilinear(product, e3nn.s2_irreps(l_max), _outputs(l_max, sizes), sizes)
+
+
+def _harmonic(degree: int) -> e3nn.Irreps:
+    return e3nn.Irreps([(1, (degree, (-1) ** degree))])
 
 
 def _outputs(l_max: int, sizes: Sizes) -> e3nn.Irreps:

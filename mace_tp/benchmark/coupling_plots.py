@@ -37,13 +37,14 @@ def draw_couplings(path: Path, reaches: Mapping[str, BilinearReach], title: str)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in panels.flat[len(reaches) :]:
         axes.axis("off")
+    images = []
     for axes, (name, reach) in zip(panels.flat, reaches.items(), strict=False):
-        image = _draw(axes, reach, pairs, outs)
+        images.append(_draw(axes, reach, pairs, outs))
         axes.set_title(f"{name}\n{reach.num_coupled} of {len(paths)}, dof {reach.dof}", fontsize=9)
         axes.set_xticks(range(len(outs)), map(str, outs), fontsize=7, rotation=90)
     for axes in panels[:, 0]:
         axes.set_yticks(range(len(pairs)), [f"{first} × {second}" for first, second in pairs], fontsize=7)
-    figure.colorbar(image, ax=panels, label="coefficient, relative to the largest", shrink=0.7, extend="min")
+    figure.colorbar(images[-1], ax=panels, label="coefficient, relative to the largest", shrink=0.7, extend="min")
     figure.suptitle(f"{title}\ngray: forbidden by symmetry; ×: allowed, and absent", fontsize=9)
     figure.savefig(path, dpi=DPI)
 

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
 from mace_tp.data.batching import choose_buckets, pad_batch
@@ -25,6 +24,6 @@ def first_batch(path: str, num_graphs: int, cutoff: float, dtype: DTypeLike) -> 
         raise InputError(f"--data {path}: no configuration besides isolated atoms")
     chosen = configurations[:num_graphs]
     elements = sorted({int(number) for configuration in chosen for number in configuration.atomic_numbers})
-    graphs = build_graphs(chosen, elements, np.zeros(len(elements)), cutoff)
+    graphs = build_graphs(chosen, elements, [0.0] * len(elements), cutoff)
     batch = pad_batch(graphs, choose_buckets(graphs, len(graphs), shuffle=False)[-1], dtype)
     return jax.tree.map(jnp.asarray, batch)

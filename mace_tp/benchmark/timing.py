@@ -32,7 +32,9 @@ def compile_program(function: Callable[..., Any], arguments: tuple[Any, ...]) ->
     traced = jax.jit(function).trace(*arguments)
     program = traced.lower().compile()
     seconds = time.perf_counter() - start
-    costs, memory = program.cost_analysis(), program.memory_analysis()
+    costs, memory = program.cost_analysis() or {}, program.memory_analysis()
+    if memory is None:
+        raise RuntimeError("jax does not report the memory of programs on this device")
     moved = memory.argument_size_in_bytes + memory.output_size_in_bytes
     return Compiled(
         call=lambda: program(*arguments),

@@ -50,7 +50,7 @@ def _pairs(table: np.ndarray) -> tuple[int, Pairs]:
 
 def _pairs_of_one_pattern(table: np.ndarray, rows: list[int]) -> tuple[int, Pairs]:
     """Among rows that are equal up to signs, choose pairs whose signs differ in the same places: their halves are pairs again."""
-    num_entries = np.count_nonzero(table[rows[0]])
+    num_entries = int(np.count_nonzero(table[rows[0]]))
     patterns: dict[bytes, Pairs] = defaultdict(list)
     for position, i in enumerate(rows):
         for j in rows[position + 1 :]:

@@ -29,7 +29,6 @@ class Problem:
     rows: tuple[int, ...]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def evaluate(problem: Problem, operands: Arrays, indices: Indices, mask: Mask) -> Arrays:
     """Evaluate a polynomial with the kernel. Reverse derivatives of any order use the kernel too; forward mode is not defined.
 
@@ -47,6 +46,11 @@ def evaluate(problem: Problem, operands: Arrays, indices: Indices, mask: Mask) -
     Raises:
         ValueError: the arrays do not fit the polynomial or each other.
     """
+    return _evaluate(problem, operands, indices, mask)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _evaluate(problem: Problem, operands: Arrays, indices: Indices, mask: Mask) -> Any:
     polynomial, dtype = problem.polynomial, operands[0].dtype
     items = _require_fitting(problem, operands, indices, mask)
     try:
@@ -82,7 +86,7 @@ class _Wanted:
 def _forward(problem: Problem, operands: Any, indices: Any, mask: Any) -> tuple[Arrays, tuple]:
     wanted = _Wanted(tuple(i for i, operand in enumerate(operands) if operand.perturbed))
     values = jax.tree.map(lambda leaf: leaf.value, (operands, indices, mask), is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
-    return evaluate(problem, *values), (*values, wanted)
+    return _evaluate(problem, *values), (*values, wanted)
 
 
 def _backward(problem: Problem, residuals: tuple, cotangents: Sequence[jax.Array | SymbolicZero]) -> tuple:
@@ -92,13 +96,13 @@ def _backward(problem: Problem, residuals: tuple, cotangents: Sequence[jax.Array
     if given and wanted.positions:
         polynomial = problem.polynomial.derivative(given, wanted.positions)
         rows = tuple(polynomial.outputs[k].num_rows(operands[i].shape) for k, i in enumerate(wanted.positions))
-        found = evaluate(Problem(polynomial, rows), (*operands, *(cotangents[i] for i in given)), indices, mask)
+        found = _evaluate(Problem(polynomial, rows), (*operands, *(cotangents[i] for i in given)), indices, mask)
         for i, gradient in zip(wanted.positions, found, strict=True):
             gradients[i] = gradient
     return tuple(gradients), (None,) * len(indices), None
 
 
-evaluate.defvjp(_forward, _backward, symbolic_zeros=True)
+_evaluate.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _require_fitting(problem: Problem, operands: Arrays, indices: Sequence[jax.Array], mask: jax.Array | None) -> int:

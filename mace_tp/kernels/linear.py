@@ -98,7 +98,7 @@ def _call(missing: str, shapes: _Shapes, others: Sequence[Any], species: jax.Arr
     )
 
 
-def _contraction(missing: str) -> jax.custom_vjp:
+def _contraction(missing: str) -> Callable[..., Any]:
     """Return one of x, w and y as a function of the other two."""
     names = [name for name in _NAMES if name != missing]
 

@@ -105,7 +105,7 @@ def _in_functions(statements: list[_Statement]) -> list[str]:
     lines = [f"    V {', '.join(f'v{number}' for number in shared)};"] if shared else []
     for part in parts:
         lines.append("    [&]() __attribute__((noinline)) {")
-        lines += [_line(statement, is_shared=count[statement.defines] > 1) for statement in part]
+        lines += [_line(statement, is_shared=statement.defines in shared) for statement in part]
         lines.append("    }();")
     return lines
 

@@ -111,14 +111,14 @@ def _count(seconds: float) -> None:
         clock.seconds += seconds
 
 
-def _count_event(event: str, seconds: float, **_: str | int) -> None:
+def _count_event(event: str, duration_secs: float, **_: str | int) -> None:
     """Count the many small programs that jax compiles on its own, for example to add two arrays."""
     if event.startswith("/jax/core/compile/") and not _is_compiling.get():
-        _count(seconds)
+        _count(duration_secs)
 
 
 jax.monitoring.register_event_duration_secs_listener(_count_event)
 
 
 def _has_xla_cache() -> bool:
-    return bool(jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir)
+    return bool(jax.config.values["jax_enable_compilation_cache"] and jax.config.values["jax_compilation_cache_dir"])

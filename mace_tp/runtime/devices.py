@@ -1,9 +1,13 @@
 """The dtype and the device of a computation, from their names in a configuration."""
 
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 
 from mace_tp.errors import InputError
+
+Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm] - a variable in jax, not a type
 
 
 def set_dtype(name: str) -> jnp.dtype:
@@ -17,7 +21,7 @@ def set_dtype(name: str) -> jnp.dtype:
     return jnp.dtype(name)
 
 
-def find_device(kind: str) -> jax.Device:
+def find_device(kind: str) -> Device:
     """Return the first device of a kind: `auto` (the default of jax), `cpu` or `gpu`.
 
     Raises:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import jax
 
+from mace_tp.runtime.devices import Device
 
-def describe(device: jax.Device, dtype: str) -> dict[str, str | int]:
+
+def describe(device: Device, dtype: str) -> dict[str, str | int]:
     """Return versions and hardware, for the log and for every file with timings."""
     return {
         "mace_tp": importlib.metadata.version("mace-tp"),
@@ -33,7 +35,7 @@ def num_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def peak_memory_mb(device: jax.Device) -> float:
+def peak_memory_mb(device: Device) -> float:
     """Return the peak memory so far in MB: of the device if it reports one, else of this process."""
     statistics = device.memory_stats()
     if statistics and "peak_bytes_in_use" in statistics:
