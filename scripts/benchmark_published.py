@@ -25,12 +25,12 @@ from mace_tp.benchmark.cases import Operation
 from mace_tp.benchmark.derivatives import DERIVATIVES
 from mace_tp.benchmark.timing import compile_program, time_in_turn
 from mace_tp.runtime.environment import describe
+from mace_tp.tensor_products.algebra.irreps import rows_of, rows_of_harmonics
+from mace_tp.tensor_products.algebra.sampling import SphereSampler
+from mace_tp.tensor_products.algebra.sphere import from_angles, harmonics
 from mace_tp.tensor_products.base import BinaryPlan
 from mace_tp.tensor_products.cg import CG, path_coupling
-from mace_tp.tensor_products.irreps import rows_of, rows_of_harmonics
-from mace_tp.tensor_products.pointwise import PointwisePowers
-from mace_tp.tensor_products.sampling import SphereSampler
-from mace_tp.tensor_products.sphere import from_angles, harmonics
+from mace_tp.tensor_products.ops.pointwise import PointwisePowers
 from mace_tp.tensor_products.spherical_grid import SphericalGrid
 
 Form = Callable[..., jax.Array]

@@ -21,17 +21,17 @@ from mace_tp.benchmark.derivatives import DERIVATIVES
 from mace_tp.benchmark.timing import compile_program, time_in_turn
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.runtime.environment import describe
+from mace_tp.tensor_products.algebra.irreps import rows_of_harmonics
+from mace_tp.tensor_products.algebra.sampling import Sampler, Samples, SphereSampler
+from mace_tp.tensor_products.algebra.sphere import from_angles, harmonics, product_grid, quadrature
+from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.base import InteractionPlan
 from mace_tp.tensor_products.cg import CGProductBasis
-from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks
 from mace_tp.tensor_products.fixed_product import DegreeWeighted
 from mace_tp.tensor_products.gaunt import TorusSampler, _fourier_projection
-from mace_tp.tensor_products.irreps import rows_of_harmonics
-from mace_tp.tensor_products.pointwise import PointwisePowers
+from mace_tp.tensor_products.ops.edge_sums import gather_blocks, in_blocks
+from mace_tp.tensor_products.ops.pointwise import PointwisePowers
 from mace_tp.tensor_products.registry import parse_product
-from mace_tp.tensor_products.sampling import Sampler, Samples, SphereSampler
-from mace_tp.tensor_products.sphere import from_angles, harmonics, product_grid, quadrature
-from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 Form = Callable[..., jax.Array]
 # Forms that are one map, others, the arguments of a form (its weights first), and which of them depend on positions.

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.edge_blocks import EDGE_BLOCK
+from mace_tp.tensor_products.algebra.irreps import rows_of
+from mace_tp.tensor_products.algebra.symmetric_basis import Coupling, symmetric_couplings
 from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, paths_between, rank_of_map
 from mace_tp.tensor_products.cg import CGProductBasis, path_coupling
-from mace_tp.tensor_products.irreps import rows_of
-from mace_tp.tensor_products.symmetric_basis import Coupling, symmetric_couplings
 
 # A coupling smaller than this, relative to the largest, is zero.
 _ZERO = 1e-9

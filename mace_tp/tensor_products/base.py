@@ -20,7 +20,7 @@ import numpy as np
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch, gather
 from mace_tp.kernels.polynomial import Builder, Operand, Polynomial, Term
-from mace_tp.tensor_products.symmetric_basis import Coupling, symmetric_couplings
+from mace_tp.tensor_products.algebra.symmetric_basis import Coupling, symmetric_couplings
 
 
 class UnreachableIrrep(InputError):

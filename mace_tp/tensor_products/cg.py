@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.kernels.polynomial import Builder, Polynomial, Term
+from mace_tp.tensor_products.algebra.coupling_chains import Chain, chain_basis, link_coupling, parents_of
+from mace_tp.tensor_products.algebra.irreps import split_irreps
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan, symmetric_basis
 from mace_tp.tensor_products.base import (
     BinaryPlan,
     InteractionPlan,
@@ -21,13 +24,10 @@ from mace_tp.tensor_products.base import (
     require_couplings,
     require_reached,
 )
-from mace_tp.tensor_products.coupling_chains import Chain, chain_basis, link_coupling, parents_of
-from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_couplings, path_messages, sum_blocks
-from mace_tp.tensor_products.irreps import split_irreps
-from mace_tp.tensor_products.outer_products import outer_product_bytes, outer_product_flops, outer_products
-from mace_tp.tensor_products.polynomials import Message, chain_terms, message_polynomial
-from mace_tp.tensor_products.sparse_product import sparse_product
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
+from mace_tp.tensor_products.ops.edge_sums import message_bytes, message_flops, path_couplings, path_messages, sum_blocks
+from mace_tp.tensor_products.ops.outer_products import outer_product_bytes, outer_product_flops, outer_products
+from mace_tp.tensor_products.ops.polynomials import Message, chain_terms, message_polynomial
+from mace_tp.tensor_products.ops.sparse_product import sparse_product
 
 
 @dataclasses.dataclass(frozen=True)

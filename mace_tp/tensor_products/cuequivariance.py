@@ -22,10 +22,10 @@ from jax.interpreters import partial_eval
 
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch
+from mace_tp.tensor_products.algebra.irreps import rows_of
+from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.base import TensorProduct, require_couplings, require_reached
 from mace_tp.tensor_products.cg import CGBinary, CGInteraction, CGProductBasis, path_coupling
-from mace_tp.tensor_products.irreps import rows_of
-from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 _INSTEAD = "tensor_product=cg is the same function of the same weights"
 

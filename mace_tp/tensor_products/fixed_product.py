@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from mace_tp.kernels.polynomial import Polynomial
+from mace_tp.tensor_products.algebra.irreps import require_harmonics, rows_of, split_irreps
 from mace_tp.tensor_products.base import (
     BinaryPlan,
     InteractionPlan,
@@ -19,11 +20,10 @@ from mace_tp.tensor_products.base import (
     paths_between,
     require_couplings,
 )
-from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_couplings, path_messages, sum_blocks
-from mace_tp.tensor_products.irreps import require_harmonics, rows_of, split_irreps
-from mace_tp.tensor_products.polynomials import Message, message_polynomial
-from mace_tp.tensor_products.sparse_product import total
-from mace_tp.tensor_products.table_map import table_map
+from mace_tp.tensor_products.ops.edge_sums import message_bytes, message_flops, path_couplings, path_messages, sum_blocks
+from mace_tp.tensor_products.ops.polynomials import Message, message_polynomial
+from mace_tp.tensor_products.ops.sparse_product import total
+from mace_tp.tensor_products.ops.table_map import table_map
 
 # A coupling smaller than this is zero: couplings are sums of a few terms of order one.
 ZERO = 1e-10

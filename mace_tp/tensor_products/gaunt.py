@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from mace_tp.tensor_products.pointwise import PointwiseProduct
-from mace_tp.tensor_products.sampling import Sampler, Samples
-from mace_tp.tensor_products.sphere import from_angles, harmonics
+from mace_tp.tensor_products.algebra.sampling import Sampler, Samples
+from mace_tp.tensor_products.algebra.sphere import from_angles, harmonics
+from mace_tp.tensor_products.ops.pointwise import PointwiseProduct
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,11 +4,11 @@ import dataclasses
 
 import e3nn_jax as e3nn
 
+from mace_tp.tensor_products.algebra.sampling import SphereSampler
 from mace_tp.tensor_products.base import BinaryPlan, InteractionPlan, ProductBasisPlan, TensorProduct, require_reached
 from mace_tp.tensor_products.cg import CG, CGProductBasis
-from mace_tp.tensor_products.parts import SumOfPlans
-from mace_tp.tensor_products.pointwise import PointwisePowers
-from mace_tp.tensor_products.sampling import SphereSampler
+from mace_tp.tensor_products.ops.pointwise import PointwisePowers
+from mace_tp.tensor_products.ops.sum_of_plans import SumOfPlans
 
 # The highest order that is left to Clebsch-Gordan.
 _CG_ORDER = 2

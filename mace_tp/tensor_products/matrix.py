@@ -19,15 +19,15 @@ import numpy as np
 from mace_tp.errors import InputError
 from mace_tp.kernels.butterflies import linear_map
 from mace_tp.kernels.polynomial import Builder, Term
+from mace_tp.tensor_products.algebra.closed_forms import matrix_coupling
+from mace_tp.tensor_products.algebra.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
+from mace_tp.tensor_products.algebra.irreps import is_natural, parity_mask, require_harmonics, split_irreps
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
-from mace_tp.tensor_products.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
-from mace_tp.tensor_products.couplings import matrix_coupling
 from mace_tp.tensor_products.fixed_product import DegreeWeighted, FixedBinary, FixedProduct
-from mace_tp.tensor_products.irreps import is_natural, parity_mask, require_harmonics, split_irreps
-from mace_tp.tensor_products.polynomials import bilinear_map, weighted_terms
-from mace_tp.tensor_products.sparse_product import total
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
-from mace_tp.tensor_products.table_map import table_map
+from mace_tp.tensor_products.ops.polynomials import bilinear_map, weighted_terms
+from mace_tp.tensor_products.ops.sparse_product import total
+from mace_tp.tensor_products.ops.table_map import table_map
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,18 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.kernels.polynomial import Builder, Term
+from mace_tp.tensor_products.algebra.closed_forms import bracket_coupling
+from mace_tp.tensor_products.algebra.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
+from mace_tp.tensor_products.algebra.irreps import is_natural, parity_mask, rows_of_harmonics, split_irreps
+from mace_tp.tensor_products.algebra.sampling import Samples, SphereSampler
+from mace_tp.tensor_products.algebra.sphere import Quadrature, harmonics, quadrature, rotational_derivatives
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
-from mace_tp.tensor_products.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
-from mace_tp.tensor_products.couplings import bracket_coupling
 from mace_tp.tensor_products.fixed_product import FixedBinary, FixedProduct
-from mace_tp.tensor_products.irreps import is_natural, parity_mask, rows_of_harmonics, split_irreps
-from mace_tp.tensor_products.parts import SumOfPlans
-from mace_tp.tensor_products.pointwise import PointwisePowers, gaunt_law
-from mace_tp.tensor_products.polynomials import bilinear_map, sampled_powers, weighted_terms
-from mace_tp.tensor_products.sampling import Samples, SphereSampler
-from mace_tp.tensor_products.sphere import Quadrature, harmonics, quadrature, rotational_derivatives
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
-from mace_tp.tensor_products.table_map import table_map
+from mace_tp.tensor_products.ops.pointwise import PointwisePowers, gaunt_law
+from mace_tp.tensor_products.ops.polynomials import bilinear_map, sampled_powers, weighted_terms
+from mace_tp.tensor_products.ops.sum_of_plans import SumOfPlans
+from mace_tp.tensor_products.ops.table_map import table_map
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ from jax.test_util import check_grads
 from tensor_product_cases import CASES, build
 
 from mace_tp.errors import InputError
+from mace_tp.tensor_products.algebra.irreps import rows_of
 from mace_tp.tensor_products.base import UnreachableIrrep
 from mace_tp.tensor_products.cg import CG, path_coupling
 from mace_tp.tensor_products.gaunt import Gaunt
-from mace_tp.tensor_products.irreps import rows_of
 from mace_tp.tensor_products.matrix import Matrix
 from mace_tp.tensor_products.registry import tensor_product_names
 from mace_tp.tensor_products.spherical_grid import SphericalGrid

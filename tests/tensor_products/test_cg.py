@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from mace_tp.tensor_products.algebra.irreps import rows_of
+from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.cg import CG
-from mace_tp.tensor_products.irreps import rows_of
-from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 L_MAX = [0, 1, 2, 3]
 CORRELATION = [1, 2, 3, 4]

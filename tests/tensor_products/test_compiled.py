@@ -14,12 +14,12 @@ from mace_tp.kernels.evaluate import Problem, evaluate, evaluate_plainly
 from mace_tp.model.programs import make_predict
 from mace_tp.model.saved_model import create_model, with_kernel
 from mace_tp.tensor_products import compiled as module
+from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.cg import CG, CGProductBasis
 from mace_tp.tensor_products.compiled import Compiled, CompiledInteraction, CompiledProductBasis, describe_kernel
 from mace_tp.tensor_products.cuequivariance import CuequivarianceProductBasis
-from mace_tp.tensor_products.parts import SumOfPlans
+from mace_tp.tensor_products.ops.sum_of_plans import SumOfPlans
 from mace_tp.tensor_products.registry import TensorProductConfig, parse_product
-from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 pytestmark = needs_compiler
 HIDDEN = e3nn.Irreps("0e+1o")

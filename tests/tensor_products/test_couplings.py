@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from tensor_product_cases import CASES, build
 
+from mace_tp.tensor_products.algebra.closed_forms import bracket_coupling, gaunt_coupling, matrix_coupling
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan
 from mace_tp.tensor_products.cg import CG
-from mace_tp.tensor_products.couplings import bracket_coupling, gaunt_coupling, matrix_coupling
 from mace_tp.tensor_products.fixed_product import FixedProduct
 from mace_tp.tensor_products.gaunt import Gaunt
 from mace_tp.tensor_products.spherical_grid import SphericalGrid
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
 
 FIXED = [case for case in CASES if isinstance(build(case.values[0]).interaction, FixedProduct) and "=" not in case.id]
 BOTH_PARITIES = e3nn.Irreps("0e+0o+1o+1e+2e+2o+3o+3e")

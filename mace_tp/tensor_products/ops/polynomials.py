@@ -8,10 +8,10 @@ import numpy as np
 
 from mace_tp.kernels.butterflies import linear_map
 from mace_tp.kernels.polynomial import Builder, Operand, Polynomial, Term
+from mace_tp.tensor_products.algebra.coupling_chains import Chain, link_coupling, parents_of
+from mace_tp.tensor_products.algebra.irreps import rows_of
+from mace_tp.tensor_products.algebra.sampling import Samples
 from mace_tp.tensor_products.base import Path
-from mace_tp.tensor_products.coupling_chains import Chain, link_coupling, parents_of
-from mace_tp.tensor_products.irreps import rows_of
-from mace_tp.tensor_products.sampling import Samples
 
 
 @dataclasses.dataclass(frozen=True)

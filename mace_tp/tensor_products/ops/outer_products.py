@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.tensor_products.base import BinaryPlan, Path
-from mace_tp.tensor_products.sparse_product import total
-from mace_tp.tensor_products.table_map import table_map
+from mace_tp.tensor_products.ops.sparse_product import total
+from mace_tp.tensor_products.ops.table_map import table_map
 
 Pair = tuple[e3nn.Irrep, e3nn.Irrep]
 

@@ -8,8 +8,8 @@ from typing import Any
 import e3nn_jax as e3nn
 import numpy as np
 
+from mace_tp.tensor_products.algebra.symmetric_basis import all_monomials, clebsch_gordan, monomial_positions, multiplicity, symmetric_basis
 from mace_tp.tensor_products.base import ProductBasisPlan
-from mace_tp.tensor_products.symmetric_basis import all_monomials, clebsch_gordan, monomial_positions, multiplicity, symmetric_basis
 
 # What a weight of a product basis multiplies: its order, its output irrep, and whatever else tells it from the others.
 Term = tuple[Any, ...]

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import e3nn_jax as e3nn
 import numpy as np
 
-from mace_tp.tensor_products.coordinates import coordinates, times_component
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
+from mace_tp.tensor_products.algebra.coordinates import coordinates, times_component
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan, symmetric_basis
 
 # Coordinates of a chain that depends on the others leave a residual of rounding size; an independent one is of order one.
 _INDEPENDENT = 1e-6

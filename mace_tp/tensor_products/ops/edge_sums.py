@@ -16,7 +16,7 @@ import numpy as np
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.graph import gather, segment_sum
 from mace_tp.tensor_products.base import InteractionPlan, Path
-from mace_tp.tensor_products.sparse_product import total
+from mace_tp.tensor_products.ops.sparse_product import total
 
 
 def path_couplings(paths: Sequence[Path], tables: Sequence[np.ndarray], edge_attrs: dict[e3nn.Irrep, jax.Array]) -> list[jax.Array]:

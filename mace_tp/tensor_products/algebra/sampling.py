@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 
-from mace_tp.tensor_products.sphere import harmonics, quadrature
+from mace_tp.tensor_products.algebra.sphere import harmonics, quadrature
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

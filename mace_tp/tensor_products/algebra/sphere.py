@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan
 
 # Degrees of Lebedev's rules with positive weights, as far as is needed; 13, 25 and 27 have negative ones.
 _LEBEDEV_DEGREES = (3, 5, 7, 9, 11, 15, 17, 19, 21, 23, 29, 31, 35, 41)

@@ -7,7 +7,7 @@ real, in e3nn's order and normalized by their components: Σ_m Y_lm² = 2l+1.
 import functools
 import math
 
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan
 
 
 def gaunt_coupling(l1: int, l2: int, l3: int) -> float:

@@ -16,15 +16,15 @@ import numpy as np
 
 from mace_tp.errors import InputError
 from mace_tp.kernels.polynomial import Builder, Term
+from mace_tp.tensor_products.algebra.closed_forms import gaunt_coupling
+from mace_tp.tensor_products.algebra.coordinates import chain_polynomials, coordinates, in_order, start_scale
+from mace_tp.tensor_products.algebra.irreps import is_natural, parity_mask, require_harmonics, rows_of, rows_of_harmonics, split_irreps
+from mace_tp.tensor_products.algebra.sampling import Sampler, Samples, SphereSampler
+from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
-from mace_tp.tensor_products.coordinates import chain_polynomials, coordinates, in_order, start_scale
-from mace_tp.tensor_products.couplings import gaunt_coupling
 from mace_tp.tensor_products.fixed_product import FixedBinary, FixedProduct
-from mace_tp.tensor_products.irreps import is_natural, parity_mask, require_harmonics, rows_of, rows_of_harmonics, split_irreps
-from mace_tp.tensor_products.polynomials import coupled_squares, sampled_powers, weighted_terms
-from mace_tp.tensor_products.sampling import Sampler, Samples, SphereSampler
-from mace_tp.tensor_products.symmetric_basis import symmetric_basis
-from mace_tp.tensor_products.table_map import table_map
+from mace_tp.tensor_products.ops.polynomials import coupled_squares, sampled_powers, weighted_terms
+from mace_tp.tensor_products.ops.table_map import table_map
 
 
 def gaunt_law(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
