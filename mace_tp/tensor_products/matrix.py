@@ -20,12 +20,13 @@ from mace_tp.errors import InputError
 from mace_tp.kernels.butterflies import linear_map
 from mace_tp.kernels.polynomial import Builder, Term
 from mace_tp.tensor_products.algebra.closed_forms import matrix_coupling
-from mace_tp.tensor_products.algebra.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
+from mace_tp.tensor_products.algebra.coordinates import BasisTerm
 from mace_tp.tensor_products.algebra.irreps import is_natural, parity_mask, require_harmonics, split_irreps
 from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan
-from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
-from mace_tp.tensor_products.fixed_product import DegreeWeighted, FixedBinary, FixedProduct
+from mace_tp.tensor_products.base import require_reached
+from mace_tp.tensor_products.fixed_product import DegreeWeighted, FixedBilinear, FixedProduct
 from mace_tp.tensor_products.ops.polynomials import bilinear_map, weighted_terms
+from mace_tp.tensor_products.ops.powers import Powers, Steps
 from mace_tp.tensor_products.ops.sparse_product import total
 from mace_tp.tensor_products.ops.table_map import table_map
 
@@ -56,12 +57,12 @@ class Matrix(FixedProduct):
 
     def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> "MatrixPowers":
         plan = MatrixPowers(self._holding(irreps_in + irreps_out), irreps_in, irreps_out, correlation)
-        require_reached(self.name, plan)
+        require_reached(self.name, plan, plan.reached)
         return plan
 
-    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "MatrixBinary":
+    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "MatrixBilinear":
         degree = self._holding(irreps_1 + irreps_2 + irreps_keep)
-        return MatrixBinary(dataclasses.replace(self, degree=degree), irreps_1, irreps_2, irreps_keep)
+        return MatrixBilinear.of(dataclasses.replace(self, degree=degree), irreps_1, irreps_2, irreps_keep)
 
     def _holding(self, irreps: e3nn.Irreps) -> int:
         """The degree to use for all of these irreps."""
@@ -84,7 +85,7 @@ def matrix_law(degree: int, left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep
 
 
 @dataclasses.dataclass(frozen=True)
-class MatrixBinary(FixedBinary):
+class MatrixBilinear(FixedBilinear):
     """Tensors from XY + YX, pseudo-tensors from XY - YX, with X = Σ_l M_l x_l and Y likewise.
 
     M_lᵀ = (-1)^l M_l, so that a coupling of even degree sum is the same in XY and YX and one of odd sum changes its sign; for
@@ -116,20 +117,9 @@ class MatrixBinary(FixedBinary):
             blocks |= split_irreps(table_map(table)((product + sign * swapped).reshape(side**2, -1)), outs)
         return jnp.concatenate([blocks[irrep.ir] for irrep in self.irreps_out])
 
-    def flops(self, num_entries: int) -> int:
-        side = 2 * self.product.degree + 1
-        tables = sum(2 * table.size for table in (*self._embeddings, *self._projections.values()))
-        return num_entries * (tables + 4 * side**3 + len(self._projections) * side**2)
-
-    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
-        # Two matrices, read for both products; two products and their sums, written and read.
-        side = 2 * self.product.degree + 1
-        features = self.irreps_1.dim + self.irreps_2.dim + 3 * self.irreps_out.dim
-        return itemsize * num_entries * (features + (2 * 3 + 2 * (1 + len(self._projections)) + 2 * len(self._projections)) * side**2)
-
 
 @dataclasses.dataclass(frozen=True)
-class MatrixPowers(ProductBasisPlan):
+class MatrixPowers(Powers):
     """B_l = Σ_ν W[Z, ν, l] tr(X^ν M_lᵀ) with X = Σ_l M_l A_l.
 
     Even degrees have symmetric and even matrices, odd degrees antisymmetric and odd ones, so that in a power of X the parity of
@@ -150,21 +140,8 @@ class MatrixPowers(ProductBasisPlan):
         """Features → matrices [(2s+1)², components]."""
         return np.ascontiguousarray(matrices(self.irreps_in, self.degree).reshape(self.irreps_in.dim, -1).T)
 
-    @functools.cached_property
-    def _terms(self) -> dict[tuple[int, e3nn.Irrep], np.ndarray]:
-        """For every order and output irrep that does not vanish its polynomials [components, monomials], before normalization."""
-        steps = [(self.irreps_in, functools.partial(matrix_law, self.degree))] * (self.correlation - 1)
-        terms = {}
-        for order in range(1, self.correlation + 1):
-            for irrep in self.irreps_out:
-                polynomials = chain_polynomials(self.irreps_in, irrep.ir, steps[: order - 1])
-                if np.abs(polynomials).max() > 1e-8:
-                    terms[order, irrep.ir] = polynomials
-        return terms
-
-    @functools.cached_property
-    def _norms(self) -> dict[tuple[int, e3nn.Irrep], float]:
-        return normalizations(self._terms, self.irreps_in)
+    def chains(self) -> dict[BasisTerm, Steps]:
+        return self._repeated(functools.partial(matrix_law, self.degree))
 
     @functools.cached_property
     def _projections(self) -> dict[int, np.ndarray]:
@@ -174,17 +151,6 @@ class MatrixPowers(ProductBasisPlan):
         for (order, irrep), norm in self._norms.items():
             rows.setdefault(order, []).append(norm * matrices(e3nn.Irreps([irrep]), self.degree).reshape(-1, side**2))
         return {order: np.concatenate(blocks) for order, blocks in rows.items()}
-
-    @property
-    def num_weights(self) -> int:
-        return len(self._norms)
-
-    @property
-    def weight_scales(self) -> tuple[float, ...]:
-        return tuple(start_scale(order) for order, _ in self._norms)
-
-    def reached(self) -> list[e3nn.Irrep]:
-        return list(dict.fromkeys(irrep for _, irrep in self._norms))
 
     def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> list[list[Term]]:
         coupled = {order: iter(values) for order, values in self._projected_powers(builder, feats).items()}
@@ -224,28 +190,6 @@ class MatrixPowers(ProductBasisPlan):
             if order < self.correlation:
                 power = _multiply(power, matrix)
         return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
-
-    @functools.cached_property
-    def _units(self) -> dict[tuple[int, e3nn.Irrep], np.ndarray]:
-        return unit_coordinates(self._terms, self.irreps_in)
-
-    def coefficients(self, weights: np.ndarray) -> np.ndarray:
-        terms = {
-            term: unit.reshape(-1, *[1] * (weights.ndim - 1)) * weight
-            for (term, unit), weight in zip(self._units.items(), np.asarray(weights), strict=True)
-        }
-        return in_order(self, terms, weights.shape[1:])
-
-    def flops(self, num_nodes: int, channels: int) -> int:
-        side = 2 * self.degree + 1
-        projections = sum(2 * irrep.dim * (side**2 + 1) for _, irrep in self._norms)
-        return num_nodes * channels * (2 * self._embedding.size + 2 * side**3 * (self.correlation - 1) + projections)
-
-    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        # Each power is written, and read for the projections and for the next power.
-        powers = 3 * (2 * self.degree + 1) ** 2 * self.correlation
-        per_node = self.irreps_in.dim + powers + sum(2 * irrep.dim for _, irrep in self._norms) + self.num_weights + self.irreps_out.dim
-        return itemsize * num_nodes * channels * per_node
 
 
 def _multiplied(builder: Builder, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ def test_every_command_of_the_pages_runs(run, folder, monkeypatch):
 def test_the_tests_that_a_page_asks_for_are_there():
     [arguments] = _commands("conventions.md", "python")
     done = subprocess.run([sys.executable, *arguments, "--collect-only", "-q"], cwd=DOCS.parent, capture_output=True, text=True)
-    assert done.returncode == 0 and "test_binary.py" in done.stdout, done.stdout
+    assert done.returncode == 0 and "test_bilinear.py" in done.stdout, done.stdout
 
 
 def test_all_that_the_pages_show_is_run():

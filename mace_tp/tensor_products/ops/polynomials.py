@@ -10,8 +10,8 @@ from mace_tp.kernels.butterflies import linear_map
 from mace_tp.kernels.polynomial import Builder, Operand, Polynomial, Term
 from mace_tp.tensor_products.algebra.coupling_chains import Chain, link_coupling, parents_of
 from mace_tp.tensor_products.algebra.irreps import rows_of
+from mace_tp.tensor_products.algebra.paths import Path
 from mace_tp.tensor_products.algebra.sampling import Samples
-from mace_tp.tensor_products.base import Path
 
 
 @dataclasses.dataclass(frozen=True)
