@@ -1,4 +1,4 @@
-"""Clebsch-Gordan tensor product: every path with its own weight. The reference for all others."""
+"""Clebsch-Gordan tensor product: every path with its own weight. All other products are compared with it."""
 
 import dataclasses
 import functools
@@ -81,11 +81,12 @@ class CGInteraction(InteractionPlan):
 class CGProductBasis(PolynomialBasis):
     """B_l = Σ_ν Σ_η W[Z, ν, l, η] U_{ν l η} · A^⊗ν over the reduced symmetric basis (Batatia et al. 2022, eq. 10).
 
-    Weights are ordered by order ν, then output irrep, then coupling η. Evaluated as chains of pairwise couplings
+    Weights are ordered by order ν, then output irrep, then coupling η. The plan evaluates chains of pairwise couplings
     (`coupling_chains.py`), one component [nodes, channels] after another: A → the pairs that chains share → for every last link
-    the sum of the chains that end in it, times their weights → the last link. All of it is elementwise in nodes and channels, so XLA
-    makes few passes over arrays that stay in the cache. As monomials times tables, the plain form (`scripts/benchmark_transforms.py`), a
-    training step takes 20 times as long at this site. `tests/tensor_products/test_cg.py` compares it with full symmetric tensors.
+    the sum of the chains that end in it, times their weights → the last link. All operations are elementwise in nodes and channels,
+    so that XLA makes few passes over arrays that stay in the cache. With the plain form, monomials times tables, a training step takes
+    20 times as long at this site (`scripts/benchmark_transforms.py`). `tests/tensor_products/test_cg.py` compares the plan with full
+    symmetric tensors.
     """
 
     irreps_in: e3nn.Irreps
@@ -106,7 +107,7 @@ class CGProductBasis(PolynomialBasis):
 
     @functools.cached_property
     def weight_scales(self) -> tuple[float, ...]:
-        """ACEsuit's start: 1 / (number of its couplings), which seen in an orthonormal basis is the same for every coupling."""
+        """ACEsuit's initialization, 1 / (number of its couplings); in an orthonormal basis it is the same for every coupling."""
         scales: list[float] = []
         for order in range(1, self.correlation + 1):
             for irrep in self.irreps_out:
@@ -116,7 +117,7 @@ class CGProductBasis(PolynomialBasis):
 
     @functools.cached_property
     def _chains(self) -> tuple[Chain, ...]:
-        """For every weight a chain of couplings; the chains of an order and output irrep span what its weights do."""
+        """For every weight a chain of couplings; the chains of an order and output irrep span the same space as its couplings."""
         return tuple(chain for order, irrep in self._blocks for chain in chain_basis(self.irreps_in, irrep, order)[0])
 
     @functools.cached_property
@@ -135,7 +136,7 @@ class CGProductBasis(PolynomialBasis):
         return [(order, irrep) for order, irrep in blocks if self.num_couplings(order, irrep)]
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
-        # The few elements' weights are transformed before there is one of each for every node.
+        # The weights of the few elements are transformed before they are gathered for every node.
         chain_weights = self.polynomial_weights(weights)[:, species]
         components = _unstacked(node_feats)
         factors = [components[rows] for rows in self.irreps_in.slices()]
@@ -148,7 +149,7 @@ class CGProductBasis(PolynomialBasis):
             terms = [weight * component for component in values[chain.parent or chain]]
             if chain.parent is None:
                 outputs[chain.irrep] = _added(outputs[chain.irrep], terms)
-            else:  # a sum may mix orders: the last link is linear in what comes before
+            else:  # a sum may mix orders, because the last link is linear in its left factor
                 sums[chain.link] = _added(sums[chain.link], terms) if chain.link in sums else terms
         for link, summed in sums.items():
             _, factor, out = link
@@ -166,7 +167,7 @@ class CGProductBasis(PolynomialBasis):
 
 
 def _unstacked(array: jax.Array) -> list[jax.Array]:
-    """The entries along the leading axis; the derivative of a split is one concatenation, that of indices a sum of padded arrays."""
+    """The entries along the leading axis, by a split: its derivative is one concatenation, that of indices a sum of padded arrays."""
     return [entry[0] for entry in jnp.split(array, array.shape[0])]
 
 

@@ -1,7 +1,7 @@
 """The same function as `cg`, of the same weights, as segmented polynomials of NVIDIA's cuEquivariance.
 
-A segmented polynomial is a sum of terms: a coefficient times one segment of each operand. Here a segment is one component, with
-all its channels; they are the single uniform mode u that the kernels of `method="uniform_1d"` take. A kernel gathers, multiplies
+A segmented polynomial is a sum of terms; a term is a coefficient times one segment of each operand. Here a segment is one component
+with all its channels, which are the single uniform mode u that the kernels of `method="uniform_1d"` take. A kernel gathers, multiplies
 and scatters without intermediate arrays. Without a GPU the library's `method="naive"` computes the same, slowly.
 
 Source: https://docs.nvidia.com/cuda/cuequivariance (version 0.13).
@@ -64,7 +64,7 @@ class Cuequivariance(TensorProduct):
 class Terms:
     """Terms with the same operands: coefficient times a segment of every factor, added to a segment of the output."""
 
-    operands: tuple[int, ...]  # of the polynomial, its output last; one that is repeated is raised to a power
+    operands: tuple[int, ...]  # of the polynomial, its output last; a repeated operand is raised to a power
     segments: np.ndarray  # [terms, operands], int
     coefficients: np.ndarray  # [terms], float64
 
@@ -172,7 +172,7 @@ def _evaluate(polynomial: Any, inputs: list[jax.Array], indices: list[jax.Array 
     Args:
         polynomial: from `_polynomial`.
         inputs: [entries, segments · channels] each.
-        indices: for each input the entries that are gathered, then those of the output that are scattered to; None for all in order.
+        indices: for each input the entries to gather, then the entries of the output to scatter to; None: all entries in order.
         num_nodes: entries of the output.
     """
     _, cuex = _library()
@@ -190,10 +190,10 @@ def _is_gpu() -> bool:
 def _require_kernels() -> None:
     try:
         from cuequivariance_ops_jax import Operation, Path, uniform_1d  # noqa: F401
-    except Exception as error:  # it loads shared libraries, and raises whatever goes wrong there
+    except Exception as error:  # it loads shared libraries, which may fail in any way
         raise InputError(
             f"tensor_product=cuequivariance: its kernels for a GPU cannot be loaded ({_one_line(error)}); install "
-            f"cuequivariance-ops-jax-cu12 or -cu13, whichever CUDA jax has; {_INSTEAD}"
+            f"cuequivariance-ops-jax-cu12 or -cu13, for the CUDA version of jax; {_INSTEAD}"
         ) from error
 
 
@@ -202,20 +202,20 @@ def _one_line(error: Exception) -> str:
 
 
 def _library() -> tuple[ModuleType, ModuleType]:
-    """`cuequivariance` and `cuequivariance_jax`, imported late: they are optional, and slow to load; on a GPU their kernels too."""
+    """`cuequivariance` and `cuequivariance_jax`; on a GPU also checks the kernels. Imported late: they are optional and slow to load."""
     try:
         import cuequivariance
         import cuequivariance_jax
     except ModuleNotFoundError as error:
         install = "in the clone of mace-tp: pip install -e '.[cuequivariance]'"
         raise InputError(f"tensor_product=cuequivariance: the package is not installed; {install}") from error
-    except Exception as error:  # they load shared libraries, and raise whatever goes wrong there
+    except Exception as error:  # they load shared libraries, which may fail in any way
         raise InputError(f"tensor_product=cuequivariance: the package cannot be loaded ({_one_line(error)}); {_INSTEAD}") from error
     if _is_gpu():
         _require_kernels()
     from cuequivariance_jax.segmented_polynomials.segmented_polynomial import segmented_polynomial_p
 
-    # jax 0.12 hands a rule of dead code elimination the live inputs, too; that of cuequivariance-jax 0.13 does not take them.
+    # jax 0.12 also passes the live inputs to a rule of dead code elimination; the rule of cuequivariance-jax 0.13 does not take them.
     rule = partial_eval.dce_rules[segmented_polynomial_p]
     if jax.__version_info__ >= (0, 12) and len(inspect.signature(rule).parameters) == 2:
         partial_eval.dce_rules[segmented_polynomial_p] = lambda used, _, equation: rule(used, equation)

@@ -35,7 +35,7 @@ from mace_tp.tensor_products.ops.table_map import table_map
 class Matrix(FixedProduct):
     """Matrix tensor product, with weights per degree."""
 
-    # s: matrices of side 2s+1, which hold irreps up to l = 2s; None, the default, takes the smallest that holds all.
+    # s: matrices of side 2s+1 hold irreps up to l = 2s. None, the default, takes the smallest s that holds all irreps.
     degree: int | None = dataclasses.field(default=None, metadata={"examples": (2,)})
 
     name: ClassVar[str] = "matrix"
@@ -65,7 +65,7 @@ class Matrix(FixedProduct):
         return MatrixBilinear.of(dataclasses.replace(self, degree=degree), irreps_1, irreps_2, irreps_keep)
 
     def _holding(self, irreps: e3nn.Irreps) -> int:
-        """The degree to use for all of these irreps."""
+        """The degree s for these irreps."""
         highest = max(irrep.ir.l for irrep in irreps)
         smallest = -(-highest // 2)
         if self.degree is not None and self.degree < smallest:
@@ -88,8 +88,8 @@ def matrix_law(degree: int, left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep
 class MatrixBilinear(FixedBilinear):
     """Tensors from XY + YX, pseudo-tensors from XY - YX, with X = Σ_l M_l x_l and Y likewise.
 
-    M_lᵀ = (-1)^l M_l, so that a coupling of even degree sum is the same in XY and YX and one of odd sum changes its sign; for
-    harmonics those are the tensors and the pseudo-tensors.
+    M_lᵀ = (-1)^l M_l, so that a coupling of even degree sum is the same in XY and YX, and one of odd sum changes its sign. For
+    harmonics even sums make tensors and odd sums pseudo-tensors.
     """
 
     product: Matrix
@@ -122,8 +122,8 @@ class MatrixBilinear(FixedBilinear):
 class MatrixPowers(Powers):
     """B_l = Σ_ν W[Z, ν, l] tr(X^ν M_lᵀ) with X = Σ_l M_l A_l.
 
-    Even degrees have symmetric and even matrices, odd degrees antisymmetric and odd ones, so that in a power of X the parity of
-    the factors and the symmetry of the matrix go together: one matrix serves both parities, and pseudo-tensors vanish.
+    Matrices of even degree are symmetric and even, matrices of odd degree antisymmetric and odd. In a power of X the parity of the
+    factors therefore goes with the symmetry of the matrix: one matrix serves both parities, and pseudo-tensors vanish.
     Weights are ordered by order ν, then output irrep.
     """
 
@@ -160,7 +160,7 @@ class MatrixPowers(Powers):
         )
 
     def _projected_powers(self, builder: Builder, feats: Sequence[int]) -> dict[int, list[int]]:
-        """For every order the components that `_projections` makes; squares alone are cheapest as products of two components."""
+        """For every order the components after `_projections`; if there are only squares, products of two components are cheapest."""
         if max(self._projections) == 2:
             features = matrices(self.irreps_in, self.degree)
             table = np.einsum("mac,iab,jbc->ijm", self._projections[2].reshape(-1, *features.shape[1:]), features, features, optimize=True)
@@ -204,12 +204,12 @@ def _by_rows(first: jax.Array, second: jax.Array) -> jax.Array:
 
 
 def _by_terms(first: jax.Array, second: jax.Array) -> jax.Array:
-    """The sum over columns of the first times rows of the second, written out, which XLA fuses."""
+    """The sum over columns of the first times rows of the second, written out so that XLA fuses it."""
     return total([first[:, i, None] * second[i] for i in range(len(second))])
 
 
 def _multiplication(form: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Product of small matrices [side, side, ...], whose derivatives are given as the products of the same kind that they are.
+    """Product of small matrices [side, side, ...] in a given form; its derivatives are products in the same form.
 
     Reverse mode only.
     """
@@ -229,5 +229,6 @@ def _multiplication(form: Callable[[jax.Array, jax.Array], jax.Array]) -> Callab
     return multiply
 
 
-# The faster form in training, of powers over some thousands of entries and of products over ten thousand (`mace-tp benchmark`).
+# In training the first form is faster for powers of some thousands of entries, the second for products of ten thousand entries
+# (`mace-tp benchmark`).
 _multiply, _multiply_terms = _multiplication(_by_rows), _multiplication(_by_terms)

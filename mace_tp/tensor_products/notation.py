@@ -1,6 +1,6 @@
 """Tensor products as text: NAME or INTERACTION/PRODUCT_BASIS, each with :option=value,option=value, such as cg/spherical_grid:rank=2.
 
-The command line takes this notation wherever it takes tensor products, and tables print it.
+The command line takes this notation for every tensor product, and tables print it.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ def split_product(site: str, text: str) -> dict[str, Any]:
 
     Args:
         site: one product.
-        text: for messages; of which it is a part.
+        text: the whole text, for messages.
 
     Raises:
         InputError: an option is not of this form, or there are two products.
@@ -60,13 +60,13 @@ def split_product(site: str, text: str) -> dict[str, Any]:
 
 
 def products_text(interaction: Any, product_basis: Any) -> str:
-    """The text that `parse_products` takes, of the two sites of a configuration."""
+    """The two sites of a configuration as the text that `parse_products` takes."""
     texts = [site_text(site) for site in (interaction, product_basis)]
     return texts[0] if texts[0] == texts[1] else "/".join(texts)
 
 
 def _value(text: str) -> Any:
-    """A number, true, false or null; other text as it is."""
+    """A number, true, false or null; any other text stays text."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,7 +1,7 @@
 """Spherical grid with a second product, the bracket r·(∇A × ∇B), which has the couplings of odd degree sum.
 
-The pointwise product of two functions on the sphere couples degrees of even sum only. The bracket of two functions couples those
-of odd sum: from harmonics it makes pseudo-tensors (1e, 2o, ...), and from pseudo-tensors and harmonics again tensors.
+The pointwise product of two functions on the sphere couples degrees of even sum only; their bracket couples degrees of odd sum.
+From harmonics it makes pseudo-tensors (1e, 2o, ...), and from pseudo-tensors and harmonics again tensors.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ from mace_tp.tensor_products.plans import ProductBasisPlan
 class VectorGrid(FixedProduct):
     """Pointwise product and bracket on the sphere, with weights per degree.
 
-    In the interaction it has all couplings of `cg`. In the product basis a bracket makes pseudo-tensors; where the model has none it
-    is `spherical_grid` (products of two brackets, which would be tensors again, are not taken).
+    In the interaction it has all couplings of `cg`. In the product basis a bracket makes pseudo-tensors; for a model without them the
+    basis is that of `spherical_grid`. Products of two brackets, which would be tensors again, are not taken.
     """
 
     name: ClassVar[str] = "vector_grid"
@@ -87,7 +87,7 @@ class BracketBilinear(FixedBilinear):
 
     @functools.cached_property
     def _outs(self) -> dict[str, e3nn.Irreps]:
-        """What each of the two kinds of products gives; a kind that gives nothing is left out."""
+        """Outputs of each of the two kinds of products; a kind without outputs is left out."""
         natural, pseudo = ([irrep for irrep in self.irreps_out if is_natural(irrep.ir) == wanted] for wanted in (True, False))
         return {kind: e3nn.Irreps(outs) for kind, outs in (("product", natural), ("bracket", pseudo)) if outs}
 
@@ -118,8 +118,8 @@ class BracketBilinear(FixedBilinear):
 class BracketPowers(Powers):
     """B_l = Σ_ν Σ_l' W[Z, ν, l, l'] P_l(A^(ν-2) {A, A_l'}) for pseudo-tensors l, A_l' being the part of A of degree l'.
 
-    A function's bracket with itself vanishes, so the second factor has weights of its own for its degrees. Scalars have no
-    gradient, and the lowest other degree is left out because the brackets with all degrees add up to {A, A} = 0.
+    The bracket of a function with itself vanishes, so that the degrees l' of the second factor have weights. Scalars have no
+    gradient, and the next degree is left out because the brackets with all degrees add up to {A, A} = 0.
     Weights are ordered by order ν, output irrep, l'.
     """
 
@@ -146,7 +146,7 @@ class BracketPowers(Powers):
 
     @functools.cached_property
     def _projections(self) -> dict[e3nn.Irrep, np.ndarray]:
-        """For every pseudo-tensor that is asked for [components, points]."""
+        """For every pseudo-tensor of the output [components, points]."""
         pseudo = [irrep.ir for irrep in self.irreps_out if not is_natural(irrep.ir)]
         tables = {irrep: harmonics(self._rule.points, irrep.l)[:, irrep.l**2 :].T * self._rule.weights for irrep in pseudo}
         return {irrep: np.ascontiguousarray(table) for irrep, table in tables.items()}

@@ -1,6 +1,6 @@
-"""What follows from the Clebsch-Gordan coordinates of a plan: its paths, reachable irreps, and degrees of freedom.
+"""Paths, reachable irreps and degrees of freedom of a plan, derived from its Clebsch-Gordan coordinates.
 
-All functions look at the plan at a random point of its weights, where nothing vanishes by accident.
+All functions evaluate the coordinates at a random point of the weights, where nothing vanishes by accident.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Clebsch-Gordan coordinates of products of products, by the algebra of couplings alone."""
+"""Clebsch-Gordan coordinates of chains of products, by the algebra of couplings alone."""
 
 import functools
 import math

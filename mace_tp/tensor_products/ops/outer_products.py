@@ -43,7 +43,7 @@ def outer_products(
 
 @jax.custom_vjp
 def _outer(left: jax.Array, right: jax.Array) -> jax.Array:
-    """left[i] right[j] [i, j, entries]; its derivatives are sums written out, which XLA fuses, and again bilinear."""
+    """left[i] right[j] [i, j, entries]; its derivatives are again bilinear, as sums written out, which XLA fuses."""
     return left[:, None] * right
 
 

@@ -1,7 +1,7 @@
 """Product basis by pointwise powers: features as a function at sample points, multiplied there, and projected back.
 
-Between the multiplications nothing returns to coefficients. `spherical_grid` samples the sphere, `gaunt` the torus of its Fourier
-series; the map is the same.
+The values stay at the sample points between the multiplications. `spherical_grid` samples the sphere, `gaunt` the torus of its
+Fourier series; the map is the same.
 """
 
 import abc
@@ -36,9 +36,9 @@ def gaunt_law(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class PointwiseProduct(FixedProduct):
-    """Gaunt tensor product: functions on the sphere, multiplied point by point. A subclass says where."""
+    """Gaunt tensor product: functions on the sphere, multiplied point by point. A subclass chooses the points."""
 
-    # Number of products with degree weights of their own that are added up.
+    # Number of products that are added up, each with degree weights of its own.
     rank: int = dataclasses.field(default=1, metadata={"examples": (2,)})
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class PointwiseProduct(FixedProduct):
     @property
     @abc.abstractmethod
     def sampler(self) -> Sampler:
-        """Where the functions are sampled."""
+        """The points at which functions are sampled."""
 
     @property
     def num_terms(self) -> int:
@@ -71,15 +71,13 @@ class PointwiseProduct(FixedProduct):
 
     def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "PointwiseBilinear":
         if self.rank > 1:
-            raise InputError(
-                f"rank {self.rank} of {self.name}: a sum of products differs from one by weights, which a bilinear map has not"
-            )
+            raise InputError(f"rank {self.rank} of {self.name}: a bilinear map has no weights, in which the products of a sum differ")
         return PointwiseBilinear.of(self, irreps_1, irreps_2, irreps_keep)
 
 
 @dataclasses.dataclass(frozen=True)
 class PointwiseBilinear(FixedBilinear):
-    """P(x(p) y(p)): both features as functions at the sample points, multiplied there, and projected."""
+    """P(x(p) y(p)): both features as functions, multiplied at the sample points, and projected."""
 
     product: PointwiseProduct
 
@@ -98,10 +96,10 @@ class PointwiseBilinear(FixedBilinear):
 
 @dataclasses.dataclass(frozen=True)
 class PointwisePowers(Powers):
-    """B_l = Σ_ν Σ_r W[Z, ν, l, r] P_l(A_r^ν), A_r(p) = Σ_l v[Z, r, l] A_l · Y_l(p); with rank one v is left out (it is one).
+    """B_l = Σ_ν Σ_r W[Z, ν, l, r] P_l(A_r^ν), A_r(p) = Σ_l v[Z, r, l] A_l · Y_l(p). With rank one, v is one and no weight.
 
-    Weights are ordered: v by r and l (where the rank is above one), then W by order ν, output irrep, r. The first order is the
-    features themselves, so it has one weight for each output irrep.
+    Weights are ordered: v by r and l (if the rank is above one), then W by order ν, output irrep, r. The first order is the
+    features themselves, so that it has one weight for each output irrep.
 
     Source: Luo et al. 2024 (Gaunt tensor products), and for pointwise products on a grid Xie et al. 2025.
     """
@@ -111,7 +109,7 @@ class PointwisePowers(Powers):
     irreps_out: e3nn.Irreps
     correlation: int
     rank: int = 1
-    first_order: int = 1  # lower orders are left to another plan
+    first_order: int = 1  # another plan computes the lower orders
 
     def __post_init__(self) -> None:
         require_harmonics(self.irreps_in)
@@ -126,7 +124,7 @@ class PointwisePowers(Powers):
         return {term: steps for term, steps in repeated.items() if term[0] >= self.first_order and self._couples(*term)}
 
     def _couples(self, order: int, irrep: e3nn.Irrep) -> bool:
-        """Whether factors of some degrees reach the output: at each multiplication the sum of the degrees is even."""
+        """Whether factors of some degrees reach the output; at each multiplication the sum of the degrees is even."""
         degrees = {factor.ir.l for factor in self.irreps_in}
         reach = degrees
         for _ in range(order - 1):
@@ -135,7 +133,7 @@ class PointwisePowers(Powers):
 
     @functools.cached_property
     def _higher(self) -> tuple[int, ...]:
-        """Orders that are multiplied at sample points."""
+        """Orders that need sample points."""
         return tuple(sorted({order for order, _ in self.terms if order > 1}))
 
     @functools.cached_property
@@ -161,7 +159,7 @@ class PointwisePowers(Powers):
 
     @functools.cached_property
     def _weight_norms(self) -> np.ndarray:
-        """For each weight what makes the function beside it of size one in the symmetric basis, as `cg`'s couplings are.
+        """For each weight the factor that scales the function beside it to size one in the symmetric basis, the size of `cg`'s couplings.
 
         P_l(A^ν) has the squared size ½ ∫ P_l(t) K(t)^ν dt with K(t) = Σ_l' (2l'+1) P_l'(t), the harmonics' reproducing kernel.
         """
@@ -193,7 +191,7 @@ class PointwisePowers(Powers):
         return weighted_terms(self.irreps_out, [(irrep, weight, values) for weight, (irrep, values) in weighted])
 
     def _coupled_powers(self, builder: Builder, weights: Sequence[int], feats: Sequence[int], r: int) -> dict[int, list[int]]:
-        """The projections for r, from points of the sphere whatever the sampler: these are the fewest, and the function is the same."""
+        """The projections for r. All samplers use the points of the sphere here: these are the fewest, and the function is the same."""
         samples = self._of_irreps(SphereSampler())
         if self.rank > 1:
             factors = np.repeat(weights[r * len(self.irreps_in) :][: len(self.irreps_in)], [irrep.ir.dim for irrep in self.irreps_in])
