@@ -71,7 +71,8 @@ class PointwiseProduct(FixedProduct):
 
     def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "PointwiseBilinear":
         if self.rank > 1:
-            raise InputError(f"rank {self.rank} of {self.name}: a bilinear map has no weights, in which the products of a sum differ")
+            reason = "a sum of products differs from one product by weights, which a bilinear map does not have"
+            raise InputError(f"rank {self.rank} of {self.name}: {reason}")
         return PointwiseBilinear.of(self, irreps_1, irreps_2, irreps_keep)
 
 
