@@ -8,7 +8,7 @@ Source: Unke & Maennel 2024 (E3x, "fused tensor products"), who keep even and od
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import e3nn_jax as e3nn
@@ -175,9 +175,11 @@ class MatrixPowers(Powers):
         return projected
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
-        side = 2 * self.degree + 1
-        node_weights = iter(weights[:, species])
-        outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
+        return self._weighted_sum(self._parts(weights[:, species], node_feats), node_feats)
+
+    def _parts(self, node_weights: jax.Array, node_feats: jax.Array) -> Iterator[tuple[e3nn.Irrep, jax.Array, jax.Array]]:
+        """Output irrep, weight and projected power of every term."""
+        side, weights = 2 * self.degree + 1, iter(node_weights)
         matrix = table_map(self._embedding)(node_feats).reshape(side, side, *node_feats.shape[1:])
         power = matrix
         for order in range(1, self.correlation + 1):
@@ -185,11 +187,10 @@ class MatrixPowers(Powers):
                 coupled = table_map(self._projections[order])(power.reshape(side**2, *node_feats.shape[1:]))
                 start = 0
                 for irrep in [irrep for reached_order, irrep in self._norms if reached_order == order]:
-                    outputs[irrep] += next(node_weights) * coupled[start : start + irrep.dim]
+                    yield irrep, next(weights), coupled[start : start + irrep.dim]
                     start += irrep.dim
             if order < self.correlation:
                 power = _multiply(power, matrix)
-        return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
 
 
 def _multiplied(builder: Builder, first: np.ndarray, second: np.ndarray) -> np.ndarray:

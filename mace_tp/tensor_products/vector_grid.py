@@ -7,7 +7,7 @@ From harmonics it makes pseudo-tensors (1e, 2o, ...), and from pseudo-tensors an
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import e3nn_jax as e3nn
@@ -195,17 +195,17 @@ class BracketPowers(Powers):
         return {order + 1: power for order, power in powers.items()}
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
-        node_weights = weights[:, species]
-        values = table_map(self._values)(node_feats)
-        powers = self._brackets(node_feats)
-        outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
+        return self._weighted_sum(self._parts(weights[:, species], node_feats), node_feats)
+
+    def _parts(self, node_weights: jax.Array, node_feats: jax.Array) -> Iterator[tuple[e3nn.Irrep, jax.Array, jax.Array]]:
+        """Output irrep, weight and projected bracket of every term."""
+        values, powers = table_map(self._values)(node_feats), self._brackets(node_feats)
         reached_order = 2
         for weight, ((order, irrep, l_prime), norm) in zip(node_weights, self._norms.items(), strict=True):
             while reached_order < order:
                 powers = {position: power * values for position, power in powers.items()}
                 reached_order += 1
-            outputs[irrep] += weight * table_map(norm * self._projections[irrep])(powers[l_prime])
-        return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
+            yield irrep, weight, table_map(norm * self._projections[irrep])(powers[l_prime])
 
     def _brackets(self, node_feats: jax.Array) -> dict[int, jax.Array]:
         """{A, A_l'} at the points [points, nodes, channels] for every position of l'."""

@@ -203,16 +203,13 @@ class PointwisePowers(Powers):
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
         node_weights = self.polynomial_weights(weights)[:, species]
-        outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
         inputs = split_irreps(node_feats, self.irreps_in)
         projections = self._projected_powers(node_weights, node_feats)
-        weight = self._num_factors
+        values = []
         for order, irrep in self.terms:
             terms = [inputs[irrep]] if order == 1 else [projected[order][self._rows[irrep]] for projected in projections]
-            for term in terms:
-                outputs[irrep] += node_weights[weight] * term
-                weight += 1
-        return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
+            values += [(irrep, term) for term in terms]
+        return self._weighted_sum(((irrep, node_weights[i], term) for i, (irrep, term) in enumerate(values, self._num_factors)), node_feats)
 
     def _projected_powers(self, node_weights: jax.Array, node_feats: jax.Array) -> list[dict[int, jax.Array]]:
         """For each r the projections [components, nodes, channels] of every order above one."""

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import e3nn_jax as e3nn
@@ -81,6 +81,18 @@ class Powers(PolynomialBasis):
             coordinates[term[:2]] = coordinates.get(term[:2], 0.0) + unit.reshape(-1, *[1] * weight.ndim) * weight
         return in_order((self.irreps_in, self.irreps_out, self.correlation), coordinates, weights.shape[1:])
 
+    def _weighted_sum(self, parts: Iterable[tuple[e3nn.Irrep, jax.Array, jax.Array]], node_feats: jax.Array) -> jax.Array:
+        """Σ weight · value [irreps_out.dim, nodes, channels].
+
+        Args:
+            parts: output irrep, weight [nodes, channels], value [components, nodes, channels].
+            node_feats: for their shape and dtype.
+        """
+        outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
+        for irrep, weight, value in parts:
+            outputs[irrep] += weight * value
+        return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
+
     def _repeated(self, law: CouplingLaw) -> dict[BasisTerm, Steps]:
         """The chains x, x·x, (x·x)·x, ... of one product, projected on every output irrep."""
         orders = range(1, self.correlation + 1)
@@ -141,10 +153,9 @@ class ChainPowers(Powers):
             values = outer_products(paths, tables, powers[order - 1], feats)
             outs = dict.fromkeys(path.out for path in paths)
             powers[order] = {out: total([value for path, value in zip(paths, values) if path.out == out]) for out in outs}
-        outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *shape), node_feats.dtype) for irrep in self.irreps_out}
-        for weight, (order, irrep) in zip(node_weights, self.terms, strict=True):
-            outputs[irrep] += weight * powers[order][irrep].reshape(irrep.dim, *shape)
-        return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
+        parts = zip(node_weights, self.terms, strict=True)
+        values = ((irrep, weight, powers[order][irrep].reshape(irrep.dim, *shape)) for weight, (order, irrep) in parts)
+        return self._weighted_sum(values, node_feats)
 
     def polynomial_weights(self, weights: jax.Array) -> jax.Array:
         return weights * np.array(list(self._norms.values()), weights.dtype)[:, None, None]
