@@ -25,26 +25,27 @@ from mace_tp.benchmark.cases import Operation
 from mace_tp.benchmark.derivatives import DERIVATIVES
 from mace_tp.benchmark.timing import compile_program, time_in_turn
 from mace_tp.runtime.environment import describe
-from mace_tp.tensor_products.base import BinaryPlan
-from mace_tp.tensor_products.cg import CG, path_coupling
-from mace_tp.tensor_products.irreps import rows_of, rows_of_harmonics
-from mace_tp.tensor_products.pointwise import PointwisePowers
-from mace_tp.tensor_products.sampling import SphereSampler
-from mace_tp.tensor_products.sphere import from_angles, harmonics
+from mace_tp.tensor_products.algebra.irreps import rows_of, rows_of_harmonics
+from mace_tp.tensor_products.algebra.paths import path_coupling
+from mace_tp.tensor_products.algebra.sampling import SphereSampler
+from mace_tp.tensor_products.algebra.sphere import from_angles, harmonics
+from mace_tp.tensor_products.cg import CG
+from mace_tp.tensor_products.ops.pointwise import PointwisePowers
+from mace_tp.tensor_products.plans import BilinearPlan
 from mace_tp.tensor_products.spherical_grid import SphericalGrid
 
 Form = Callable[..., jax.Array]
 
 
-def sample_by_sample(plan: BinaryPlan) -> Form:
+def sample_by_sample(plan: BilinearPlan) -> Form:
     """`cg` for one sample, mapped over samples [samples, components]."""
-    tables = [path_coupling(path) for path in plan.paths()]
+    tables = [path_coupling(path) for path in plan.paths]
     first_rows, second_rows = rows_of(plan.irreps_1), rows_of(plan.irreps_2)
 
     def product(first: jax.Array, second: jax.Array) -> jax.Array:
         blocks = [
             jnp.einsum("i,j,ijk->k", first[first_rows[path.node]], second[second_rows[path.edge]], table.astype(first.dtype))
-            for path, table in zip(plan.paths(), tables, strict=True)
+            for path, table in zip(plan.paths, tables, strict=True)
         ]
         return jnp.concatenate(blocks)
 
@@ -78,7 +79,7 @@ class Returning:
 
     def __call__(self, weights: jax.Array, feats: jax.Array, species: jax.Array) -> jax.Array:
         plan, dtype = self.plan, feats.dtype
-        node_weights = (weights * plan._norms.astype(dtype)[:, None, None])[:, species]
+        node_weights = plan.polynomial_weights(weights)[:, species]
         rows, repeats = rows_of_harmonics(plan.irreps_out), np.array([irrep.ir.dim for irrep in plan.irreps_out])
         power, total = feats, 0.0
         for order, weight in enumerate(node_weights.reshape(plan.correlation, len(repeats), *node_weights.shape[1:]), 1):
@@ -104,12 +105,12 @@ def main() -> None:
 
 
 def _cg(l_max: int, batch: int) -> tuple[dict[str, Operation], dict[str, Form]]:
-    plan = CG().binary(e3nn.s2_irreps(l_max), e3nn.s2_irreps(l_max), e3nn.s2_irreps(2 * l_max))
+    plan = CG().bilinear(e3nn.s2_irreps(l_max), e3nn.s2_irreps(l_max), e3nn.s2_irreps(2 * l_max))
     return _bilinear({"ours": plan}, {"sample by sample": sample_by_sample(plan)}, l_max, batch)
 
 
 def _grid(l_max: int, batch: int) -> tuple[dict[str, Operation], dict[str, Form]]:
-    plan = SphericalGrid().binary(e3nn.s2_irreps(l_max), e3nn.s2_irreps(l_max), e3nn.s2_irreps(2 * l_max))
+    plan = SphericalGrid().bilinear(e3nn.s2_irreps(l_max), e3nn.s2_irreps(l_max), e3nn.s2_irreps(2 * l_max))
     theirs = {
         f"grid {2 * l_max + 1} x {4 * l_max + 3}": on_a_grid(l_max, 2 * l_max + 1, 4 * l_max + 3),
         "grid 100 x 99": on_a_grid(l_max, 100, 99),

@@ -20,18 +20,19 @@ from mace_tp.benchmark.cases import Operation
 from mace_tp.benchmark.derivatives import DERIVATIVES
 from mace_tp.benchmark.timing import compile_program, time_in_turn
 from mace_tp.edge_blocks import EDGE_BLOCK
+from mace_tp.graph import GraphBatch, batch_of_edges
 from mace_tp.runtime.environment import describe
-from mace_tp.tensor_products.base import InteractionPlan
+from mace_tp.tensor_products.algebra.irreps import rows_of_harmonics
+from mace_tp.tensor_products.algebra.sampling import Sampler, Samples, SphereSampler
+from mace_tp.tensor_products.algebra.sphere import from_angles, harmonics, product_grid, quadrature
+from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.cg import CGProductBasis
-from mace_tp.tensor_products.edge_sums import gather_blocks, in_blocks
 from mace_tp.tensor_products.fixed_product import DegreeWeighted
 from mace_tp.tensor_products.gaunt import TorusSampler, _fourier_projection
-from mace_tp.tensor_products.irreps import rows_of_harmonics
-from mace_tp.tensor_products.pointwise import PointwisePowers
+from mace_tp.tensor_products.ops.edge_sums import edge_weights, gather_blocks, in_blocks
+from mace_tp.tensor_products.ops.pointwise import PointwisePowers
+from mace_tp.tensor_products.plans import InteractionPlan
 from mace_tp.tensor_products.registry import parse_product
-from mace_tp.tensor_products.sampling import Sampler, Samples, SphereSampler
-from mace_tp.tensor_products.sphere import from_angles, harmonics, product_grid, quadrature
-from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 Form = Callable[..., jax.Array]
 # Forms that are the same map, further forms, the arguments of a form (its weights first), and which of them depend on positions.
@@ -174,7 +175,7 @@ class Fourier:
 
 def _weighted(plan: PointwisePowers, weights: jax.Array, feats: jax.Array, species: jax.Array, projected: list[jax.Array]) -> jax.Array:
     """Apply the plan to projected powers, for outputs that every order reaches."""
-    node_weights = (weights * plan._norms.astype(weights.dtype)[:, None, None])[:, species]
+    node_weights = plan.polynomial_weights(weights)[:, species]
     repeats = np.array([irrep.ir.dim for irrep in plan.irreps_out])
     per_order = node_weights.reshape(plan.correlation, len(plan.irreps_out), *node_weights.shape[1:])
     first = feats[: int(repeats.sum())]
@@ -211,19 +212,18 @@ class EdgesOnTheSphere:
         scales = np.concatenate([np.full(irrep.dim, plan._scales[irrep]) for irrep in plan._outputs])
         self.projection = (harmonics(rule.points, l_3).T * rule.weights) * scales[:, None]
 
-    def __call__(
-        self, weights: list[jax.Array], feats: jax.Array, edge_attrs: jax.Array, senders: jax.Array, receivers: jax.Array
-    ) -> jax.Array:
+    def __call__(self, pair_weights: jax.Array, feats: jax.Array, edge_attrs: jax.Array, batch: GraphBatch) -> jax.Array:
+        weights = edge_weights(pair_weights, batch.edge_pair)
         dtype, num_factors = feats.dtype, len(self.plan.irreps_node) - 1
         factors = [jnp.ones(()), *(in_blocks(weight)[:, :, None] for weight in weights[:num_factors])]
         signal, edge_filter = 0.0, 0.0
         for irrep, rows, factor in zip(self.plan.irreps_node, self.plan.irreps_node.slices(), factors):
             at_nodes = jnp.einsum("pl,lnk->pnk", self.values[:, irrep.ir.l**2 : (irrep.ir.l + 1) ** 2].astype(dtype), feats[rows])
-            signal += factor * gather_blocks(at_nodes, senders)
+            signal += factor * gather_blocks(at_nodes, batch.senders)
         for irrep, rows, weight in zip(self.plan.irreps_edge, self.plan.irreps_edge.slices(), weights[num_factors:]):
             at_edges = edge_attrs[:, rows] @ self.filters[:, irrep.ir.l**2 : (irrep.ir.l + 1) ** 2].T.astype(dtype)
             edge_filter += in_blocks(at_edges)[..., None] * in_blocks(weight)[:, :, None]
-        summed = jax.ops.segment_sum((signal * edge_filter).sum(1), receivers[::EDGE_BLOCK], feats.shape[1], indices_are_sorted=True)
+        summed = jax.ops.segment_sum((signal * edge_filter).sum(1), batch.receivers[::EDGE_BLOCK], feats.shape[1], indices_are_sorted=True)
         return jnp.einsum("mp,npk->mnk", self.projection.astype(dtype), summed)
 
 
@@ -286,11 +286,12 @@ def _interactions(options: argparse.Namespace, harmonic_irreps: e3nn.Irreps, irr
     receivers = np.repeat(np.arange(options.nodes), 3 * EDGE_BLOCK)
     harmonic_values = jnp.asarray(rng.normal(size=(len(receivers), harmonic_irreps.dim)), jnp.float32)
     feats = jnp.asarray(rng.normal(size=(irreps_node.dim, options.nodes, options.channels)), jnp.float32)
-    graph = harmonic_values, jnp.asarray(rng.integers(0, options.nodes, len(receivers))), jnp.asarray(receivers)
+    senders = rng.integers(0, options.nodes, len(receivers))
+    graph = harmonic_values, batch_of_edges(senders, receivers, np.ones(len(receivers), bool), options.nodes)
     count = {form: grid.num_weights for form in same.values()} | {form: form.num_weights for form in others.values()}
-    most = [jnp.asarray(rng.normal(size=(len(receivers), options.channels)), jnp.float32) for _ in range(max(count.values()))]
+    most = jnp.asarray(rng.normal(size=(len(receivers), max(count.values()), options.channels)), jnp.float32)
     # Radial weights, features and harmonics all depend on positions.
-    return same, others, lambda form: (most[: count[form]], feats, *graph), (0, 1, 2)
+    return same, others, lambda form: (most[:, : count[form]], feats, *graph), (0, 1, 2)
 
 
 def _parser() -> argparse.ArgumentParser:

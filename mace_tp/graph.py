@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Int32, Shaped
 
@@ -55,6 +56,18 @@ class GraphBatch:
     @property
     def num_graphs(self) -> int:
         return self.cell.shape[0]
+
+
+def batch_of_edges(senders: np.ndarray, receivers: np.ndarray, edge_mask: np.ndarray, num_nodes: int) -> GraphBatch:
+    """Return one graph with these edges, without elements, positions and labels; every edge is a pair by itself."""
+    num_edges, one = len(senders), np.zeros(1, bool)
+    edges = np.arange(num_edges, dtype=np.int32)
+    return GraphBatch(
+        species=np.zeros(num_nodes, np.int32), node_graph=np.zeros(num_nodes, np.int32), node_mask=np.ones(num_nodes, bool),
+        senders=senders.astype(np.int32), receivers=receivers.astype(np.int32), edge_vectors=np.zeros((num_edges, 3)), edge_mask=edge_mask,
+        edge_pair=edges, pair_edges=np.stack([edges, edges], axis=1), cell=np.zeros((1, 3, 3)), graph_mask=~one, energy=np.zeros(1),
+        forces=np.zeros((num_nodes, 3)), stress=np.zeros((1, 3, 3)), energy_mask=one, forces_mask=one, stress_mask=one,
+    )  # fmt: skip
 
 
 def edge_vectors(batch: GraphBatch, cutoff: float) -> Float[Array, "edges 3"]:

@@ -12,6 +12,14 @@ import numpy as np
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch, edge_vectors
 from mace_tp.nn.embedding import edge_harmonics
+from mace_tp.tensor_products.algebra.analysis import (
+    basis_couplings,
+    basis_dof,
+    bilinear_dof,
+    bilinear_paths,
+    interaction_dof,
+    interaction_paths,
+)
 from mace_tp.tensor_products.base import TensorProduct
 
 _NUM_ELEMENTS = 4
@@ -50,8 +58,7 @@ class Case:
     num_entries: int  # pairs of a bilinear map; edges or nodes of a site, times channels
     num_paths: int
     dof: int
-    flops: int  # of the value, by counting
-    bytes: int
+    flops: int | None = None  # of the value, counted in its polynomial; None if there is none
 
 
 def make_case(setting: str, product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
@@ -91,16 +98,14 @@ def _pseudo(harmonics: e3nn.Irreps) -> e3nn.Irreps:
 
 
 def _bilinear(product: TensorProduct, irreps: e3nn.Irreps, keep: e3nn.Irreps, sizes: Sizes) -> Case:
-    plan = product.binary(irreps, irreps, keep)
+    plan = product.bilinear(irreps, irreps, keep)
     rng = np.random.default_rng(0)
     return Case(
         Operation(plan.__call__, tuple(_normal(rng, (irreps.dim, sizes.batch), sizes) for _ in range(2)), moved=(0, 1), trained=(0, 1)),
         irreps=f"{irreps} × {irreps} → {plan.irreps_out}",
         num_entries=sizes.batch,
-        num_paths=len(plan.paths()),
-        dof=plan.dof(),
-        flops=plan.flops(sizes.batch),
-        bytes=plan.bytes(sizes.batch, sizes.dtype.itemsize),
+        num_paths=len(bilinear_paths(plan)),
+        dof=bilinear_dof(plan),
     )
 
 
@@ -112,15 +117,14 @@ def _interaction(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
     weights = is_real * _normal(rng, (batch.num_pairs, plan.num_weights, sizes.channels), sizes)
     features = _normal(rng, (hidden.dim, batch.num_nodes, sizes.channels), sizes)
     attributes = edge_harmonics(edge_vectors(batch, sizes.cutoff), l_max)
-    counts = batch.num_edges, batch.num_nodes, sizes.channels
+    polynomial = plan.polynomial()
     return Case(
-        Operation(plan.of_pairs, (weights, features, attributes, batch), moved=(0, 1, 2), trained=(0, 1)),
+        Operation(plan.__call__, (weights, features, attributes, batch), moved=(0, 1, 2), trained=(0, 1)),
         irreps=f"{hidden} × {harmonics} → {plan.irreps_out}",
         num_entries=int(batch.edge_mask.sum()) * sizes.channels,
-        num_paths=len(plan.paths()),
-        dof=plan.dof(),
-        flops=plan.flops(*counts),
-        bytes=plan.bytes(*counts, dtype.itemsize),
+        num_paths=len(interaction_paths(plan)),
+        dof=interaction_dof(plan),
+        flops=None if polynomial is None else batch.num_edges * sizes.channels * polynomial.flops(),
     )
 
 
@@ -131,14 +135,14 @@ def _product_basis(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
     weights = _normal(rng, (plan.num_weights, _NUM_ELEMENTS, sizes.channels), sizes)
     features = _normal(rng, (harmonics.dim, num_nodes, sizes.channels), sizes)
     species = jnp.asarray(rng.integers(0, _NUM_ELEMENTS, num_nodes))
+    form = plan.polynomial()
     return Case(
         Operation(plan.__call__, (weights, features, species), moved=(1,), trained=(0, 1)),
         irreps=f"{harmonics}, order ≤ {sizes.correlation} → {hidden}",
         num_entries=int(sizes.graphs.node_mask.sum()) * sizes.channels,
-        num_paths=len(plan.paths()),
-        dof=plan.dof(),
-        flops=plan.flops(num_nodes, sizes.channels),
-        bytes=plan.bytes(num_nodes, sizes.channels, sizes.dtype.itemsize),
+        num_paths=len(basis_couplings(plan)),
+        dof=basis_dof(plan),
+        flops=None if form is None else num_nodes * sizes.channels * form.polynomial.flops(),
     )
 
 

@@ -16,10 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.edge_blocks import EDGE_BLOCK
-from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, paths_between, rank_of_map
-from mace_tp.tensor_products.cg import CGProductBasis, path_coupling
-from mace_tp.tensor_products.irreps import rows_of
-from mace_tp.tensor_products.symmetric_basis import Coupling, symmetric_couplings
+from mace_tp.graph import batch_of_edges
+from mace_tp.tensor_products.algebra.analysis import rank_of_map
+from mace_tp.tensor_products.algebra.irreps import rows_of
+from mace_tp.tensor_products.algebra.paths import Path, path_coupling, paths_between
+from mace_tp.tensor_products.algebra.symmetric_basis import Coupling, symmetric_couplings
+from mace_tp.tensor_products.base import TensorProduct
+from mace_tp.tensor_products.cg import CGProductBasis
+from mace_tp.tensor_products.plans import InteractionPlan, ProductBasisPlan
 
 # Couplings below this fraction of the largest one count as zero.
 _ZERO = 1e-9
@@ -77,11 +81,12 @@ def _bilinear_probe(plan: InteractionPlan, irreps_1: e3nn.Irreps, irreps_2: e3nn
     receivers = np.repeat(np.arange(num_nodes), EDGE_BLOCK)
     is_real = np.arange(len(receivers)) % EDGE_BLOCK == 0
     attributes = np.eye(num_nodes)[receivers]
+    batch = batch_of_edges(receivers, receivers, is_real, num_nodes)
     call = jax.jit(plan.__call__)
 
     def table(weights: np.ndarray) -> np.ndarray:
-        radial = [weight * np.repeat(is_real[:, None], num_channels, axis=1) for weight in weights]
-        return np.asarray(call(radial, feats, attributes, receivers, receivers))
+        radial = is_real[:, None, None] * weights[:, None] * np.ones(num_channels)
+        return np.asarray(call(radial, feats, attributes, batch))
 
     return table
 

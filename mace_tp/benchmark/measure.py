@@ -30,8 +30,7 @@ class Row:
     min_seconds: float | None = None
     repeats: int | None = None
     compile_seconds: float | None = None
-    flops: int | None = None  # counted by the plan, for the value only
-    bytes: int | None = None
+    flops: int | None = None  # counted in the polynomial of a site, for the value only
     xla_flops: float | None = None  # includes those of the compiled kernel
     xla_bytes: float | None = None
     moved_bytes: int | None = None  # arguments and outputs of the program, which are read and written at least once
@@ -39,12 +38,8 @@ class Row:
 
     @property
     def counted_flops(self) -> float:
-        """The plan's count if there is one, else XLA's."""
+        """The polynomial's count if there is one, else XLA's."""
         return self.xla_flops if self.flops is None else self.flops
-
-    @property
-    def counted_bytes(self) -> float:
-        return self.xla_bytes if self.bytes is None else self.bytes
 
 
 def measure(
@@ -99,7 +94,6 @@ def _row(key: tuple[str, int, str], name: str, case: Case, compiled: Compiled, s
         repeats=len(seconds),
         compile_seconds=compiled.compile_seconds,
         flops=case.flops if is_value else None,
-        bytes=case.bytes if is_value else None,
         xla_flops=compiled.flops,
         xla_bytes=compiled.bytes,
         moved_bytes=compiled.moved,

@@ -42,7 +42,7 @@ def record(row: Row, machine: Machine) -> Record:
     if row.median_seconds is None:
         return head
     rate = row.counted_flops / row.median_seconds
-    intensity = row.counted_flops / row.counted_bytes
+    intensity = row.counted_flops / row.xla_bytes
     low, high = row.quartiles_seconds
     return head | {
         "irreps": row.irreps,
@@ -56,11 +56,10 @@ def record(row: Row, machine: Machine) -> Record:
         "compile_seconds": row.compile_seconds,
         "million_entries_per_second": row.num_entries / row.median_seconds / 1e6,
         "gflop": None if row.flops is None else row.flops / 1e9,
-        "gbyte": None if row.bytes is None else row.bytes / 1e9,
         "xla_gflop": row.xla_flops / 1e9,
         "xla_gbyte": row.xla_bytes / 1e9,
         "gflop_per_second": rate / 1e9,
-        "gbyte_per_second": row.counted_bytes / row.median_seconds / 1e9,
+        "gbyte_per_second": row.xla_bytes / row.median_seconds / 1e9,
         "flop_per_byte": intensity,
         "share_of_peak": rate / machine.flops_per_second,
         "flop_per_moved_byte": row.counted_flops / row.moved_bytes,

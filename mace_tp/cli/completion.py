@@ -85,7 +85,7 @@ def _of_parser(command: str, parser: argparse.ArgumentParser) -> Iterator[tuple[
 
 def _values() -> dict[str, list[str]]:
     """Return the valid values of every key that accepts one of a few words."""
-    sites = dict.fromkeys(("tensor_product.interaction", "tensor_product.product_basis"), tensor_product_names())
+    sites = dict.fromkeys(("tensor_product", "tensor_product.interaction", "tensor_product.product_basis"), tensor_product_names())
     named = {key: ["null" if word is None else word for word in words] for key, words in CHOICES.items()}
     truths = {key: ["true", "false"] for key, value in schema_keys().items() if isinstance(value, bool)}
     return {**group_options(), **sites, **named, **truths}

@@ -21,7 +21,7 @@ from mace_tp.cli.config_errors import group_options
 from mace_tp.config import CHOICES, Config
 from mace_tp.errors import InputError
 from mace_tp.tensor_products.notation import split_product
-from mace_tp.tensor_products.registry import TensorProductConfig, parse_products
+from mace_tp.tensor_products.registry import TensorProductConfig, parse_products, tensor_product_names
 
 # Keys whose values are paths, or lists of paths.
 _PATHS = ("data.train", "data.valid", "data.test", "data.isolated_atoms", "model.init_from", "run_dir")
@@ -172,11 +172,16 @@ def _is_text(value: str, is_sweep: bool) -> bool:
 
 
 def _products(value: str, is_sweep: bool) -> str:
-    """Return options of the group `tensor_product`; products in notation become new options."""
+    """Return options of the group `tensor_product`. Products without a YAML file and products in notation become new options."""
     if _is_function(value):
         return value
-    texts = _texts(value, is_sweep)
-    return ",".join(store_products(text, parse_products(text)) if re.search("[/:]", text) else text for text in texts)
+    return ",".join(text if _is_file(text) else store_products(text, parse_products(text)) for text in _texts(value, is_sweep))
+
+
+def _is_file(text: str) -> bool:
+    """Whether Hydra shall look for a YAML file of this name: there is one, or there is no product of this name."""
+    is_notation = re.search("[/:]", text) is not None
+    return not is_notation and (text in group_options()[_PRODUCTS] or text not in tensor_product_names())
 
 
 def _site(key: str, value: str, is_sweep: bool, *, as_mapping: bool) -> str:

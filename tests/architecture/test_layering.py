@@ -35,7 +35,7 @@ THIRD_PARTY = {
     "orbax": {"training.checkpoint"},
     "ase": {"data", "simulation", "cli.md"},
     "matscipy": {"data.neighbors"},
-    "scipy": {"data.neighbors", "data.validation", "tensor_products.sphere"},
+    "scipy": {"data.neighbors", "data.validation", "tensor_products.algebra.sphere"},
     "safetensors": {"model.saved_model"},
     "matplotlib": {
         "plotting",

@@ -12,7 +12,7 @@ import pytest
 from command import TINY
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("training.md", "using.md", "conventions.md", "speed.md")
+PAGES = ("training.md", "using.md", "conventions.md", "add_a_product.md", "speed.md")
 # Arguments that make a command short; the last value of a flag counts.
 SHORT = {
     "train": (*TINY, "data.valid_fraction=0.2", "trainer.max_epochs=1"),
@@ -71,9 +71,9 @@ def test_every_command_of_the_pages_runs(run, folder, monkeypatch):
 
 @pytest.mark.slow
 def test_the_tests_that_a_page_asks_for_are_there():
-    [arguments] = _commands("conventions.md", "python")
+    [arguments] = _commands("add_a_product.md", "python")
     done = subprocess.run([sys.executable, *arguments, "--collect-only", "-q"], cwd=DOCS.parent, capture_output=True, text=True)
-    assert done.returncode == 0 and "test_binary.py" in done.stdout, done.stdout
+    assert done.returncode == 0 and "test_bilinear.py" in done.stdout, done.stdout
 
 
 def test_all_that_the_pages_show_is_run():
@@ -81,9 +81,11 @@ def test_all_that_the_pages_show_is_run():
     assert {path.name for path in DOCS.glob("*.md")} == set(PAGES)
     for page in PAGES:
         fences = re.findall(r"^```(.*)$", (DOCS / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
-        assert set(fences[::2]) <= {"bash", "python"} and set(fences[1::2]) <= {""}
+        assert set(fences[::2]) <= {"bash", "python", "toml"} and set(fences[1::2]) <= {""}
         assert len(_commands(page)) + len(_commands(page, "python")) == len(_lines(page))
-    assert not any(_blocks(page, "python") for page in PAGES if page != "using.md")
+    # Those of add_a_product.md run in tests/tensor_products/test_add_a_product.py.
+    shown = {page for page in PAGES for language in ("python", "toml") if _blocks(page, language)}
+    assert shown <= {"using.md", "add_a_product.md"}
 
 
 def test_every_page_is_linked_from_the_readme():

@@ -2,7 +2,7 @@
 
 The maps of Batatia et al. 2022 (MACE, eq. 10) act on the ν-fold product of one vector with itself, so only their
 symmetric part matters. ACEsuit's tables keep one column for every coupling tree of every ordered tuple of degrees (23 for
-0e at l_max 3, ν = 3); of these only 8 are independent as functions. Here each tree is written as polynomials in the
+0e at l_max 3, ν = 3); only 8 of them are independent as functions. Here each tree is written as polynomials in the
 components of x, and Gram-Schmidt keeps the independent ones.
 """
 
@@ -42,7 +42,7 @@ def symmetric_basis(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, order: int) -
     """Basis of the O(3)-equivariant maps from the symmetric power of order `order` of `irreps_in` to `irrep_out`.
 
     Each coupling is orthonormal as a set of symmetric tensors: Σ over monomials of coefficient² / multiplicity is 1 for
-    every component of the output ("component" normalisation), where multiplicity counts the orderings of a monomial.
+    every component of the output ("component" normalization). Multiplicity counts the orderings of a monomial.
 
     Args:
         irreps_in: irreps of x, each of multiplicity one.
@@ -102,7 +102,7 @@ def all_monomials(dim: int, order: int) -> np.ndarray:
 
 
 def monomial_positions(dim: int, order: int, monomials: np.ndarray) -> np.ndarray:
-    """Where monomials [..., order] of ascending indices stand among `all_monomials`."""
+    """Positions of monomials [..., order] of ascending indices among `all_monomials`."""
     index = _monomial_index(dim, order)
     return np.array([index[tuple(monomial)] for monomial in monomials.tolist()], dtype=np.int64)
 

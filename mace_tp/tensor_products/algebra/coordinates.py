@@ -1,4 +1,4 @@
-"""Clebsch-Gordan coordinates of products of products, by the algebra of couplings alone."""
+"""Clebsch-Gordan coordinates of chains of products, by the algebra of couplings alone."""
 
 import functools
 import math
@@ -8,12 +8,11 @@ from typing import Any
 import e3nn_jax as e3nn
 import numpy as np
 
-from mace_tp.tensor_products.base import ProductBasisPlan
-from mace_tp.tensor_products.symmetric_basis import all_monomials, clebsch_gordan, monomial_positions, multiplicity, symmetric_basis
+from mace_tp.tensor_products.algebra.symmetric_basis import all_monomials, clebsch_gordan, monomial_positions, multiplicity, symmetric_basis
 
-# What a weight of a product basis multiplies: its order, its output irrep, and whatever else tells it from the others.
-Term = tuple[Any, ...]
-# Factor relative to C[l1, l2, l3] with which a product couples two irreps to a third; zero where it does not.
+# Key of the polynomials beside one weight of a product basis: order, output irrep, and anything else that tells two weights apart.
+BasisTerm = tuple[Any, ...]
+# Factor relative to C[l1, l2, l3] with which a product couples two irreps to a third; zero if it does not.
 CouplingLaw = Callable[[e3nn.Irrep, e3nn.Irrep, e3nn.Irrep], float]
 
 
@@ -23,8 +22,8 @@ def chain_polynomials(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, steps: Sequ
     Args:
         irreps_in: irreps of x, of multiplicity one.
         irrep_out: irrep that the last product is projected on.
-        steps: for each multiplication, the irreps of x that take part as the right factor and the law of the product. Between
-            two steps all irreps are kept.
+        steps: for each multiplication, the irreps of x that take part as the right factor, and the couplings of the product.
+            Between two steps all irreps are kept.
     """
     chain = {irrep.ir: np.eye(irreps_in.dim)[rows] for irrep, rows in zip(irreps_in, irreps_in.slices())}
     for order, (factor, law) in enumerate(steps, start=1):
@@ -55,31 +54,40 @@ def coordinates(polynomials: np.ndarray, irreps_in: e3nn.Irreps, irrep_out: e3nn
     return np.einsum("emi,mi,i->e", basis.table, polynomials[:, used], weights) / irrep_out.dim
 
 
-def normalizations(terms: Mapping[Term, np.ndarray], irreps_in: e3nn.Irreps) -> dict[Term, float]:
-    """What makes each term of size one, as `cg`'s couplings are; a term is (order, irrep, ...) with its polynomials."""
+def normalizations(terms: Mapping[BasisTerm, np.ndarray], irreps_in: e3nn.Irreps) -> dict[BasisTerm, float]:
+    """Factors that scale each term to size one, the size of `cg`'s couplings."""
     return {term: 1 / size(polynomials, irreps_in.dim, term[0]) for term, polynomials in terms.items()}
 
 
-def unit_coordinates(terms: Mapping[Term, np.ndarray], irreps_in: e3nn.Irreps) -> dict[Term, np.ndarray]:
+def unit_coordinates(terms: Mapping[BasisTerm, np.ndarray], irreps_in: e3nn.Irreps) -> dict[BasisTerm, np.ndarray]:
     """Coordinates [couplings] of each term, normalized."""
     norms = normalizations(terms, irreps_in)
     return {term: norms[term] * coordinates(polynomials, irreps_in, term[1], term[0]) for term, polynomials in terms.items()}
 
 
 def start_scale(order: int) -> float:
-    """Standard deviation, at the start, of a weight beside a vector of size one: ν!^(-3/2), much as `cg`'s.
+    """Standard deviation, at initialization, of a weight beside polynomials of size one: ν!^(-3/2), much as in `cg`.
 
-    For features of unit variance such a vector is of order sqrt(ν!), so that an order contributes 1/ν!.
+    For features of unit variance such polynomials are of order sqrt(ν!), so that an order contributes 1/ν!.
     """
     return math.factorial(order) ** -1.5
 
 
-def in_order(plan: ProductBasisPlan, terms: Mapping[tuple[int, e3nn.Irrep], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Coordinates of all couplings [couplings, *shape] from those of the orders and output irreps that a plan has; the others are zero."""
+def in_order(
+    basis: tuple[e3nn.Irreps, e3nn.Irreps, int], terms: Mapping[tuple[int, e3nn.Irrep], np.ndarray], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Coordinates of all couplings [couplings, *shape], in the order of `symmetric_couplings`.
+
+    Args:
+        basis: irreps_in, irreps_out and correlation.
+        terms: coordinates for orders and output irreps; missing ones are zero.
+        shape: of the coordinates of one coupling.
+    """
+    irreps_in, irreps_out, correlation = basis
     blocks = []
-    for order in range(1, plan.correlation + 1):
-        for irrep in plan.irreps_out:
-            num_couplings = len(symmetric_basis(plan.irreps_in, irrep.ir, order).table)
+    for order in range(1, correlation + 1):
+        for irrep in irreps_out:
+            num_couplings = len(symmetric_basis(irreps_in, irrep.ir, order).table)
             blocks.append(terms.get((order, irrep.ir), np.zeros((num_couplings, *shape))))
     return np.concatenate(blocks)
 

@@ -9,9 +9,9 @@ import functools
 
 import numpy as np
 
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan
 
-# Degrees of Lebedev's rules with positive weights, as far as is needed; 13, 25 and 27 have negative ones.
+# Degrees of Lebedev's rules with positive weights, as far as they are needed; 13, 25 and 27 have negative weights.
 _LEBEDEV_DEGREES = (3, 5, 7, 9, 11, 15, 17, 19, 21, 23, 29, 31, 35, 41)
 
 
@@ -25,9 +25,9 @@ class Quadrature:
 
 @functools.cache
 def quadrature(degree: int) -> Quadrature:
-    """Of Lebedev's rules and the product grid the one of fewest points, with positive weights, that is exact up to `degree`.
+    """The rule with the fewest points, Lebedev's or the product grid, that has positive weights and is exact up to `degree`.
 
-    The transforms are dense, so that only the number of points counts (`benchmarks/benchmark_transforms.py`).
+    The transforms are dense, so that only the number of points matters (`benchmarks/benchmark_transforms.py`).
     """
     lebedev = next((order for order in _LEBEDEV_DEGREES if order >= degree), None)
     product = product_grid(degree)
@@ -53,7 +53,7 @@ def from_angles(theta: np.ndarray, phi: np.ndarray) -> np.ndarray:
 
 
 def harmonics(points: np.ndarray, l_max: int) -> np.ndarray:
-    """Harmonics [points, (l_max+1)²] at unit vectors [points, 3], each degree made from the one before by coupling with l = 1."""
+    """Harmonics [points, (l_max+1)²] at unit vectors [points, 3]; each degree is made from the one before by coupling with l = 1."""
     blocks = [np.ones((len(points), 1)), np.sqrt(3) * points]
     for coupling in harmonic_couplings(l_max):
         blocks.append(np.einsum("pi,pj,ijk->pk", blocks[-1], blocks[1], coupling, optimize=True))
@@ -62,9 +62,9 @@ def harmonics(points: np.ndarray, l_max: int) -> np.ndarray:
 
 @functools.cache
 def harmonic_couplings(l_max: int) -> tuple[np.ndarray, ...]:
-    """Tensors [2l-1, 3, 2l+1] for l = 2 .. l_max that make harmonics of degree l of those of l-1 and 1, of squared size 2l+1 like all.
+    """Tensors [2l-1, 3, 2l+1] for l = 2 .. l_max that couple harmonics of degrees l-1 and 1 to harmonics of degree l.
 
-    On the axis y the harmonics of degree l are sqrt(2l+1) for m = 0 and zero for every other m.
+    On the axis y the harmonics of degree l are sqrt(2l+1) for m = 0 and zero for every other m; this fixes the factor.
     """
     couplings = []
     for l in range(2, l_max + 1):
@@ -76,8 +76,8 @@ def harmonic_couplings(l_max: int) -> tuple[np.ndarray, ...]:
 def rotational_derivatives(points: np.ndarray, l_max: int) -> tuple[np.ndarray, np.ndarray]:
     """Two components of r × ∇Y [points, (l_max+1)²], along tangents t1 and t2 with t1 × t2 = r. Regular everywhere.
 
-    The bracket r·(∇A × ∇B) is (A1 B2 - A2 B1) in these components, as turning both gradients by 90° does not change it.
-    r × ∇ acts on the coefficients of a degree as its generators of rotation.
+    The bracket r·(∇A × ∇B) is A1 B2 - A2 B1 in these components, because turning both gradients by 90° does not change it.
+    r × ∇ acts on the coefficients of a degree as the generators of rotation.
     """
     values = harmonics(points, l_max)
     blocks = []
@@ -85,7 +85,7 @@ def rotational_derivatives(points: np.ndarray, l_max: int) -> tuple[np.ndarray, 
         generators = np.sqrt(l * (l + 1) * (2 * l + 1)) * clebsch_gordan(1, l, l)
         blocks.append(np.einsum("pm,kmn->kpn", values[:, l * l : (l + 1) ** 2], generators))
     derivatives = np.concatenate(blocks, axis=2)
-    # Any tangent will do: one that is perpendicular to the axis from which the point is farthest.
+    # Any tangent will do; this one is perpendicular to the axis that is farthest from the point.
     axes = np.eye(3)[np.argmin(np.abs(points), axis=1)]
     first = np.cross(axes, points)
     first /= np.linalg.norm(first, axis=1, keepdims=True)

@@ -1,8 +1,8 @@
 """A symmetric contraction as chains of pairwise couplings: the same function as its tables, in a hundredth of the operations.
 
-The tables of `symmetric_basis.py` couple monomials, hundreds for three factors, to a few rows. Written out as chains,
-((x x)→L x)→l, the same space needs a few hundred multiplications instead of tens of thousands: real coupling tensors are sparse,
-chains share their first links, and all chains with the same last link are summed, with their weights, before it (`CGProductBasis`).
+The tables of `symmetric_basis.py` couple monomials, hundreds for three factors, to a few rows. Chains ((x x)→L x)→l span the same
+space with a few hundred multiplications instead of tens of thousands. Real coupling tensors are sparse, chains share their first
+links, and all chains with the same last link are added up, with their weights, before that link (`CGProductBasis`).
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import e3nn_jax as e3nn
 import numpy as np
 
-from mace_tp.tensor_products.coordinates import coordinates, times_component
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
+from mace_tp.tensor_products.algebra.coordinates import coordinates, times_component
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan, symmetric_basis
 
 # Coordinates of a chain that depends on the others leave a residual of rounding size; an independent one is of order one.
 _INDEPENDENT = 1e-6
@@ -25,7 +25,7 @@ class Chain:
 
     irrep: e3nn.Irrep
     factor: int  # position in irreps_in of the last factor
-    parent: "Chain | None" = None  # what the last factor is coupled to; None for x itself
+    parent: "Chain | None" = None  # the chain that the last factor is coupled to; None for x itself
 
     @property
     def order(self) -> int:
@@ -33,19 +33,19 @@ class Chain:
 
     @property
     def link(self) -> tuple[e3nn.Irrep, int, e3nn.Irrep]:
-        """Irreps coupled last, and to what."""
+        """The last coupling: irrep of the parent, position of the factor, output irrep."""
         return self.parent.irrep, self.factor, self.irrep
 
 
 def link_coupling(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> np.ndarray:
-    """Coupling tensor [2l1+1, 2l2+1, 2l3+1] of one link, scaled so that many of its entries are one: these cost no multiplication."""
+    """Coupling tensor [2l1+1, 2l2+1, 2l3+1] of one link, scaled so that many entries are one, which saves their multiplication."""
     tensor = clebsch_gordan(left.l, right.l, out.l)
     return tensor / np.abs(tensor).max()
 
 
 @functools.cache
 def chain_basis(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, order: int) -> tuple[tuple[Chain, ...], np.ndarray]:
-    """As many chains as the reduced symmetric basis has couplings, and the matrix that takes weights of the couplings to theirs.
+    """Chains that span the reduced symmetric basis, and the matrix from weights of the couplings to weights of the chains.
 
     Returns:
         The chains, and [chains, couplings], float64: Σ_η W[η] U_η = Σ_c (matrix @ W)[c] chain_c.
@@ -75,12 +75,12 @@ def _independent_chains(irreps_in: e3nn.Irreps, irrep: e3nn.Irrep, factors: tupl
 
 
 def _candidates(irreps_in: e3nn.Irreps, irrep: e3nn.Irrep, factors: tuple[int, ...]) -> Iterator[Chain]:
-    """Chains that end in any of the factors, with a basis of the chains of the others before it."""
+    """Chains that end in any of the factors; their parents are a basis of the chains of the remaining factors."""
     for last in dict.fromkeys(factors):
-        others = list(factors)
-        others.remove(last)
+        remaining = list(factors)
+        remaining.remove(last)
         for before in irrep * irreps_in[last].ir:
-            for parent in _independent_chains(irreps_in, before, tuple(others)):
+            for parent in _independent_chains(irreps_in, before, tuple(remaining)):
                 yield Chain(irrep, last, parent)
 
 
@@ -110,7 +110,7 @@ def polynomials(irreps_in: e3nn.Irreps, chain: Chain) -> np.ndarray:
 
 
 def parents_of(chains: Sequence[Chain]) -> tuple[Chain, ...]:
-    """All chains of order two and more that others go on from, ascending by order."""
+    """All chains of order two and more that are parents of another chain, ascending by order."""
     found: dict[Chain, None] = {}
     for chain in chains:
         while chain.order > 2:

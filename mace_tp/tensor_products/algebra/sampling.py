@@ -1,23 +1,23 @@
-"""Sample points for functions on the sphere, and the tables that go with them."""
+"""Sample points for functions on the sphere, and their tables."""
 
 import abc
 import dataclasses
 
 import numpy as np
 
-from mace_tp.tensor_products.sphere import harmonics, quadrature
+from mace_tp.tensor_products.algebra.sphere import harmonics, quadrature
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Samples:
-    """Tables between coefficients of harmonics of degree 0, 1, 2, ... and samples of the function that they make up."""
+    """Tables between the coefficients of a function in harmonics of degree 0, 1, 2, ... and its samples."""
 
     values: np.ndarray  # [points, (l_in+1)²], float64: harmonics at the points
     projection: np.ndarray  # [(l_out+1)², points], float64: ⟨f Y_lm⟩ over the sphere from samples of f
 
 
 class Sampler(abc.ABC):
-    """Chooses sample points. Hashable, as plans hold one."""
+    """Chooses sample points. Hashable, because plans hold one."""
 
     @abc.abstractmethod
     def samples(self, l_in: int, l_out: int, order: int) -> Samples:

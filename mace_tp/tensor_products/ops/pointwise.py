@@ -1,7 +1,7 @@
 """Product basis by pointwise powers: features as a function at sample points, multiplied there, and projected back.
 
-Between the multiplications nothing returns to coefficients. `spherical_grid` samples the sphere, `gaunt` the torus of its Fourier
-series; the map is the same.
+The values stay at the sample points between the multiplications. `spherical_grid` samples the sphere, `gaunt` the torus of its
+Fourier series; the map is the same.
 """
 
 import abc
@@ -16,15 +16,17 @@ import numpy as np
 
 from mace_tp.errors import InputError
 from mace_tp.kernels.polynomial import Builder, Term
-from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
-from mace_tp.tensor_products.coordinates import chain_polynomials, coordinates, in_order, start_scale
-from mace_tp.tensor_products.couplings import gaunt_coupling
-from mace_tp.tensor_products.fixed_product import FixedBinary, FixedProduct
-from mace_tp.tensor_products.irreps import is_natural, parity_mask, require_harmonics, rows_of, rows_of_harmonics, split_irreps
-from mace_tp.tensor_products.polynomials import coupled_squares, sampled_powers, weighted_terms
-from mace_tp.tensor_products.sampling import Sampler, Samples, SphereSampler
-from mace_tp.tensor_products.symmetric_basis import symmetric_basis
-from mace_tp.tensor_products.table_map import table_map
+from mace_tp.tensor_products.algebra.closed_forms import gaunt_coupling
+from mace_tp.tensor_products.algebra.coordinates import BasisTerm, in_order, start_scale
+from mace_tp.tensor_products.algebra.irreps import is_natural, parity_mask, require_harmonics, rows_of, rows_of_harmonics, split_irreps
+from mace_tp.tensor_products.algebra.sampling import Sampler, Samples, SphereSampler
+from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
+from mace_tp.tensor_products.base import require_reached
+from mace_tp.tensor_products.fixed_product import FixedBilinear, FixedProduct
+from mace_tp.tensor_products.ops.polynomials import coupled_squares, sampled_powers, weighted_terms
+from mace_tp.tensor_products.ops.powers import Powers, Steps
+from mace_tp.tensor_products.ops.table_map import table_map
+from mace_tp.tensor_products.plans import ProductBasisPlan
 
 
 def gaunt_law(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
@@ -34,9 +36,9 @@ def gaunt_law(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class PointwiseProduct(FixedProduct):
-    """Gaunt tensor product: functions on the sphere, multiplied point by point. A subclass says where."""
+    """Gaunt tensor product: functions on the sphere, multiplied point by point. A subclass chooses the points."""
 
-    # Number of products with degree weights of their own that are added up.
+    # Number of products that are added up, each with degree weights of its own.
     rank: int = dataclasses.field(default=1, metadata={"examples": (2,)})
 
     def __post_init__(self) -> None:
@@ -46,7 +48,7 @@ class PointwiseProduct(FixedProduct):
     @property
     @abc.abstractmethod
     def sampler(self) -> Sampler:
-        """Where the functions are sampled."""
+        """The points at which functions are sampled."""
 
     @property
     def num_terms(self) -> int:
@@ -64,20 +66,19 @@ class PointwiseProduct(FixedProduct):
 
     def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> ProductBasisPlan:
         plan = PointwisePowers(self.sampler, irreps_in, irreps_out, correlation, self.rank)
-        require_reached(self.name, plan)
+        require_reached(self.name, plan, plan.reached)
         return plan
 
-    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "PointwiseBinary":
+    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "PointwiseBilinear":
         if self.rank > 1:
-            raise InputError(
-                f"rank {self.rank} of {self.name}: a sum of products differs from one by weights, which a bilinear map has not"
-            )
-        return PointwiseBinary(self, irreps_1, irreps_2, irreps_keep)
+            reason = "a sum of products differs from one product by weights, which a bilinear map does not have"
+            raise InputError(f"rank {self.rank} of {self.name}: {reason}")
+        return PointwiseBilinear.of(self, irreps_1, irreps_2, irreps_keep)
 
 
 @dataclasses.dataclass(frozen=True)
-class PointwiseBinary(FixedBinary):
-    """P(x(p) y(p)): both features as functions at the sample points, multiplied there, and projected."""
+class PointwiseBilinear(FixedBilinear):
+    """P(x(p) y(p)): both features as functions, multiplied at the sample points, and projected."""
 
     product: PointwiseProduct
 
@@ -93,21 +94,13 @@ class PointwiseBinary(FixedBinary):
         of_first, of_second, projection = map(table_map, self._tables)
         return projection(of_first(first) * of_second(second))
 
-    def flops(self, num_entries: int) -> int:
-        return num_entries * (len(self._tables[0]) + sum(2 * table.size for table in self._tables))
-
-    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
-        # The samples of both features and of the product are written and read.
-        features = self.irreps_1.dim + self.irreps_2.dim + self.irreps_out.dim
-        return itemsize * num_entries * (features + 6 * len(self._tables[0]))
-
 
 @dataclasses.dataclass(frozen=True)
-class PointwisePowers(ProductBasisPlan):
-    """B_l = Σ_ν Σ_r W[Z, ν, l, r] P_l(A_r^ν), A_r(p) = Σ_l v[Z, r, l] A_l · Y_l(p); with rank one v is left out (it is one).
+class PointwisePowers(Powers):
+    """B_l = Σ_ν Σ_r W[Z, ν, l, r] P_l(A_r^ν), A_r(p) = Σ_l v[Z, r, l] A_l · Y_l(p). With rank one, v is one and no weight.
 
-    Weights are ordered: v by r and l (where the rank is above one), then W by order ν, output irrep, r. The first order is the
-    features themselves, so it has one weight for each output irrep.
+    Weights are ordered: v by r and l (if the rank is above one), then W by order ν, output irrep, r. The first order is the
+    features themselves, so that it has one weight for each output irrep.
 
     Source: Luo et al. 2024 (Gaunt tensor products), and for pointwise products on a grid Xie et al. 2025.
     """
@@ -117,22 +110,22 @@ class PointwisePowers(ProductBasisPlan):
     irreps_out: e3nn.Irreps
     correlation: int
     rank: int = 1
-    first_order: int = 1  # lower orders are left to another plan
+    first_order: int = 1  # another plan computes the lower orders
 
     def __post_init__(self) -> None:
         require_harmonics(self.irreps_in)
 
-    def reached(self) -> list[e3nn.Irrep]:
-        return list(dict.fromkeys(irrep for _, irrep in self._terms))
-
     @functools.cached_property
-    def _terms(self) -> tuple[tuple[int, e3nn.Irrep], ...]:
+    def terms(self) -> tuple[BasisTerm, ...]:
         """Orders and output irreps that have weights."""
-        orders = range(self.first_order, self.correlation + 1)
-        return tuple((order, irrep.ir) for order in orders for irrep in self.irreps_out if self._couples(order, irrep.ir))
+        return tuple(self.chains())
+
+    def chains(self) -> dict[BasisTerm, Steps]:
+        repeated = self._repeated(gaunt_law)
+        return {term: steps for term, steps in repeated.items() if term[0] >= self.first_order and self._couples(*term)}
 
     def _couples(self, order: int, irrep: e3nn.Irrep) -> bool:
-        """Whether factors of some degrees reach the output: at each multiplication the sum of the degrees is even."""
+        """Whether factors of some degrees reach the output; at each multiplication the sum of the degrees is even."""
         degrees = {factor.ir.l for factor in self.irreps_in}
         reach = degrees
         for _ in range(order - 1):
@@ -141,8 +134,8 @@ class PointwisePowers(ProductBasisPlan):
 
     @functools.cached_property
     def _higher(self) -> tuple[int, ...]:
-        """Orders that are multiplied at sample points."""
-        return tuple(sorted({order for order, _ in self._terms if order > 1}))
+        """Orders that need sample points."""
+        return tuple(sorted({order for order, _ in self.terms if order > 1}))
 
     @functools.cached_property
     def _samples(self) -> Samples:
@@ -150,7 +143,7 @@ class PointwisePowers(ProductBasisPlan):
 
     def _of_irreps(self, sampler: Sampler) -> Samples:
         """Tables of the irreps in use: values at the points [points, components], projections [components, points]."""
-        outs = e3nn.Irreps([(1, irrep) for irrep in self.reached()])
+        outs = e3nn.Irreps([(1, irrep) for irrep in self.reached])
         samples = sampler.samples(max(irrep.ir.l for irrep in self.irreps_in), max(out.ir.l for out in outs), self.correlation)
         return Samples(
             np.ascontiguousarray(samples.values[:, rows_of_harmonics(self.irreps_in)]),
@@ -161,24 +154,20 @@ class PointwisePowers(ProductBasisPlan):
     def _num_factors(self) -> int:
         return self.rank * len(self.irreps_in) if self.rank > 1 else 0
 
-    @property
-    def num_weights(self) -> int:
-        return len(self.weight_scales)
-
     @functools.cached_property
     def weight_scales(self) -> tuple[float, ...]:
-        return tuple([1.0] * self._num_factors + [start_scale(order) for order, _ in self._terms for _ in range(self._count(order))])
+        return tuple([1.0] * self._num_factors + [start_scale(order) for order, _ in self.terms for _ in range(self._count(order))])
 
     @functools.cached_property
-    def _norms(self) -> np.ndarray:
-        """For each weight what makes the function beside it of size one in the symmetric basis, as `cg`'s couplings are.
+    def _weight_norms(self) -> np.ndarray:
+        """For each weight the factor that scales the function beside it to size one in the symmetric basis, the size of `cg`'s couplings.
 
         P_l(A^ν) has the squared size ½ ∫ P_l(t) K(t)^ν dt with K(t) = Σ_l' (2l'+1) P_l'(t), the harmonics' reproducing kernel.
         """
         nodes, node_weights = np.polynomial.legendre.leggauss(self.correlation * max(irrep.ir.l for irrep in self.irreps_in) + 1)
         kernel = sum(irrep.ir.dim * _legendre(irrep.ir.l, nodes) for irrep in self.irreps_in)
         norms = [1.0] * self._num_factors
-        for order, irrep in self._terms:
+        for order, irrep in self.terms:
             squared_size = node_weights @ (_legendre(irrep.l, nodes) * kernel**order) / 2
             norms += [(squared_size * self._count(order)) ** -0.5] * self._count(order)
         return np.array(norms)
@@ -186,24 +175,24 @@ class PointwisePowers(ProductBasisPlan):
     @functools.cached_property
     def _rows(self) -> dict[e3nn.Irrep, slice]:
         """Rows of each reached irrep in the projection."""
-        irreps = self.reached()
+        irreps = self.reached
         ends = np.cumsum([irrep.dim for irrep in irreps]).tolist()
         return {irrep: slice(end - irrep.dim, end) for irrep, end in zip(irreps, ends)}
 
     def polynomial_weights(self, weights: jax.Array) -> jax.Array:
-        return weights * self._norms.astype(weights.dtype)[:, None, None]
+        return weights * self._weight_norms.astype(weights.dtype)[:, None, None]
 
     def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> list[list[Term]]:
         own, parts = rows_of(self.irreps_in), []
         projections = [self._coupled_powers(builder, weights, feats, r) for r in range(self.rank)] if self._higher else []
-        for order, irrep in self._terms:
+        for order, irrep in self.terms:
             values = [feats[own[irrep]]] if order == 1 else [projected[order][self._rows[irrep]] for projected in projections]
             parts += [(irrep, value) for value in values]
         weighted = zip(weights[self._num_factors :], parts, strict=True)
         return weighted_terms(self.irreps_out, [(irrep, weight, values) for weight, (irrep, values) in weighted])
 
     def _coupled_powers(self, builder: Builder, weights: Sequence[int], feats: Sequence[int], r: int) -> dict[int, list[int]]:
-        """The projections for r, from points of the sphere whatever the sampler: these are the fewest, and the function is the same."""
+        """The projections for r. All samplers use the points of the sphere here: these are the fewest, and the function is the same."""
         samples = self._of_irreps(SphereSampler())
         if self.rank > 1:
             factors = np.repeat(weights[r * len(self.irreps_in) :][: len(self.irreps_in)], [irrep.ir.dim for irrep in self.irreps_in])
@@ -214,16 +203,13 @@ class PointwisePowers(ProductBasisPlan):
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
         node_weights = self.polynomial_weights(weights)[:, species]
-        outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
         inputs = split_irreps(node_feats, self.irreps_in)
         projections = self._projected_powers(node_weights, node_feats)
-        weight = self._num_factors
-        for order, irrep in self._terms:
+        values = []
+        for order, irrep in self.terms:
             terms = [inputs[irrep]] if order == 1 else [projected[order][self._rows[irrep]] for projected in projections]
-            for term in terms:
-                outputs[irrep] += node_weights[weight] * term
-                weight += 1
-        return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
+            values += [(irrep, term) for term in terms]
+        return self._weighted_sum(((irrep, node_weights[i], term) for i, (irrep, term) in enumerate(values, self._num_factors)), node_feats)
 
     def _projected_powers(self, node_weights: jax.Array, node_feats: jax.Array) -> list[dict[int, jax.Array]]:
         """For each r the projections [components, nodes, channels] of every order above one."""
@@ -249,49 +235,23 @@ class PointwisePowers(ProductBasisPlan):
         factors = [node_weights[first + i] for i, irrep in enumerate(self.irreps_in) for _ in range(irrep.ir.dim)]
         return node_feats * jnp.stack(factors)
 
-    @functools.cached_property
-    def _units(self) -> dict[tuple[int, e3nn.Irrep], np.ndarray]:
-        """Coordinates of P_l(A^ν)."""
-        steps = [(self.irreps_in, gaunt_law)] * (self.correlation - 1)
-        return {
-            (order, irrep): coordinates(chain_polynomials(self.irreps_in, irrep, steps[: order - 1]), self.irreps_in, irrep, order)
-            for order, irrep in self._terms
-        }
-
     def coefficients(self, weights: np.ndarray) -> np.ndarray:
-        weights = np.asarray(weights) * self._norms.reshape(-1, *[1] * (weights.ndim - 1))
+        weights = np.asarray(weights)
         factors = weights[: self._num_factors].reshape(-1, len(self.irreps_in), *weights.shape[1:])
         terms, weight = {}, self._num_factors
-        for order, irrep in self._terms:
-            unit = self._units[order, irrep]
+        for order, irrep in self.terms:
             count = self._count(order)
-            strengths = weights[weight : weight + count][:, None]
+            strengths = weights[weight : weight + count][:, None] / count**0.5
             if count > 1:
                 positions = symmetric_basis(self.irreps_in, irrep, order).factors
                 strengths = strengths * np.stack([factors[:, list(position)].prod(axis=1) for position in positions], axis=1)
-            terms[order, irrep] = (unit.reshape(-1, *[1] * (weights.ndim - 1)) * strengths).sum(axis=0)
+            terms[order, irrep] = (self._units[order, irrep].reshape(-1, *[1] * (weights.ndim - 1)) * strengths).sum(axis=0)
             weight += count
-        return in_order(self, terms, weights.shape[1:])
+        return in_order((self.irreps_in, self.irreps_out, self.correlation), terms, weights.shape[1:])
 
     def _count(self, order: int) -> int:
         """Weights of one order and output irrep."""
         return 1 if order == 1 else self.rank
-
-    def flops(self, num_nodes: int, channels: int) -> int:
-        points = len(self._samples.values) if self._higher else 0
-        powers = max(self._higher, default=1) - 1
-        tables = 2 * points * (self.irreps_in.dim + len(self._higher) * len(self._samples.projection)) if points else 0
-        weighted = sum(2 * irrep.dim * self._count(order) for order, irrep in self._terms)
-        scaled = self.rank * self.irreps_in.dim if self.rank > 1 else 0
-        return num_nodes * channels * (self.rank * (tables + points * powers) + weighted + scaled)
-
-    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        # Values and powers at the points are written, and read for the next power and for the projection.
-        points = len(self._samples.values) if self._higher else 0
-        powers = max(self._higher, default=1)
-        projected = 2 * len(self._higher) * len(self._samples.projection) if self._higher else 0
-        per_node = self.irreps_in.dim + self.num_weights + self.irreps_out.dim + self.rank * (3 * points * powers + projected)
-        return itemsize * num_nodes * channels * per_node
 
 
 def _legendre(degree: int, nodes: np.ndarray) -> np.ndarray:

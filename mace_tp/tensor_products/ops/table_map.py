@@ -9,9 +9,9 @@ import numpy as np
 def table_map(table: np.ndarray) -> Callable[[jax.Array], jax.Array]:
     """The linear map features [columns, ...] → table @ features [rows, ...], for any order of reverse derivatives.
 
-    jax transposes `table @ x` into a product with its axes swapped and a copy that swaps them back, in the first derivative
-    and again in the second. The large arrays of the product basis are spared these copies here: the rule is again a
-    `table_map`, of the transposed table. Forward-mode derivatives are not defined.
+    jax transposes `table @ x` into a product with swapped axes and a copy that swaps them back, in the first derivative and
+    again in the second. This function avoids these copies of the large arrays of the product basis: its derivative is
+    again a `table_map`, of the transposed table. Forward-mode derivatives are not defined.
 
     Args:
         table: [rows, columns], float64; used in the dtype of the features.

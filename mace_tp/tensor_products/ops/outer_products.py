@@ -1,7 +1,7 @@
 """Bilinear maps path by path: outer products of two irreps, times dense tables.
 
-All outputs of a pair of irreps share its outer product, so that a pair is one matrix product over all entries. Entry by entry as a
-sparse sum it is faster up to l = 2 only, and takes XLA seconds to compile from l = 3 on.
+All outputs of a pair of irreps share its outer product, so that a pair is one matrix product over all entries. A sparse sum for each
+entry is faster up to l = 2 only, and takes XLA seconds to compile from l = 3 on.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mace_tp.tensor_products.base import BinaryPlan, Path
-from mace_tp.tensor_products.sparse_product import total
-from mace_tp.tensor_products.table_map import table_map
+from mace_tp.tensor_products.algebra.paths import Path
+from mace_tp.tensor_products.ops.sparse_product import total
+from mace_tp.tensor_products.ops.table_map import table_map
 
 Pair = tuple[e3nn.Irrep, e3nn.Irrep]
 
@@ -27,7 +27,7 @@ def outer_products(
     """Σ_ij table[i, j, m] first[i] second[j] for every path [output components, entries].
 
     Args:
-        paths: what couples to what.
+        paths: the couplings.
         tables: for each path [first components, second components, output components], float64.
         first: by irrep [components, entries].
         second: likewise.
@@ -43,7 +43,7 @@ def outer_products(
 
 @jax.custom_vjp
 def _outer(left: jax.Array, right: jax.Array) -> jax.Array:
-    """left[i] right[j] [i, j, entries]; its derivatives are sums written out, which XLA fuses, and again bilinear."""
+    """left[i] right[j] [i, j, entries]; its derivatives are again bilinear, as sums written out, which XLA fuses."""
     return left[:, None] * right
 
 
@@ -69,17 +69,3 @@ def _by_pair(paths: Sequence[Path]) -> dict[Pair, list[int]]:
     for i, path in enumerate(paths):
         pairs.setdefault((path.node, path.edge), []).append(i)
     return pairs
-
-
-def outer_product_flops(paths: Sequence[Path], num_entries: int) -> int:
-    """Operations of `outer_products`."""
-    outer = sum(left.dim * right.dim for left, right in _by_pair(paths))
-    return num_entries * (outer + sum(2 * path.node.dim * path.edge.dim * path.out.dim for path in paths))
-
-
-def outer_product_bytes(plan: BinaryPlan, num_entries: int, itemsize: int) -> int:
-    """Bytes of the factors, the outer products and the products of paths, written and read, and the output."""
-    paths = plan.paths()
-    outer = sum(left.dim * right.dim for left, right in _by_pair(paths))
-    per_path = sum(path.out.dim for path in paths)
-    return itemsize * num_entries * (plan.irreps_1.dim + plan.irreps_2.dim + 2 * outer + 2 * per_path + plan.irreps_out.dim)

@@ -1,9 +1,9 @@
 """Sums over edges of products of radial weights, sender features and harmonics, common to all interactions.
 
-A message is m[n, o, c] = Σ_e coupling[e, o, i] weight[e, c] feats[e, i, c] over the edges that node n receives: the coupling tensor
+A message is m[n, o, c] = Σ_e coupling[e, o, i] weight[e, c] feats[e, i, c] over the edges that node n receives. The coupling tensor
 of a product, contracted with an edge's harmonics, is a small matrix that all channels share. Edges come in blocks with one
-receiver, so the sum within a block is a loop of fixed length. XLA makes, on a CPU, one pass over the inputs of it and of each of its
-derivatives, without an array in between; as batched matrix products, eight edges long, the same takes three to four times as long.
+receiver, so the sum within a block is a loop of fixed length. On a CPU, XLA evaluates this sum and each of its derivatives in one
+pass over the inputs, without intermediate arrays. As batched matrix products, eight edges long, it takes three to four times as long.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,28 @@ import numpy as np
 
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.graph import gather, segment_sum
-from mace_tp.tensor_products.base import InteractionPlan, Path
-from mace_tp.tensor_products.sparse_product import total
+from mace_tp.tensor_products.algebra.paths import Path
+from mace_tp.tensor_products.ops.sparse_product import total
+
+
+def edge_weights(pair_weights: jax.Array, edge_pair: jax.Array) -> list[jax.Array]:
+    """Weights of the edges, num_weights arrays [edges, channels], from those of their pairs.
+
+    Args:
+        pair_weights: [pairs, num_weights, channels].
+        edge_pair: pair of every edge [edges].
+    """
+    num_pairs, num_weights, channels = pair_weights.shape
+    # Split, not indexed: the derivative of a split is a concatenation, that of slices a sum of zero-padded arrays.
+    columns = jnp.split(pair_weights.reshape(num_pairs, num_weights * channels), num_weights, axis=1)
+    return [gather(column, edge_pair) for column in columns]
 
 
 def path_couplings(paths: Sequence[Path], tables: Sequence[np.ndarray], edge_attrs: dict[e3nn.Irrep, jax.Array]) -> list[jax.Array]:
     """For every path its table contracted with the harmonics [blocks, EDGE_BLOCK, outputs, components].
 
     Args:
-        paths: what couples to what.
+        paths: the couplings.
         tables: for each path [harmonics, node components, output components].
         edge_attrs: harmonics, by irrep [components, edges].
     """
@@ -40,7 +53,7 @@ def path_messages(
     """Messages of every path, summed over the edges of each block [blocks, output components, channels].
 
     Args:
-        paths: what couples to what.
+        paths: the couplings.
         couplings: of `path_couplings`.
         weights: for each path [edges, channels], radial.
         node_feats: by irrep [components, nodes, channels].
@@ -76,7 +89,7 @@ def edge_coupling(table: np.ndarray, harmonics: jax.Array) -> jax.Array:
 def sum_messages(coupling: jax.Array, weight: jax.Array, feats: jax.Array) -> jax.Array:
     """Σ over the edges e of a block and the components i of coupling[e, o, i] weight[e] feats[e, i].
 
-    Any order of reverse derivatives is again made of such contractions; forward mode is not defined.
+    Reverse derivatives of any order are again such contractions; forward mode is not defined.
 
     Args:
         coupling: [blocks, EDGE_BLOCK, outputs, components].
@@ -90,36 +103,20 @@ def sum_messages(coupling: jax.Array, weight: jax.Array, feats: jax.Array) -> ja
 
 
 def sum_blocks(parts: Sequence[jax.Array], receivers: jax.Array, num_nodes: int) -> jax.Array:
-    """Sums over the blocks of each node, the parts one after another [components of all parts, nodes, channels].
+    """Sum over the blocks of each node; the components of all parts follow each other [components of all parts, nodes, channels].
 
     Args:
         parts: [blocks, components, channels] each.
         receivers: [edges], ascending, equal within a block.
-        num_nodes: how many receivers there are.
+        num_nodes: number of receivers.
     """
     sums = [segment_sum(part, receivers[::EDGE_BLOCK], num_nodes, indices_are_sorted=True) for part in parts]
     return jnp.concatenate(sums, axis=1).transpose(1, 0, 2)
 
 
-def message_flops(paths: Sequence[Path], num_edges: int, channels: int) -> int:
-    """Operations of the messages of all paths, each with one weight."""
-    per_channel = sum(path.out.dim * (2 * path.node.dim + 1) for path in paths)
-    couplings = sum(2 * path.edge.dim * path.node.dim * path.out.dim for path in paths)
-    return num_edges * (channels * per_channel + couplings)
-
-
-def message_bytes(plan: InteractionPlan, num_edges: int, num_nodes: int, channels: int, itemsize: int, repeats: int = 1) -> int:
-    """Bytes of weights and gathered features, read for every path and repeat, of couplings, and of the sums of blocks and nodes."""
-    paths = plan.paths()
-    per_edge = (plan.irreps_node.dim + repeats * sum(1 + path.node.dim for path in paths)) * channels + plan.irreps_edge.dim + 2
-    couplings = sum(2 * path.node.dim * path.out.dim for path in paths)
-    per_block = 3 * plan.irreps_out.dim * channels
-    per_node = (2 * plan.irreps_out.dim + plan.irreps_node.dim) * channels
-    return itemsize * (num_edges * (per_edge + couplings) + num_edges // EDGE_BLOCK * per_block + num_nodes * per_node)
-
-
 def _message(coupling: jax.Array, weight: jax.Array, feats: jax.Array) -> jax.Array:
-    # Written out, not as a reduction: XLA computes what two reductions share once, as an array with an entry for every edge and output.
+    # Written out, not as a reduction: from two reductions XLA factors out the common part, as an array with an entry for every edge and
+    # output.
     terms = [
         coupling[:, e, :, i, None] * (weight[:, e] * feats[:, e, i])[:, None] for e in range(EDGE_BLOCK) for i in range(feats.shape[2])
     ]
@@ -142,7 +139,7 @@ def _coupling(weight: jax.Array, feats: jax.Array, message: jax.Array) -> jax.Ar
     return products @ jnp.ones(weight.shape[-1], weight.dtype)
 
 
-# As functions of their own, so that each is traced once for a shape, not once for every path and derivative.
+# Each form is a jitted function, so that jax traces it once for a shape, not once for every path and derivative.
 _FORMS = {name: jax.jit(form) for name, form in (("coupling", _coupling), ("weight", _weight), ("feats", _feats), ("message", _message))}
 
 

@@ -12,13 +12,13 @@ import numpy as np
 def sparse_product(coupling: np.ndarray, left: Sequence[jax.Array], right: Sequence[jax.Array]) -> list[jax.Array]:
     """Σ_ij coupling[i, j, m] left[i] right[j] for every m, as sums over the entries that are not zero.
 
-    The derivatives are again such products, for any order of reverse derivatives; forward mode is not defined. Each product of a shape is
-    traced once in a program, so that jax spends less time on thousands of small operations than it would on differentiating them.
+    Reverse derivatives of any order are again such products; forward mode is not defined. jax traces each product of a shape once in a
+    program, instead of differentiating thousands of small operations.
 
     Args:
         coupling: [left components, right components, output components], float64.
         left: components [...], all of one shape.
-        right: components [...]; the same object as `left` for a square, of which each product of two components is taken once.
+        right: components [...]; the same object as `left` for a square, which takes each product of two components once.
     """
     if left is right:
         return list(_square(_Coupling(coupling + coupling.transpose(1, 0, 2)), tuple(left)))
@@ -27,7 +27,7 @@ def sparse_product(coupling: np.ndarray, left: Sequence[jax.Array], right: Seque
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Coupling:
-    """A tensor that can be a key."""
+    """A hashable tensor."""
 
     tensor: np.ndarray
 
@@ -83,7 +83,7 @@ _square.defvjp(_square_forward, _square_backward)
 
 @functools.partial(jax.jit, static_argnums=0)
 def _sums(coupling: _Coupling, left: _Components, right: _Components) -> _Components:
-    """The sums themselves; entries of equal size share one multiplication, and those of size one need none."""
+    """The sums; entries of equal size share one multiplication, and entries of size one need none."""
     outputs = []
     for entries in np.moveaxis(coupling.tensor, 2, 0):
         sizes = np.abs(entries)
@@ -99,5 +99,5 @@ def _sums(coupling: _Coupling, left: _Components, right: _Components) -> _Compon
 
 
 def total(terms: Sequence[jax.Array]) -> jax.Array:
-    """Sum of the terms, of which there is one at least, without a zero to start from."""
+    """Sum of at least one term, without a zero to start from."""
     return functools.reduce(jnp.add, terms)

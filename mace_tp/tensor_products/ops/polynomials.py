@@ -8,10 +8,10 @@ import numpy as np
 
 from mace_tp.kernels.butterflies import linear_map
 from mace_tp.kernels.polynomial import Builder, Operand, Polynomial, Term
-from mace_tp.tensor_products.base import Path
-from mace_tp.tensor_products.coupling_chains import Chain, link_coupling, parents_of
-from mace_tp.tensor_products.irreps import rows_of
-from mace_tp.tensor_products.sampling import Samples
+from mace_tp.tensor_products.algebra.coupling_chains import Chain, link_coupling, parents_of
+from mace_tp.tensor_products.algebra.irreps import rows_of
+from mace_tp.tensor_products.algebra.paths import Path
+from mace_tp.tensor_products.algebra.sampling import Samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Message:
 def message_polynomial(
     irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, num_weights: int, copies: Sequence[Sequence[Message]]
 ) -> Polynomial:
-    """What an edge sends: as `InteractionPlan.polynomial` tells.
+    """The message of an edge, as `InteractionPlan.polynomial` describes it.
 
     Args:
         irreps_node: of the sender's features.
         irreps_edge: of the harmonics.
         num_weights: of a pair.
-        copies: for each irrep of the output, the messages that it is the sum of.
+        copies: for each irrep of the output, the messages that add up to it.
     """
     # A table contracted with harmonics is a matrix of scalars, which all channels share.
     operands = Operand(num_weights, index=0), Operand(irreps_node.dim, index=1, values_lead=True), Operand(irreps_edge.dim, is_scalar=True)
@@ -58,9 +58,9 @@ def message_polynomial(
 def chain_terms(
     builder: Builder, inputs: tuple[Sequence[int], Sequence[int]], chains: Sequence[Chain], irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps
 ) -> list[list[Term]]:
-    """The symmetric contraction of a node, as `ProductBasisPlan.polynomial_terms` tells, from a weight for each chain and the features.
+    """Terms of the symmetric contraction of a node (`PolynomialBasis.polynomial_terms`), from a weight for each chain and the features.
 
-    The same sums as in `CGProductBasis`, which explains them.
+    The same sums as in `CGProductBasis`, where they are explained.
     """
     weights, feats = inputs
     factors = [feats[rows] for rows in irreps_in.slices()]
@@ -87,7 +87,7 @@ def chain_terms(
 
 
 def weighted_terms(irreps_out: e3nn.Irreps, parts: Iterable[tuple[e3nn.Irrep, int, Sequence[int]]]) -> list[list[Term]]:
-    """For each component of irreps the terms weight · value over all parts, each an irrep, its weight and the values of its components."""
+    """For each component of irreps the terms weight · value of all parts; a part is an irrep, a weight and the values of the components."""
     outputs: dict[e3nn.Irrep, list[list[Term]]] = {irrep.ir: [[] for _ in range(irrep.ir.dim)] for irrep in irreps_out}
     for irrep, weight, values in parts:
         for terms, value in zip(outputs[irrep], values, strict=True):
@@ -96,7 +96,7 @@ def weighted_terms(irreps_out: e3nn.Irreps, parts: Iterable[tuple[e3nn.Irrep, in
 
 
 def sampled_powers(builder: Builder, feats: Sequence[int], samples: Samples, orders: Sequence[int]) -> dict[int, list[int]]:
-    """Projected components of powers, each of an order of at least 2, of the function that features make up, from its values at points."""
+    """Projected components of the powers, of orders ≥ 2, of the function with coefficients `feats`, by multiplication at sample points."""
     values = linear_map(builder, samples.values, feats)
     power, projected = values, {}
     for order in range(2, max(orders) + 1):
@@ -107,13 +107,16 @@ def sampled_powers(builder: Builder, feats: Sequence[int], samples: Samples, ord
 
 
 def coupled_squares(builder: Builder, feats: Sequence[int], samples: Samples) -> list[int]:
-    """Projected components of the square, from products of two features: half the operations of points, unless these are there anyway."""
+    """Projected components of the square, from products of two features.
+
+    This takes half the operations of sample points, unless another order needs the points anyway.
+    """
     table = np.einsum("mp,pi,pj->ijm", samples.projection, samples.values, samples.values, optimize=True)
     return bilinear_map(builder, table, feats, feats)
 
 
 def bilinear_map(builder: Builder, table: np.ndarray, left: Sequence[int], right: Sequence[int]) -> list[int]:
-    """Σ table[i, j, m] left[i] right[j] for every m; products that several m need, or that are equal, are computed once."""
+    """Σ table[i, j, m] left[i] right[j] for every m; equal products are computed once."""
     columns: dict[int, np.ndarray] = {}
     for i, j in np.argwhere(table.any(axis=2)):
         product = builder.add([Term(1.0, (left[i], right[j]))])

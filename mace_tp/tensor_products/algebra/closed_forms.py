@@ -7,19 +7,19 @@ real, in e3nn's order and normalized by their components: Σ_m Y_lm² = 2l+1.
 import functools
 import math
 
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan
 
 
 def gaunt_coupling(l1: int, l2: int, l3: int) -> float:
     """Mean over the sphere of Y_l1 Y_l2 Y_l3 = g C: sqrt((2l1+1)(2l2+1)(2l3+1)) (l1 l2 l3; 0 0 0), with C's sign.
 
-    Zero where l1 + l2 + l3 is odd. The entry of C at m = 0, 0, 0 is that 3j symbol: there real and complex harmonics agree.
+    Zero if l1 + l2 + l3 is odd. The entry of C at m = 0, 0, 0 is that 3j symbol, because real and complex harmonics agree there.
     """
     return _root_of_dimensions(l1, l2, l3) * _entry(l1, l2, l3, (0, 0, 0))
 
 
 def bracket_coupling(l1: int, l2: int, l3: int) -> float:
-    """Mean over the sphere of r·(∇Y_l1 × ∇Y_l2) Y_l3 = g C, not zero where l1 + l2 + l3 is odd.
+    """Mean over the sphere of r·(∇Y_l1 × ∇Y_l2) Y_l3 = g C; not zero if l1 + l2 + l3 is odd.
 
     sqrt(l1(l1+1) l2(l2+1)) sqrt((2l1+1)(2l2+1)(2l3+1)) (l1 l2 l3; 1 -1 0). For odd sums the entry of C at m = 1, -1, 0 is that
     3j symbol.
@@ -32,7 +32,7 @@ def bracket_coupling(l1: int, l2: int, l3: int) -> float:
 def matrix_coupling(degree: int, l1: int, l2: int, l3: int) -> float:
     """tr(M_l1 M_l2 M_l3ᵀ) = g C for matrices M_l = sqrt(2l+1) C[s, s, l] of unit norm: (-1)^l3 sqrt(Π (2l+1)) {l1 l2 l3; s s s}.
 
-    The trace of three tensor operators; the table of the product is held to it in `tests/tensor_products/test_couplings.py`.
+    The trace of three tensor operators. `tests/tensor_products/test_couplings.py` compares the table of the product with it.
     """
     return (-1) ** l3 * _root_of_dimensions(l1, l2, l3) * _six_j(l1, l2, l3, degree)
 
