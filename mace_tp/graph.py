@@ -1,6 +1,7 @@
 """A padded batch of atomic graphs, and sums over its nodes and edges."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,12 +63,13 @@ def batch_of_edges(senders: np.ndarray, receivers: np.ndarray, edge_mask: np.nda
     """Return one graph with these edges, without elements, positions and labels; every edge is a pair by itself."""
     num_edges, one = len(senders), np.zeros(1, bool)
     edges = np.arange(num_edges, dtype=np.int32)
-    return GraphBatch(
+    arrays: dict[str, Any] = dict(
         species=np.zeros(num_nodes, np.int32), node_graph=np.zeros(num_nodes, np.int32), node_mask=np.ones(num_nodes, bool),
         senders=senders.astype(np.int32), receivers=receivers.astype(np.int32), edge_vectors=np.zeros((num_edges, 3)), edge_mask=edge_mask,
         edge_pair=edges, pair_edges=np.stack([edges, edges], axis=1), cell=np.zeros((1, 3, 3)), graph_mask=~one, energy=np.zeros(1),
         forces=np.zeros((num_nodes, 3)), stress=np.zeros((1, 3, 3)), energy_mask=one, forces_mask=one, stress_mask=one,
     )  # fmt: skip
+    return GraphBatch(**arrays)  # numpy arrays, which jax moves to the device
 
 
 def edge_vectors(batch: GraphBatch, cutoff: float) -> Float[Array, "edges 3"]:

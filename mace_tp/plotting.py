@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
@@ -51,6 +52,7 @@ def label_points(axes: Axes, points: Sequence[Point], lines: Sequence[np.ndarray
         Boxes of the names, in pixels.
     """
     figure = axes.figure
+    assert isinstance(figure, Figure)
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()
     inside = axes.get_window_extent(renderer)
@@ -101,7 +103,7 @@ def plain(value: float) -> str:
     return f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"
 
 
-def tick_label(value: float, _: int) -> str:
+def tick_label(value: float, _: float) -> str:
     """A number at an axis, without trailing zeros; a formatter of matplotlib."""
     return f"{value:g}"
 

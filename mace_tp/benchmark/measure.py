@@ -1,6 +1,7 @@
 """Measures every product in every setting, degree and derivative; a row of numbers for each."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -20,21 +21,21 @@ class Row:
     l_max: int
     derivative: str  # `value`, `forces` or `training`
     product: str
-    note: str = ""
-    irreps: str | None = None
-    num_entries: int | None = None  # pairs of features; at a site edges or nodes, times channels
-    num_paths: int | None = None
-    dof: int | None = None
-    median_seconds: float | None = None
-    quartiles_seconds: tuple[float, float] | None = None
-    min_seconds: float | None = None
-    repeats: int | None = None
-    compile_seconds: float | None = None
+    note: str = ""  # why the product cannot do it; all that follows is then unset
+    irreps: str = ""
+    num_entries: int = 0  # pairs of features; at a site edges or nodes, times channels
+    num_paths: int = 0
+    dof: int = 0
+    median_seconds: float = math.nan
+    quartiles_seconds: tuple[float, float] = (math.nan, math.nan)
+    min_seconds: float = math.nan
+    repeats: int = 0
+    compile_seconds: float = math.nan
     flops: int | None = None  # counted in the polynomial of a site, for the value only
-    xla_flops: float | None = None  # includes those of the compiled kernel
-    xla_bytes: float | None = None
-    moved_bytes: int | None = None  # arguments and outputs of the program, which are read and written at least once
-    memory_bytes: int | None = None  # arguments, outputs and temporary arrays of the program
+    xla_flops: float = math.nan  # includes those of the compiled kernel
+    xla_bytes: float = math.nan
+    moved_bytes: int = 0  # arguments and outputs of the program, which are read and written at least once
+    memory_bytes: int = 0  # arguments, outputs and temporary arrays of the program
 
     @property
     def counted_flops(self) -> float:

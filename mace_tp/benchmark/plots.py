@@ -51,8 +51,9 @@ def _draw_products(axes: Axes, records: Sequence[Record], products: Sequence[str
         mine = [values for values in records if values["product"] == product]
         scale = 1.0 if key == "median_ms" else 1e3 / np.array([values["dof"] for values in mine])
         spread = scale * np.array([values["spread_ms"] for values in mine])
-        style = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
-        axes.errorbar([v["l_max"] for v in mine], [v[key] for v in mine], spread, label=product, linewidth=1.5, markersize=5, **style)
+        color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+        degrees, values = [v["l_max"] for v in mine], [v[key] for v in mine]
+        axes.errorbar(degrees, values, spread, label=product, linewidth=1.5, markersize=5, color=color, marker=marker)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(tick_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -39,7 +39,7 @@ def record(row: Row, machine: Machine) -> Record:
     The bandwidth of the pass is that of arrays as large as the program's memory, because it depends on the cache that they fit into.
     """
     head = {"setting": row.setting, "l_max": row.l_max, "derivative": row.derivative, "product": row.product, "note": row.note}
-    if row.median_seconds is None:
+    if row.note:
         return head
     rate = row.counted_flops / row.median_seconds
     intensity = row.counted_flops / row.xla_bytes

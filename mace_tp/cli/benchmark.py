@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     _check(options)
     dtype = set_dtype(options.dtype)
     device = find_device(options.device)
-    products = {name: parse_product(name) for name in options.products or tensor_product_names()}
+    products: dict[str, TensorProduct] = {name: parse_product(name) for name in options.products or tensor_product_names()}
     if options.kernel == "auto":
         products = {name: Compiled(product) for name, product in products.items()}
     environment = describe(device, options.dtype)

@@ -60,7 +60,7 @@ def _remarks(groups: list[Group], unfinished: list[Run], baseline: Group | None,
     remarks.append("errors: mean ± standard deviation over the seeds; times, memory and operations: medians")
     if baseline is not None:
         remarks.append(f"speed-up: step time of {baseline.name} over that of the row")
-    environment = groups[0].runs[0].results["environment"]
+    environment = groups[0].runs[0].finished["environment"]
     named = [f"{key} {environment[key]}" for key in ("jax", "jaxlib", "device", "dtype", "threads", "commit") if key in environment]
     return [*remarks, f"first row measured with {', '.join(named)}"]
 
@@ -85,17 +85,18 @@ def _time_steps(run_dir: Path) -> dict[str, object]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from mace_tp.cli.config_errors import to_config
     from mace_tp.config import Config
     from mace_tp.tensor_products.registry import TensorProductConfig
     from mace_tp.training.retiming import time_steps
 
     run = next(run for run in find_runs([run_dir]) if run.path == run_dir)  # folders below it may hold further runs
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(run_dir / "config.yaml")))
+        config = to_config(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(run_dir / "config.yaml")))
     except OmegaConfBaseException as error:
         raise InputError(f"{run_dir / 'config.yaml'}: of another version of mace-tp ({' '.join(str(error).split())[:120]})") from error
     data = dataclasses.replace(config.data, test=None)
-    products = TensorProductConfig(**run.results["tensor_product"])
+    products = TensorProductConfig(**run.finished["tensor_product"])
     return dataclasses.asdict(time_steps(dataclasses.replace(config, data=data, tensor_product=products)))
 
 

@@ -2,9 +2,9 @@
 
 import difflib
 import re
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from mace_tp.cli.shipped import config_directory
@@ -21,8 +21,8 @@ def one_line(error: Exception) -> str:
         cause = cause.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
         override = re.search(r"Could not override '([^']+)'", str(error))
-        written = override.group(1) if override else ""
-        return _unknown_key(written if written.startswith(cause.full_key) else cause.full_key)
+        key, written = cause.full_key or "", override.group(1) if override else ""
+        return _unknown_key(written if written.startswith(key) else key)
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         return f"{cause.full_key}: {str(cause).splitlines()[0]}"
     group = re.search(r"Could not find '([^']+)'\n+Available options in '[^']+':\n((?:\t.+\n?)+)", str(cause))
@@ -44,9 +44,21 @@ def check_keys(composed: DictConfig) -> None:
         InputError: names the unknown key and the valid ones.
     """
     valid = schema_keys()
-    for key in flatten(OmegaConf.to_container(composed)):
+    for key in flatten(to_dict(composed)):
         if not any(key == name or key.startswith(f"{name}.") for name in valid):
             raise InputError(_unknown_key(key))
+
+
+def to_dict(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration as nested dictionaries."""
+    return cast("dict[str, Any]", OmegaConf.to_container(config))
+
+
+def to_config(composed: DictConfig | ListConfig) -> Config:
+    """Return a composed configuration as the dataclass."""
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    return config
 
 
 def _unknown_key(key: str) -> str:
@@ -69,7 +81,7 @@ def _children(prefix: str) -> list[str]:
 
 def schema_keys() -> dict[str, Any]:
     """Return the full names of all keys of the configuration, with their defaults."""
-    return flatten(OmegaConf.to_container(OmegaConf.structured(Config)))
+    return flatten(to_dict(OmegaConf.structured(Config)))
 
 
 def group_options() -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mace_tp.cli.config_errors import check_keys, group_options, one_line, schema_keys
+from mace_tp.cli.config_errors import check_keys, group_options, one_line, schema_keys, to_dict
 from mace_tp.cli.overrides import for_hydra, store_products
 from mace_tp.cli.shipped import config_directory
 from mace_tp.config import Config
@@ -56,16 +56,17 @@ def read_config_file(path: str, line: Sequence[str], *, is_sweep: bool) -> Confi
     products = groups.pop(_PRODUCTS, None)
     values = _nested(read, path, frozenset(schema_keys()))
     values = {name: value for name, value in values.items() if value is not None or name not in _sections()}
+    data = values.get("data")
     try:
         check_keys(OmegaConf.create(values))
         if _PRODUCTS in values:
-            products = _stored_products(values.pop(_PRODUCTS), path)
-        schema = OmegaConf.merge(_composed(groups, [] if is_sweep else line), values)
+            products = _stored_products(values.pop(_PRODUCTS) or {}, path)
+        schema = _merged(_composed(groups, [] if is_sweep else line), values)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(f"{path}: {one_line(error)}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    names_data = bool(groups.keys() & {"data", "experiment"}) or values.get("data", {}).get("train") is not None
+    names_data = bool(groups.keys() & {"data", "experiment"}) or (data is not None and data.get("train") is not None)
     return ConfigFile(schema, products, names_data)
 
 
@@ -87,7 +88,13 @@ def _composed(groups: Mapping[str, str], line: Sequence[str]) -> DictConfig:
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         composed = compose("config", for_hydra([*of_file, *in_line], is_sweep=False))
     composed = OmegaConf.masked_copy(composed, [key for key in composed if key != _PRODUCTS])
-    return OmegaConf.merge(OmegaConf.structured(Config), composed)
+    return _merged(OmegaConf.structured(Config), composed)
+
+
+def _merged(config: DictConfig, over: DictConfig | dict[str, Any]) -> DictConfig:
+    merged = OmegaConf.merge(config, over)
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def _read(path: str) -> dict[Any, Any]:
@@ -105,7 +112,7 @@ def _read(path: str) -> dict[Any, Any]:
         raise InputError(f"--config {path}: {error.strerror or 'must hold keys with their values, such as seed: 1'}") from error
     if not isinstance(loaded, DictConfig):
         raise InputError(f"--config {path}: must hold keys with their values, such as seed: 1")
-    return OmegaConf.to_container(loaded)
+    return to_dict(loaded)
 
 
 def _nested(values: dict[Any, Any], path: str, keys: frozenset[str], prefix: str = "") -> dict[str, Any]:

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     breakdowns = {path: evaluation.breakdown(max(options.worst, _NUM_WORST)) for path, evaluation in evaluations.items()}
     _print_errors(evaluations, breakdowns, options.worst)
     if options.conservativity:
-        print("\n".join(conservativity_lines(model.architecture.forces, environment["dtype"], measured)))
+        print("\n".join(conservativity_lines(model.architecture.forces, str(environment["dtype"]), measured)))
     if options.json:
         files = {path: evaluation.errors | _in_json(breakdowns[path]) for path, evaluation in evaluations.items()}
         content = {"model": str(options.model), "units": _UNITS, "files": files, "environment": environment, "conservativity": measured}
@@ -140,7 +140,7 @@ def _conservativity(model: Model, evaluation: Evaluation, options: argparse.Name
     """Measure configurations spread evenly over a file, and the drift of a run from the first one."""
     graphs = evaluation.graphs[:: -(-len(evaluation.graphs) // options.conservativity_configs)]
     nve = NVE(options.nve_steps, options.nve_timestep, options.nve_temperature)
-    configurations = [
+    configurations: list[dict[str, Any]] = [
         asdict(found) | {"source": graph.source} for graph, found in zip(graphs, measure_conservativity(model, graphs), strict=True)
     ]
     drift = energy_drift(model, evaluation.configurations[0], nve)

@@ -101,8 +101,8 @@ def _differences(ours: StructurePrediction, theirs: Result, interaction: np.ndar
         raise TrainingError("only one of the model and the file has a stress; the file is not written")
     # E0s are added in float64; their sum may be a million eV, so its rounding counts.
     energy = max(_SPACING * force, np.abs(interaction).max(), 1e-4 * np.abs(ours.energies).max())
-    stress = (np.zeros(1),) * 2 if ours.stress is None else (ours.stress, theirs.stress)
-    differences = []
+    stress = (np.zeros(1), np.zeros(1)) if ours.stress is None or theirs.stress is None else (ours.stress, theirs.stress)
+    differences: list[float] = []
     for name, unit, first, second, scale in (
         ("energies", "eV/atom", ours.energy / size, theirs.energy / size, energy),
         ("forces", "eV/Å", ours.forces, theirs.forces, force),
@@ -112,7 +112,8 @@ def _differences(ours: StructurePrediction, theirs: Result, interaction: np.ndar
         if not differences[-1] <= tolerance * scale:
             found = f"{name} of the file differ from those of the model by {differences[-1]:.2g} {unit}"
             raise TrainingError(f"{found}; the file is not written")
-    return tuple(differences)
+    energy_difference, force_difference, stress_difference = differences
+    return energy_difference, force_difference, stress_difference
 
 
 def _structures(atomic_numbers: tuple[int, ...]) -> list[Configuration]:
@@ -124,7 +125,7 @@ def _structures(atomic_numbers: tuple[int, ...]) -> list[Configuration]:
         grid = _SPACING * np.indices(size).reshape(3, -1).T
         positions = grid + rng.normal(scale=0.1, size=grid.shape)
         numbers = rng.choice(atomic_numbers, len(positions))
-        structures.append(Configuration(numbers, positions, cell, (pbc,) * 3, None, None, None, "", "check"))
+        structures.append(Configuration(numbers, positions, cell, (pbc, pbc, pbc), None, None, None, "", "check"))
     return structures
 
 

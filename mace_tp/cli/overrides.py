@@ -54,7 +54,9 @@ def store_products(name: str, sites: TensorProductConfig) -> str:
 
 def _split(override: str) -> tuple[str, str, str]:
     """Split an override into prefix, key and value."""
-    return re.fullmatch(r"([+~]*)([^=]*)=(.*)", override, flags=re.DOTALL).groups()
+    name, _, value = override.partition("=")
+    key = name.lstrip("+~")
+    return name.removesuffix(key), key, value
 
 
 def _for_hydra(override: str, all_overrides: Sequence[str], is_sweep: bool) -> list[str]:
@@ -154,7 +156,8 @@ def _free_texts() -> frozenset[str]:
     return frozenset(_of_type(Config, (str, str | None))) - {*_PATHS, *CHOICES}
 
 
-def _of_type(of: type, types: tuple[Any, ...], prefix: str = "") -> Iterator[str]:
+def _of_type(of: Any, types: tuple[Any, ...], prefix: str = "") -> Iterator[str]:
+    """Yield the full names of the fields of some types in a dataclass and in the dataclasses within it."""
     for field in dataclasses.fields(of):
         if dataclasses.is_dataclass(field.type):
             yield from _of_type(field.type, types, f"{prefix}{field.name}.")

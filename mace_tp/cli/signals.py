@@ -99,7 +99,7 @@ class _Watch:
     def __init__(self) -> None:
         self.number: int | None = None  # number of the signal that has raised an exception
         self.is_raising = False
-        self.say = _say
+        self.say: Callable[[str], None] = _say
         self._reader, self.writer = os.pipe()
         os.set_blocking(self.writer, False)
         threading.Thread(target=self._run, name="mace_tp_signals", daemon=True).start()
@@ -123,6 +123,7 @@ class _Watch:
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # otherwise this thread would receive signals that `hold_signals` holds back
         number = self._next()
+        assert number is not None, "it waits without a limit"
         if self.is_raising and not self._next(_DEAF) and self.number is not None:
             self._next(_ON_THE_WAY_OUT)
         self.end(number)

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any, TextIO
 
 
 def guard_streams() -> None:
@@ -39,7 +40,7 @@ class _File(io.FileIO):
         super().__init__(number, "w", closefd=False)
         self.on_failure = on_failure
 
-    def write(self, data: bytes | memoryview) -> int | None:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -47,11 +48,11 @@ class _File(io.FileIO):
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
             self.on_failure(error)
-            return len(data)
+            return memoryview(data).nbytes
 
 
-def _guarded(stream: io.TextIOBase | None, on_failure: Callable[[OSError], None]) -> io.TextIOBase | None:
-    if not isinstance(stream, io.TextIOWrapper):  # there is no stream, or it belongs to a program that calls the command
+def _guarded(stream: TextIO, on_failure: Callable[[OSError], None]) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper):  # it is None, or belongs to a program that calls the command
         return stream
     if type(_file_of(stream)) is not io.FileIO:
         stream.reconfigure(errors="replace")

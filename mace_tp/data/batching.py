@@ -1,9 +1,11 @@
 """Padded batches of graphs, prepared in advance on a background thread."""
 
 import collections
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from jax.typing import DTypeLike
@@ -49,7 +51,7 @@ def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> Grap
     pair_edges = _fill((bucket.pairs, 2), [graph.pairs + first for graph, first in zip(graphs, first_slots)], np.int32)
     edge_pair = np.full(bucket.edges, bucket.pairs - 1, np.int32)
     edge_pair[pair_edges[:num_pairs]] = np.arange(num_pairs)[:, None]
-    return GraphBatch(
+    arrays: dict[str, Any] = dict(
         species=_fill((bucket.nodes,), [graph.species for graph in graphs], np.int32),
         node_graph=_fill((bucket.nodes,), [np.repeat(np.arange(len(graphs)), sizes)], np.int32, padding_graph),
         node_mask=np.arange(bucket.nodes) < num_nodes,
@@ -68,6 +70,7 @@ def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> Grap
         forces_mask=_fill((bucket.graphs,), [[graph.forces is not None for graph in graphs]], bool),
         stress_mask=_fill((bucket.graphs,), [[graph.stress is not None for graph in graphs]], bool),
     )
+    return GraphBatch(**arrays)  # numpy arrays, which jax moves to the device
 
 
 def label_weights(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> np.ndarray:
@@ -143,7 +146,7 @@ class BatchLoader:
         bucket = self._bucket(*_total(graphs))
         batch = pad_batch(graphs, bucket, self._dtype)
         # All batches of one loader have the same arrays, because a step is compiled for them.
-        return batch.replace(label_weights=label_weights(graphs, bucket, self._dtype)) if self._weighted else batch
+        return dataclasses.replace(batch, label_weights=label_weights(graphs, bucket, self._dtype)) if self._weighted else batch
 
     def _bucket(self, nodes: int, edges: int, pairs: int) -> Bucket:
         bucket = select_bucket(self._buckets, nodes, edges, pairs)
@@ -177,7 +180,11 @@ def _ahead(prepare: Callable[[np.ndarray], GraphBatch], items: Iterable[np.ndarr
 
 def _total(graphs: Sequence[Graph]) -> tuple[int, int, int]:
     """Nodes, edge slots and pairs."""
-    return tuple(sum(sizes) for sizes in zip(*((graph.num_nodes, graph.num_edge_slots, len(graph.pairs)) for graph in graphs)))
+    return (
+        sum(graph.num_nodes for graph in graphs),
+        sum(graph.num_edge_slots for graph in graphs),
+        sum(len(graph.pairs) for graph in graphs),
+    )
 
 
 def _fill(shape: tuple[int, ...], parts: Sequence, dtype: DTypeLike, padding: int = 0) -> np.ndarray:

@@ -34,10 +34,16 @@ class Run:
         """The tensor product as the command line takes it, such as `cg` or `cg/spherical_grid:rank=2`."""
         return products_text(*(_site(self.config, site) for site in ("interaction", "product_basis")))
 
+    @property
+    def finished(self) -> dict[str, Any]:
+        """The results of a finished run."""
+        assert self.results is not None, f"{self.path} is not finished"
+        return self.results
+
     def errors(self) -> dict[str, dict[str, float]]:
         """Errors of `valid`, and of every test file by its short name."""
-        test = self.results.get("test", {})
-        return {"valid": self.results["valid"], **dict(zip(short_paths(list(test)), test.values(), strict=True))}
+        test = self.finished.get("test", {})
+        return {"valid": self.finished["valid"], **dict(zip(short_paths(list(test)), test.values(), strict=True))}
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -224,7 +230,7 @@ def _about_data(run: Run, part: str) -> str:
 
 
 def _about_errors(run: Run) -> str:
-    error = run.results["valid"].get("force_rmse")
+    error = run.finished["valid"].get("force_rmse")
     return "no forces" if error is None else f"validation force RMSE {error:.2f} meV/Å"
 
 

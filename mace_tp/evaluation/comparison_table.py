@@ -64,7 +64,7 @@ def write(folder: Path, rows: Sequence[Row], remarks: Sequence[str], groups: Seq
     content = {
         "rows": rows,
         "remarks": remarks,
-        "runs": {group.name: {str(run.path): run.results["environment"] for run in group.runs} for group in groups},
+        "runs": {group.name: {str(run.path): run.finished["environment"] for run in group.runs} for group in groups},
         "unfinished": [str(run.path) for run in unfinished],
     }
     (folder / "comparison.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")

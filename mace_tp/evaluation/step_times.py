@@ -137,7 +137,7 @@ def cpu_doubts(groups: Sequence[Group]) -> list[str]:
 
 def _is_cpu(group: Group) -> bool:
     """Whether all runs were on a CPU. On other devices CPU seconds mean nothing: the process may wait idly or busily."""
-    return all(str(run.results["environment"].get("device", "")).startswith("cpu") for run in group.runs)
+    return all(str(run.finished["environment"].get("device", "")).startswith("cpu") for run in group.runs)
 
 
 def _median(values: np.ndarray) -> float | None:

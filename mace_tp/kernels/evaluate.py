@@ -96,7 +96,7 @@ def _backward(problem: Problem, residuals: tuple, cotangents: Sequence[jax.Array
     if given and wanted.positions:
         polynomial = problem.polynomial.derivative(given, wanted.positions)
         rows = tuple(polynomial.outputs[k].num_rows(operands[i].shape) for k, i in enumerate(wanted.positions))
-        found = _evaluate(Problem(polynomial, rows), (*operands, *(cotangents[i] for i in given)), indices, mask)
+        found: Any = _evaluate(Problem(polynomial, rows), (*operands, *(cotangents[i] for i in given)), indices, mask)
         for i, gradient in zip(wanted.positions, found, strict=True):
             gradients[i] = gradient
     return tuple(gradients), (None,) * len(indices), None
