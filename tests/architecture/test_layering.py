@@ -27,7 +27,7 @@ ROWS = [
     {"__init__", "__main__"},
 ]
 
-# Rooms or files that may import each third-party package; jax and numpy may be used anywhere.
+# Rooms or files that may import each third-party package; jax, numpy and jaxtyping may be used anywhere.
 THIRD_PARTY = {
     "e3nn_jax": {"tensor_products", "nn", "model", "benchmark", "config", "cli.expressivity"},
     "flax": {"graph", "nn", "model", "evaluation.metrics", "evaluation.batches", "training", "simulation.jax_md"},
@@ -56,7 +56,7 @@ THIRD_PARTY = {
     "omegaconf": {"cli"},
     "yaml": {"cli", "evaluation.comparison", "run_directory"},
 }
-ANYWHERE = {"jax", "numpy"}
+ANYWHERE = {"jax", "numpy", "jaxtyping"}
 # Constants, which load nothing else.
 MODULES_ANYWHERE = {"ase.data"}
 # Imported inside a function only: slow to load, and off by default.
