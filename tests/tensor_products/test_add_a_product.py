@@ -66,8 +66,8 @@ def test_the_example_trains(damped, tmp_path):
     run_dir = tmp_path / "run"
 
     outcome = run_command(
-        "train", f"data.train={train}", "data.valid_fraction=0.2", f"tensor_product={damped}", "trainer.max_epochs=2", f"run_dir={run_dir}",
-        *TINY, "model.hidden_irreps=0e+1o",
+        "train", f"data.train={train}", "data.valid_fraction=0.2", "data.atomic_energies=least_squares", f"tensor_product={damped}",
+        "trainer.max_epochs=2", f"run_dir={run_dir}", *TINY, "model.hidden_irreps=0e+1o",
     )  # fmt: skip
 
     assert outcome.code == 0, outcome.err
