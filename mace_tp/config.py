@@ -144,7 +144,7 @@ def check_config(config: Config) -> None:
     check_ranges(config)
     _check_type_weights(config.data.config_type_weights)
     check_hidden_irreps(config.model.hidden_irreps, "model.hidden_irreps")
-    if config.model.forces == "direct" and e3nn.Irrep("1o") not in e3nn.Irreps(config.model.hidden_irreps):
+    if config.model.forces == "direct" and e3nn.Irrep(1, -1) not in e3nn.Irreps(config.model.hidden_irreps):
         raise InputError(f"model.hidden_irreps={config.model.hidden_irreps}: model.forces=direct reads forces from 1o, such as in 0e+1o")
     build_tensor_products(config.tensor_product)
 
@@ -169,5 +169,5 @@ def check_hidden_irreps(hidden_irreps: str, name: str) -> None:
         raise InputError(f"{field}: not irreps; valid is, for example, 0e+1o") from error
     if any(irrep.mul != 1 for irrep in irreps) or len({irrep.ir for irrep in irreps}) != len(irreps):
         raise InputError(f"{field}: each irrep once and without multiplicity, which model.num_channels gives; valid is, for example, 0e+1o")
-    if not irreps or irreps[0].ir != e3nn.Irrep("0e"):
+    if not irreps or list(irreps)[0].ir != e3nn.Irrep(0, 1):
         raise InputError(f"{field}: must begin with 0e, from which energies are read")

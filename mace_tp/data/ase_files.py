@@ -83,12 +83,14 @@ def read_structure(path: Path, frame: int) -> ase.Atoms:
         raise InputError(f"{path}: no such file")
     with parser_errors(lambda said: f"{path}: ASE cannot read it ({said})"):
         try:
-            return ase.io.read(path, index=frame, do_not_split_by_at_sign=True)
+            atoms = ase.io.read(path, index=frame, do_not_split_by_at_sign=True)
         except (IndexError, StopIteration) as error:
             # A failing parser may raise the same, so for the first frame the reason is unknown.
             if frame == 0:
                 raise
             raise InputError(f"{path}: has no frame {frame}; frames count from 0") from error
+    assert isinstance(atoms, ase.Atoms)
+    return atoms
 
 
 def _all_but_last(frames: Iterable[ase.Atoms]) -> Iterator[ase.Atoms]:
@@ -102,7 +104,7 @@ def _all_but_last(frames: Iterable[ase.Atoms]) -> Iterator[ase.Atoms]:
 
 def _rows(path: Path) -> Iterator[ase.Atoms]:
     """Rows of a database with the values that the user has stored; `ase.io.iread` would drop these values."""
-    with ase.db.connect(path) as database:
+    with ase.db.connect(path) as database:  # pyright: ignore[reportGeneralTypeIssues]
         for row in database.select():
             atoms = row.toatoms()
             atoms.info |= {**row.data, **row.key_value_pairs}

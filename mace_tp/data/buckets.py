@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 
@@ -156,6 +157,14 @@ def _cheapest(work: np.ndarray, counts: np.ndarray, num_buckets: int) -> tuple[t
     expected = (used * work[choices]).sum(axis=1) / counts[-1]
     cheapest = int(np.argmin(expected))
     return tuple(choices[cheapest].tolist()), float(expected[cheapest])
+
+
+@overload
+def _round_up(number: float, multiple: int) -> int: ...
+
+
+@overload
+def _round_up(number: np.ndarray, multiple: int) -> np.ndarray: ...
 
 
 def _round_up(number: float | np.ndarray, multiple: int) -> int | np.ndarray:

@@ -1,6 +1,7 @@
 """The numbers that a model takes from its training set."""
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,4 +19,5 @@ class DatasetStatistics:
 
     @classmethod
     def from_dict(cls, values: dict) -> "DatasetStatistics":
-        return cls(**{field: tuple(value) if isinstance(value, list) else value for field, value in values.items()})
+        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return cls(**fields)

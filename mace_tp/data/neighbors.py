@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 from matscipy.neighbours import neighbour_list
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 # Å. Along a non-periodic direction, the search box ends this far outside the atoms.
 _MARGIN = 1.0
@@ -55,7 +55,7 @@ def neighbor_images(
 def image_shifts(images: np.ndarray, cell: np.ndarray) -> np.ndarray:
     """Shifts [edges, 3] in Å of images [edges, 3] in lattice vectors."""
     # Axis by axis, so that opposite images have opposite shifts to the last bit; a matrix product does not guarantee that.
-    return sum(images[:, axis, None] * cell[axis] for axis in range(3))
+    return sum((images[:, axis, None] * cell[axis] for axis in range(3)), np.zeros(()))
 
 
 def wrap(positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool]) -> np.ndarray:

@@ -43,7 +43,7 @@ def _energies(graphs: Sequence[Graph]) -> list[str]:
     rest = [graph for group in groups.values() if len(group) < _ENOUGH for graph in group]
     away: dict[int, float] = {}
     for group in [group for group in groups.values() if len(group) >= _ENOUGH]:
-        away |= _far_energies(group, np.array([graph.interaction_energy / graph.num_nodes for graph in group]))
+        away |= _far_energies(group, _per_atom(group))
     away |= _far_energies(rest, _unexplained(rest))
     far = [graph for graph in graphs if id(graph) in away]
     if not far:
@@ -66,7 +66,7 @@ def _unexplained(graphs: Sequence[Graph]) -> np.ndarray:
         return np.zeros(0)
     num_species = max(int(graph.species.max()) for graph in graphs) + 1
     shares = np.array([np.bincount(graph.species, minlength=num_species) / graph.num_nodes for graph in graphs])
-    energies = np.array([graph.interaction_energy / graph.num_nodes for graph in graphs])
+    energies = _per_atom(graphs)
     return energies - shares @ np.linalg.lstsq(shares, energies, rcond=None)[0]
 
 
@@ -87,3 +87,8 @@ def _components(graphs: Sequence[Graph], field: str, unit: str, least: float) ->
 def _usual(sizes: np.ndarray) -> float:
     # `lower`: between two values the quantile takes the lower one, so that it is never the maximum.
     return float(np.quantile(sizes, _USUAL, method="lower"))
+
+
+def _per_atom(graphs: Sequence[Graph]) -> np.ndarray:
+    """Energies [graphs], eV/atom, of graphs that have one."""
+    return np.array([graph.interaction_energy / graph.num_nodes for graph in graphs if graph.interaction_energy is not None])

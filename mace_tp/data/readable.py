@@ -92,7 +92,7 @@ def _reads_back(atoms: ase.Atoms, values: Mapping[str, Any]) -> bool:
             ase.io.write(file, atoms, format="extxyz")
             text = file.getvalue()
         text.encode()
-        [after] = read_xyz(io.StringIO(text), slice(None))
+        [after] = read_xyz(io.StringIO(text), slice(None))  # pyright: ignore[reportArgumentType]
         # Programs differ in the characters that they take for line breaks.
         return len(text.splitlines()) == len(atoms) + 2 and _is_same_structure(atoms, after) and _are_same(values, _values(after))
     except MemoryError:

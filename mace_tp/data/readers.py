@@ -188,7 +188,7 @@ def _read_frame(lines: Sequence[str], frame: extended_xyz.Frame, path: Path) -> 
         return f"{path} frame {frame.index} (line {frame.line}): cannot be read ({said})"
 
     with parser_errors(describe):
-        return next(read_xyz(text, slice(None), properties_parser=_parse_comment))
+        return next(read_xyz(text, slice(None), properties_parser=_parse_comment))  # pyright: ignore[reportArgumentType]
 
 
 def _lines(path: Path) -> list[str]:
@@ -223,7 +223,7 @@ def _configuration(atoms: ase.Atoms, keys: LabelKeys, path: str, index: int) -> 
         atomic_numbers=atoms.numbers.astype(np.int64),
         positions=np.asarray(atoms.positions, np.float64),
         cell=np.array(atoms.cell, np.float64),
-        pbc=tuple(bool(periodic) for periodic in atoms.pbc),
+        pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
         energy=energy_label(find_label(keys.energy, places), keys.energy, source),
         forces=forces_label(find_label(keys.forces, places), len(atoms), keys.forces, source),
         stress=stress_label(find_label(keys.stress, places), atoms.cell.volume, keys.stress, source),

@@ -50,7 +50,7 @@ def _energies(graphs: Sequence[Graph]) -> list[str]:
     far = [graph for graph in graphs if abs(graph.interaction_energy or 0.0) > _LARGE_INTERACTION_ENERGY * graph.num_nodes]
     if not far:
         return []
-    where = f"{_where(far)} ({far[0].interaction_energy / far[0].num_nodes:.1f} eV/atom)"
+    where = f"{_where(far)} ({(far[0].interaction_energy or 0.0) / far[0].num_nodes:.1f} eV/atom)"
     return [
         f"E - ΣE0 beyond {_LARGE_INTERACTION_ENERGY:.0f} eV/atom in {where}; do the atomic energies come from the same method, in eV, "
         "and are the labels total energies?"
@@ -68,7 +68,7 @@ def _stresses(graphs: Sequence[Graph]) -> list[str]:
             groups[tuple(np.bincount(graph.species))].append(graph)
     for group in groups.values():
         volumes = np.array([abs(np.linalg.det(graph.cell)) for graph in group])
-        tensions = np.array([np.trace(graph.stress) / 3 for graph in group])
+        tensions = np.array([np.trace(graph.stress) / 3 for graph in group if graph.stress is not None])
         if len(group) < _ENOUGH or np.std(volumes) < _ENOUGH_SPREAD * np.mean(volumes) or np.std(tensions) == 0:
             continue
         if np.corrcoef(tensions, volumes)[0, 1] < _AGAINST:
@@ -113,8 +113,9 @@ def _duplicates(parts: Mapping[str, Sequence[Graph]]) -> list[str]:
 
 def _differ(graph: Graph, other: Graph) -> bool:
     """Whether the labels of one structure differ by more than repeated calculations do."""
-    has_forces = graph.forces is not None and other.forces is not None
-    far = has_forces and np.sqrt(np.mean((graph.forces - other.forces) ** 2)) > _SAME_FORCES
+    far = False
+    if graph.forces is not None and other.forces is not None:
+        far = np.sqrt(np.mean((graph.forces - other.forces) ** 2)) > _SAME_FORCES
     return bool(far or abs(_difference(graph, other)) > _SAME_ENERGY)
 
 

@@ -97,12 +97,15 @@ def units_of_stress(graphs: Sequence[Graph]) -> list[str]:
     stressed = [graph for graph in graphs if graph.stress is not None]
     if not stressed:
         return []
-    sizes = np.array([_rms(graph.stress) for graph in stressed])
+    sizes = np.array([_rms(graph.stress) for graph in stressed if graph.stress is not None])
     said = f"stress of {np.median(sizes):.3g} eV/Å³ (median) is very large"
     moved = [graph for graph in stressed if graph.forces is not None and _rms(graph.forces) > _SOME_FORCES]
     ratios = [_deviatoric_ratio(graph) for graph in moved]
     ratio = np.median(ratios) if len(ratios) >= _ENOUGH else 0.0
-    if ratio > _LARGE_STRESS_RATIO and np.median([_rms(_deviatoric(graph.stress)) for graph in moved]) > _LARGE_DEVIATORIC:
+    if (
+        ratio > _LARGE_STRESS_RATIO
+        and np.median([_rms(_deviatoric(graph.stress)) for graph in moved if graph.stress is not None]) > _LARGE_DEVIATORIC
+    ):
         # Soft and stiff crystals differ by more than the two units do, so both units are named.
         likely, other = sorted(_PRESSURES, key=lambda name: abs(np.log(ratio * _PRESSURES[name] / _USUAL_STRESS)))
         sizes = ", ".join(f"1 {name} = {size:.6g} eV/Å³" for name, size in _PRESSURES.items())
@@ -125,6 +128,7 @@ def _all_electrons(number: int) -> float:
 def _deviatoric_ratio(graph: Graph) -> float:
     volume = abs(np.linalg.det(graph.cell))
     distance = (volume / graph.num_nodes) ** (1 / 3)
+    assert graph.stress is not None and graph.forces is not None, graph.source
     return _rms(_deviatoric(graph.stress)) / (_rms(graph.forces) * distance * np.sqrt(graph.num_nodes) / volume)
 
 

@@ -1,7 +1,7 @@
 """Checks of a structure before anything is computed from it."""
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.elements import LAST, symbol

@@ -19,7 +19,7 @@ MAX_WEIGHT = 1e6
 
 def is_weight(value: Any) -> bool:
     """Whether a value can be a weight in the loss."""
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and 0 <= value <= MAX_WEIGHT
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(0 <= value <= MAX_WEIGHT)
 
 
 def frame_weights(info: Mapping[str, Any], keys: LabelKeys, source: str) -> LabelWeights:

@@ -153,7 +153,7 @@ def _configuration(atoms: ase.Atoms) -> Configuration:
         atomic_numbers=atoms.numbers,
         positions=atoms.positions,
         cell=np.asarray(atoms.cell),
-        pbc=tuple(bool(periodic) for periodic in atoms.pbc),
+        pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
         energy=None,
         forces=None,
         stress=None,

@@ -14,7 +14,7 @@ import numpy as np
 from mace_tp.graph import GraphBatch
 from mace_tp.kernels.polynomial import Builder, Polynomial, Term
 from mace_tp.tensor_products.algebra.coupling_chains import Chain, chain_basis, link_coupling, parents_of
-from mace_tp.tensor_products.algebra.irreps import split_irreps
+from mace_tp.tensor_products.algebra.irreps import irrep_at, split_irreps
 from mace_tp.tensor_products.algebra.paths import Path, path_coupling, paths_between
 from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.base import TensorProduct, require_reached
@@ -142,7 +142,7 @@ class CGProductBasis(PolynomialBasis):
         factors = [components[rows] for rows in self.irreps_in.slices()]
         values = {Chain(irrep.ir, i): rows for i, (irrep, rows) in enumerate(zip(self.irreps_in, factors))}
         for chain in parents_of(self._chains):
-            values[chain] = self._coupled(chain.link, values[chain.parent], factors[chain.factor])
+            values[chain] = self._coupled(chain.link, values[chain.before], factors[chain.factor])
         outputs = {irrep.ir: [jnp.zeros_like(components[0])] * irrep.ir.dim for irrep in self.irreps_out}
         sums: dict[tuple, list[jax.Array]] = {}
         for chain, weight in zip(self._chains, _unstacked(chain_weights), strict=True):
@@ -157,7 +157,7 @@ class CGProductBasis(PolynomialBasis):
         return jnp.stack([component for irrep in self.irreps_out for component in outputs[irrep.ir]])
 
     def _coupled(self, link: tuple[e3nn.Irrep, int, e3nn.Irrep], left: list[jax.Array], right: list[jax.Array]) -> list[jax.Array]:
-        return sparse_product(link_coupling(link[0], self.irreps_in[link[1]].ir, link[2]), left, right)
+        return sparse_product(link_coupling(link[0], irrep_at(self.irreps_in, link[1]), link[2]), left, right)
 
     def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> list[list[Term]]:
         return chain_terms(builder, (weights, feats), self._chains, self.irreps_in, self.irreps_out)

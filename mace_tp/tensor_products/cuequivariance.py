@@ -85,7 +85,7 @@ class CuequivarianceInteraction(CGInteraction):
             row += path.out.dim
         return Terms((0, 1, 2, 3), np.concatenate(segments), np.concatenate(coefficients))
 
-    def polynomial(self) -> None:
+    def polynomial(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Evaluated by its own library, never by the compiled kernel."""
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, batch: GraphBatch) -> jax.Array:
@@ -116,7 +116,7 @@ class CuequivarianceProductBasis(CGProductBasis):
             orders.append(Terms((0, *[1] * order, 2), np.concatenate(segments), np.concatenate(coefficients)))
         return tuple(orders)
 
-    def polynomial_terms(self, *_: Any) -> None:
+    def polynomial_terms(self, *_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Evaluated by its own library, never by the compiled kernel."""
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
@@ -183,7 +183,7 @@ def _evaluate(polynomial: Any, inputs: list[jax.Array], indices: list[jax.Array 
 
 def _is_gpu() -> bool:
     """Whether a GPU is what jax computes on by default."""
-    device = jax.config.jax_default_device
+    device = jax.config.values["jax_default_device"]
     return (device.platform if isinstance(device, jax.Device) else jax.default_backend()) == "gpu"
 
 
@@ -218,5 +218,5 @@ def _library() -> tuple[ModuleType, ModuleType]:
     # jax 0.12 also passes the live inputs to a rule of dead code elimination; the rule of cuequivariance-jax 0.13 does not take them.
     rule = partial_eval.dce_rules[segmented_polynomial_p]
     if jax.__version_info__ >= (0, 12) and len(inspect.signature(rule).parameters) == 2:
-        partial_eval.dce_rules[segmented_polynomial_p] = lambda used, _, equation: rule(used, equation)
+        partial_eval.dce_rules[segmented_polynomial_p] = lambda used, _, equation: rule(used, equation)  # pyright: ignore[reportArgumentType]
     return cuequivariance, cuequivariance_jax

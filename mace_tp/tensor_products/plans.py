@@ -140,5 +140,5 @@ class BilinearPlan:
         values = outer_products(paths, tables, split_irreps(first, self.irreps_1), split_irreps(second, self.irreps_2))
         parts: dict[int, list[jax.Array]] = {}
         for copy, value in zip(copies, values, strict=True):
-            parts.setdefault(copy, []).append(value)
+            parts.setdefault(int(copy), []).append(value)
         return jnp.concatenate([total(parts[copy]) for copy in range(len(self.rows))])

@@ -97,7 +97,7 @@ def _build_tensor_product(site: Any, field: str) -> TensorProduct:
         raise InputError(f"{field}={site}: must be the name of a tensor product, or {{name: NAME, option: value}}")
     options = dict(options)
     name = options.pop("name")
-    cls = _find_class(name, f"{field}={name}")
+    cls: Any = _find_class(name, f"{field}={name}")
     valid = [option.name for option in dataclasses.fields(cls)]
     unknown = sorted(set(map(str, options)) - set(valid))
     if unknown:

@@ -42,3 +42,10 @@ def parity_mask(irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_out: e3nn.I
         np.repeat([irrep.ir.p for irrep in irreps], [irrep.ir.dim for irrep in irreps]) for irreps in (irreps_1, irreps_2, irreps_out)
     )
     return first[:, None, None] * second[:, None] == out
+
+
+def irrep_at(irreps: e3nn.Irreps, position: int) -> e3nn.Irrep:
+    """Return the irrep at a position."""
+    entry = irreps[position]
+    assert isinstance(entry, e3nn.MulIrrep)
+    return entry.ir

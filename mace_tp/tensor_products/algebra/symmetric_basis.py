@@ -14,6 +14,8 @@ import math
 import e3nn_jax as e3nn
 import numpy as np
 
+from mace_tp.tensor_products.algebra.irreps import irrep_at
+
 # A coupling that is dependent on the earlier ones leaves a residual of rounding size; an independent one is of order one.
 _INDEPENDENT = 1e-6
 
@@ -86,7 +88,7 @@ def symmetric_couplings(irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correla
     for order in range(1, correlation + 1):
         for irrep in irreps_out:
             factors = symmetric_basis(irreps_in, irrep.ir, order).factors
-            names = [tuple(irreps_in[i].ir for i in positions) for positions in factors]
+            names = [tuple(irrep_at(irreps_in, i) for i in positions) for positions in factors]
             couplings += [Coupling(name, irrep.ir, names[:i].count(name)) for i, name in enumerate(names)]
     return tuple(couplings)
 

@@ -75,7 +75,7 @@ def product_basis_keeps_the_dtype(plan: ProductBasisPlan) -> None:
 
 def product_basis_has_the_derivatives_of_its_values(plan: ProductBasisPlan) -> None:
     """First and second reverse derivatives, as training takes them, against central differences."""
-    check_grads(jax.jit(lambda weights, feats: plan(weights, feats, SPECIES)), nodes_of(plan), **DIFFERENCES)
+    check_grads(jax.jit(lambda weights, feats: plan(weights, feats, jnp.asarray(SPECIES))), nodes_of(plan), **DIFFERENCES)
 
 
 def product_basis_is_cg_with_its_coordinates(plan: ProductBasisPlan) -> None:
@@ -86,7 +86,10 @@ def product_basis_is_cg_with_its_coordinates(plan: ProductBasisPlan) -> None:
 
     assert coordinates.shape == (len(symmetric_couplings(plan.irreps_in, plan.irreps_out, plan.correlation)), 2, 1)
     reference = _cg_product_basis(plan.irreps_in, plan.irreps_out, plan.correlation)
-    assert_equal(derivatives(lambda feats: plan(weights, feats, species), (feats,)), derivatives(reference, (feats,), (coordinates,)))
+    assert_equal(
+        derivatives(lambda feats: plan(jnp.asarray(weights), feats, jnp.asarray(species)), (feats,)),
+        derivatives(reference, (feats,), (coordinates,)),
+    )
 
 
 def product_basis_states_what_it_has(plan: ProductBasisPlan) -> None:
