@@ -102,10 +102,7 @@ def units_of_stress(graphs: Sequence[Graph]) -> list[str]:
     moved = [graph for graph in stressed if graph.forces is not None and _rms(graph.forces) > _SOME_FORCES]
     ratios = [_deviatoric_ratio(graph) for graph in moved]
     ratio = np.median(ratios) if len(ratios) >= _ENOUGH else 0.0
-    if (
-        ratio > _LARGE_STRESS_RATIO
-        and np.median([_rms(_deviatoric(graph.stress)) for graph in moved if graph.stress is not None]) > _LARGE_DEVIATORIC
-    ):
+    if ratio > _LARGE_STRESS_RATIO and np.median(_deviatorics(moved)) > _LARGE_DEVIATORIC:
         # Soft and stiff crystals differ by more than the two units do, so both units are named.
         likely, other = sorted(_PRESSURES, key=lambda name: abs(np.log(ratio * _PRESSURES[name] / _USUAL_STRESS)))
         sizes = ", ".join(f"1 {name} = {size:.6g} eV/Å³" for name, size in _PRESSURES.items())
@@ -138,3 +135,8 @@ def _deviatoric(stress: np.ndarray) -> np.ndarray:
 
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(values**2)))
+
+
+def _deviatorics(graphs: Sequence[Graph]) -> list[float]:
+    """Size of the deviatoric stress of every graph that has a stress, eV/Å³."""
+    return [_rms(_deviatoric(graph.stress)) for graph in graphs if graph.stress is not None]

@@ -129,5 +129,5 @@ def _contract(plan: ProductBasisPlan, weights: np.ndarray | jax.Array, feats: np
 @functools.cache
 def _cg_product_basis(irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> Callable[..., jax.Array]:
     """(coordinates, features) → product basis of `cg`; the same function for every product that is compared with it."""
-    plan, species = CG().product_basis(irreps_in, irreps_out, correlation), np.array([0, 1, 1])
+    plan, species = CG().product_basis(irreps_in, irreps_out, correlation), jnp.array([0, 1, 1])
     return lambda coordinates, feats: plan(coordinates, feats, species)
