@@ -26,7 +26,7 @@ class Run:
 
     path: Path
     config: dict[str, Any]  # flat: {"model.cutoff": 5.0, ...}
-    records: list[Record]  # of metrics.jsonl
+    records: Sequence[Record]  # of metrics.jsonl
     results: dict[str, Any] | None  # of results.json; None if the training is not finished
 
     @property

@@ -93,8 +93,8 @@ def _draw_group(axes: Axes, group: Group, x: Callable[[Run], np.ndarray], key: s
             axes.plot(*curve.T, linewidth=0.6, alpha=0.45, **style)
     shortest = min(map(len, curves))
     median = np.median([curve[:shortest] for curve in curves], axis=0)
-    marker = {"marker": "."} if shortest == 1 else {}  # a line needs two points
-    axes.plot(*median.T, linewidth=1.7, label=group.name, **style, **marker)
+    marker = "." if shortest == 1 else None  # a line needs two points
+    axes.plot(*median.T, linewidth=1.7, label=group.name, marker=marker, **style)
     begins = [epoch for epoch in (second_stage(run.records) for run in group.runs) if epoch is not None]
     if begins and min(begins) <= shortest:
         axes.plot(*median[min(begins) - 1], marker="o", markersize=6, markerfacecolor="white", color=style["color"], zorder=3)
@@ -115,10 +115,12 @@ def errors_against_steps_figure(rows: Sequence[Row]) -> Figure | None:
     figure = Figure(figsize=(8, 5.4), layout="constrained", dpi=DPI)
     axes = figure.subplots()
     best = frontier([(row["step_ms"], row["valid_force_rmse"]) for _, row in shown])
+    lines = []
     if len(best) > 1:
         corners = np.array([(shown[i][1]["step_ms"], shown[i][1]["valid_force_rmse"]) for i in best])
         axes.plot(*corners.T, color=GRAY, linewidth=1, linestyle="--", zorder=0.5, label="no other row is both faster and more accurate")
-    points, lines = [], [corners] if len(best) > 1 else []
+        lines = [corners]
+    points = []
     for number, row in shown:
         x, y, color = row["step_ms"], row["valid_force_rmse"], COLORS[number % len(COLORS)]
         low, high = (x if row[key] is None else row[key] for key in ("step_ms_q1", "step_ms_q3"))

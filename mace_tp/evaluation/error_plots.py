@@ -88,7 +88,7 @@ def parity_by_element_figure(pairs: Mapping[str, Pairs], title: str) -> Figure:
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     low, high = _limits(np.concatenate([values.ravel() for pair in shown.values() for values in pair]))
     cells = [_draw_element(axes, name, pair, (low, high)) for axes, (name, pair) in zip(panels, shown.items(), strict=False)]
-    norm = LogNorm(vmin=1, vmax=max(10.0, *(part.get_array().filled(0).max() for part in cells)))
+    norm = LogNorm(vmin=1, vmax=max(10.0, *(np.ma.filled(counts, 0).max() for part in cells if (counts := part.get_array()) is not None)))
     for part in cells:
         part.set_norm(norm)
     for axes in panels[len(shown) :]:

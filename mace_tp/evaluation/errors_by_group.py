@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def force_components(errors: Iterable[ConfigurationErrors]) -> dict[str, np.ndar
     """Errors of labelled forces by element: {symbol: [atoms, 3] in eV/Å}, ascending Z."""
     labelled = [error for error in errors if error.forces is not None]
     numbers = np.concatenate([error.configuration.atomic_numbers for error in labelled] or [np.zeros(0, int)])
-    forces = np.concatenate([error.forces for error in labelled] or [np.zeros((0, 3))])
+    forces = np.concatenate([error.forces for error in labelled if error.forces is not None] or [np.zeros((0, 3))])
     return {symbol(int(number)): forces[numbers == number] for number in np.unique(numbers)}
 
 
@@ -102,12 +103,14 @@ def _type(configuration: Configuration) -> str:
 
 
 def _errors(configuration: Configuration, graph: Graph, prediction: ConfigurationPrediction) -> ConfigurationErrors:
-    comparable = graph.stress is not None and prediction.stress is not None
+    stress = None
+    if graph.stress is not None and prediction.stress is not None:
+        stress = np.asarray(prediction.stress, np.float64) - graph.stress
     return ConfigurationErrors(
         configuration=configuration,
         energy=None if graph.interaction_energy is None else float(prediction.interaction_energy - graph.interaction_energy),
         forces=None if graph.forces is None else np.asarray(prediction.forces, np.float64) - graph.forces,
-        stress=np.asarray(prediction.stress, np.float64) - graph.stress if comparable else None,
+        stress=stress,
     )
 
 
@@ -126,15 +129,16 @@ def _per_config_type(errors: Sequence[ConfigurationErrors]) -> dict[str, dict[st
 
 
 def _sums_of(errors: Sequence[ConfigurationErrors]) -> ErrorSums:
-    energies = [(error.energy, error.configuration.num_atoms) for error in errors if error.energy is not None]
+    labelled = [(error.energy, error.configuration.num_atoms) for error in errors if error.energy is not None]
+    energies, num_atoms = np.array(labelled).reshape(-1, 2).T
     forces = [error.forces.ravel() for error in errors if error.forces is not None]
     stresses = [error.stress.ravel() for error in errors if error.stress is not None]
-    return _sums(*np.array(energies).reshape(-1, 2).T, np.concatenate([_NOTHING, *forces]), np.concatenate([_NOTHING, *stresses]))
+    return _sums(energies, num_atoms, np.concatenate([_NOTHING, *forces]), np.concatenate([_NOTHING, *stresses]))
 
 
 def _sums(energies: np.ndarray, num_atoms: np.ndarray, forces: np.ndarray, stresses: np.ndarray) -> ErrorSums:
     """Sums of errors of energies [configurations], eV, and of components of forces [...], eV/Å, and stresses [...], eV/Å³."""
-    return ErrorSums(
+    sums: dict[str, Any] = dict(
         energy_abs=np.sum(np.abs(energies / num_atoms)),
         energy_squared=np.sum((energies / num_atoms) ** 2),
         energy_squared_weighted=0.0,  # used only by the loss
@@ -149,6 +153,7 @@ def _sums(energies: np.ndarray, num_atoms: np.ndarray, forces: np.ndarray, stres
         stress_squared_weighted=0.0,
         num_stress_components=stresses.size,
     )
+    return ErrorSums(**sums)
 
 
 def _worst(
@@ -165,7 +170,7 @@ def _bad_configuration(error: ConfigurationErrors) -> BadConfiguration:
     return BadConfiguration(
         file=None if configuration.frame is None else configuration.frame.path,
         frame=None if configuration.frame is None else configuration.frame.index,
-        formula=formula(configuration.atomic_numbers),
+        formula=formula(configuration.atomic_numbers.tolist()),
         config_type=_type(configuration),
         force_rmse=error.force_rmse,
         energy_error=error.energy_per_atom,

@@ -72,7 +72,7 @@ def _draw_errors(axes: Axes, errors: np.ndarray, unit: str) -> None:
     reach = 1.1 * np.quantile(abs(errors), _SHOWN_ERRORS) if len(errors) else 0
     reach = reach or 1.0  # no error at all is possible
     num_bins = min(11 + 2 * int(len(errors) ** 0.5 / 2), _MAX_BINS)  # odd: one is centered at zero
-    axes.hist(np.clip(errors, -reach, reach), bins=np.linspace(-reach, reach, num_bins + 1), color=BLUE)
+    axes.hist(np.clip(errors, -reach, reach), bins=np.linspace(-reach, reach, num_bins + 1).tolist(), color=BLUE)
     axes.axvline(0, color=GRAY, linewidth=1, linestyle="--")
     axes.locator_params(axis="x", nbins=6)
     axes.set(xlim=(-reach, reach), xlabel=f"predicted - reference ({unit})", ylabel="number of values")

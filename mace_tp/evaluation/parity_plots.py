@@ -64,6 +64,6 @@ def _pairs(errors: Sequence[ConfigurationErrors], elements: Mapping[str, np.ndar
     """Labels and predictions (label + error) of each element."""
     configurations = [error.configuration for error in errors if error.forces is not None]
     numbers = np.concatenate([configuration.atomic_numbers for configuration in configurations])
-    labels = np.concatenate([configuration.forces for configuration in configurations])
+    labels = np.concatenate([configuration.forces for configuration in configurations if configuration.forces is not None])
     symbols = np.array([symbol(int(number)) for number in numbers])
     return {element: Pairs(labels[symbols == element], labels[symbols == element] + values) for element, values in elements.items()}
