@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Array, Bool, Float, Int
 
 from mace_tp.graph import gather, segment_sum
 from mace_tp.kernels.build import function_name, target_name, tell_once
@@ -19,7 +19,7 @@ from mace_tp.kernels.polynomial import Operand, Polynomial
 Arrays = tuple[jax.Array, ...]
 Operands = Sequence[Float[Array | np.ndarray, "..."]]
 # The names of these sizes begin with _, because `_require_fitting` checks them.
-Indices = Sequence[Int32[Array | np.ndarray, " _items"]]
+Indices = Sequence[Int[Array | np.ndarray, " _items"]]
 Mask = Bool[Array | np.ndarray, " _items"] | None
 
 
@@ -39,7 +39,7 @@ def evaluate(problem: Problem, operands: Operands, indices: Indices, mask: Mask)
     Args:
         problem: the polynomial and the rows of its outputs.
         operands: one array per input with the shape of `Operand.shape`, all float32 or all float64.
-        indices: the index arrays of the operands.
+        indices: the index arrays of the operands, int32.
         mask: True for items that count; the outputs of the rest are zero. None: all items count.
 
     Returns:
