@@ -13,6 +13,7 @@ from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.weights import MAX_WEIGHT, is_weight
 from mace_tp.errors import InputError
 from mace_tp.model.mace import Architecture
+from mace_tp.run_directory import flatten
 from mace_tp.tensor_products.compiled import KERNELS
 from mace_tp.tensor_products.registry import TensorProductConfig, build_tensor_products
 
@@ -165,7 +166,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 
 def check_config(config: Config) -> None:
     """Raise an InputError that names the first field which is out of range, and what would be valid."""
-    values = _flat(dataclasses.asdict(config))
+    values = flatten(dataclasses.asdict(config))
     _require(values, _POSITIVE, lambda value: value > 0, "must be positive")
     _require(values, _NOT_NEGATIVE, lambda value: value >= 0, "must not be negative")
     _require(values, _FRACTIONS, lambda value: 0 <= value < 1, "must be in [0, 1)")
@@ -211,11 +212,3 @@ def check_hidden_irreps(hidden_irreps: str, name: str) -> None:
         raise InputError(f"{field}: each irrep once and without multiplicity, which model.num_channels gives; valid is, for example, 0e+1o")
     if not irreps or irreps[0].ir != e3nn.Irrep("0e"):
         raise InputError(f"{field}: must begin with 0e, from which energies are read")
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Fields by their full names, such as `loss.stage_two.start`."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat

@@ -10,6 +10,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from mace_tp.cli.shipped import config_directory
 from mace_tp.config import Config
 from mace_tp.errors import InputError
+from mace_tp.run_directory import flatten
 from mace_tp.tensor_products.notation import meant
 
 
@@ -43,7 +44,7 @@ def check_keys(composed: DictConfig) -> None:
         InputError: names the key, and those that are valid.
     """
     valid = schema_keys()
-    for key in _flat(OmegaConf.to_container(composed)):
+    for key in flatten(OmegaConf.to_container(composed)):
         if not any(key == name or key.startswith(f"{name}.") for name in valid):
             raise InputError(_unknown_key(key))
 
@@ -68,17 +69,10 @@ def _children(prefix: str) -> list[str]:
 
 def schema_keys() -> dict[str, Any]:
     """Full names of the keys of the configuration, with their defaults."""
-    return _flat(OmegaConf.to_container(OmegaConf.structured(Config)))
+    return flatten(OmegaConf.to_container(OmegaConf.structured(Config)))
 
 
 def group_options() -> dict[str, list[str]]:
     """Groups of keys, and the names of their files in `configs/`."""
     folders = sorted(folder for folder in config_directory().iterdir() if folder.is_dir())
     return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
-    return flat

@@ -15,6 +15,7 @@ from mace_tp.model.export.load import ExportedModel, Result, load_exported, runs
 from mace_tp.model.export.write import PLATFORMS, export_model
 from mace_tp.model.saved_model import Model, load_model
 from mace_tp.model.structure_field import StructureField, StructurePrediction
+from mace_tp.run_directory import written_atomically
 from mace_tp.runtime.compilation import compiling
 from mace_tp.runtime.devices import set_dtype
 
@@ -30,15 +31,13 @@ def main(arguments: list[str]) -> None:
     # The program notes which line each operation comes from; folders of this machine are nobody's business.
     jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*/")
     model = load_model(options.model, None if options.dtype is None else set_dtype(options.dtype))
-    part = options.out.with_name(options.out.name + ".part")
-    with raising():
-        try:
+    try:
+        with raising(), written_atomically(options.out) as beside:
             with compiling(f"the model for {' and '.join(options.platforms)}", is_kept=False):
-                export_model(part, model, options.platforms)
-            print(_check(part, model) if runs_here(options.platforms) else "not checked: jax runs on none of these platforms here")
-            part.replace(options.out)
-        finally:
-            part.unlink(missing_ok=True)
+                export_model(beside, model, options.platforms)
+            print(_check(beside, model) if runs_here(options.platforms) else "not checked: jax runs on none of these platforms here")
+    except OSError as error:
+        raise InputError(f"{options.out}: cannot be written ({error.strerror})") from error
     size = options.out.stat().st_size / 1e6
     dtype = jax.tree.leaves(model.params)[0].dtype.name
     print(f"{options.out}: {size:.2f} MB, {dtype}, for {' and '.join(options.platforms)}; read it with mace_tp.load_exported")

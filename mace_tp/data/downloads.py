@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 
 from mace_tp.errors import InputError
+from mace_tp.run_directory import written_atomically
 
 _TIMEOUT = 30  # s without an answer
 _CHUNK = 2**20
@@ -25,24 +26,21 @@ def download(address: str, path: Path, md5: str | None = None) -> None:
     Raises:
         InputError: there is no network, no such file, or it is not the one that was published.
     """
-    part = path.with_name(path.name + ".part")
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        with _open(address) as answer, open(part, "wb") as file:
+        with written_atomically(path) as beside, _open(address) as answer, open(beside, "wb") as file:
             expected, size = answer.headers.get("Content-Length"), 0
             while chunk := _read(answer, address):
                 file.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
-        if expected is not None and size != int(expected):
-            raise InputError(f"{address}: the connection ended after {size} of {expected} bytes; try again")
-        if md5 is not None and digest.hexdigest() != md5:
-            raise InputError(f"{address}: its MD5 is {digest.hexdigest()}, the published one {md5}; it is not the file that was published")
-        part.replace(path)
+            if expected is not None and size != int(expected):
+                raise InputError(f"{address}: the connection ended after {size} of {expected} bytes; try again")
+            if md5 is not None and digest.hexdigest() != md5:
+                found = f"its MD5 is {digest.hexdigest()}, the published one {md5}"
+                raise InputError(f"{address}: {found}; it is not the file that was published")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _open(address: str) -> http.client.HTTPResponse:

@@ -16,6 +16,7 @@ from mace_tp.data.extended_xyz import COMPRESSED
 from mace_tp.data.graphs import Graph
 from mace_tp.data.readable import readable
 from mace_tp.errors import InputError
+from mace_tp.run_directory import written_atomically
 
 PREDICTED = {"energy": "MACE_energy", "forces": "MACE_forces", "stress": "MACE_stress"}
 """The names of predictions, by the fields of `LabelKeys`."""
@@ -43,16 +44,12 @@ def write_predictions(
     """
     predicted = zip(configurations, energies, forces, stresses, strict=True)
     frames = [readable(_frame(*parts), parts[0].source) for parts in predicted]
-    part = path.with_name(f"part.{path.name}")
     try:
         # Not in the encoding of the terminal, which ASE would take.
-        with COMPRESSED.get(path.suffix, open)(part, "wt", encoding="utf-8") as file:
+        with written_atomically(path) as beside, COMPRESSED.get(path.suffix, open)(beside, "wt", encoding="utf-8") as file:
             ase.io.write(file, frames, format="extxyz")
-        part.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_graphs(path: Path, graphs: Sequence[Graph], statistics: DatasetStatistics) -> None:

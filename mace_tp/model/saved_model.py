@@ -18,6 +18,7 @@ from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
 from mace_tp.model.mace import MACE, Architecture
 from mace_tp.model.parameters import Params, named_parameters
+from mace_tp.run_directory import write_atomically
 from mace_tp.runtime.devices import set_dtype
 from mace_tp.runtime.forked import refuse_fork
 from mace_tp.tensor_products import compiled
@@ -141,8 +142,8 @@ def save_model(directory: Path, model: Model, notes: dict[str, Any]) -> None:
         "notes": notes,
     }
     weights = {name: np.asarray(value) for name, value in named_parameters(model.params).items()}
-    _replace(directory / _WEIGHTS, safetensors.numpy.save(weights))
-    _replace(directory / _DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False).encode(errors="backslashreplace"))
+    write_atomically(directory / _WEIGHTS, safetensors.numpy.save(weights))
+    write_atomically(directory / _DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False))
 
 
 def load_model(path: str | Path, dtype: jnp.dtype | None = None, kernel: str = "auto") -> Model:
@@ -218,9 +219,3 @@ def _model_directory(path: Path) -> Path:
         if (directory / _DESCRIPTION).exists():
             return directory
     raise InputError(f"{path}: no model here; give a run directory, or its folder `model` with {_DESCRIPTION} and {_WEIGHTS}")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mace_tp.plotting import DPI, fit_scale, plain, time_unit
-from mace_tp.run_directory import Record, _values, second_stage, training_seconds
+from mace_tp.run_directory import Record, metric, second_stage, training_seconds
 
 # Okabe and Ito's palette, made to be told apart by everyone; cividis likewise, for densities.
 _BLUE, _VERMILLION, _GRAY = "#0072B2", "#D55E00", "#777777"
@@ -35,15 +35,15 @@ def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
         metrics: records of `metrics.jsonl`. An error that none of them has gets no panel. Where `stage` becomes 2, the
             second stage is marked. The time is that of updates and validations, else left out.
     """
-    epochs = _values(metrics, "epoch")
+    epochs = metric(metrics, "epoch")
     errors = {"force": "meV/Å", "energy": "meV/atom", "stress": "meV/Å³"}
-    errors = {kind: unit for kind, unit in errors.items() if np.isfinite(_values(metrics, f"{kind}_rmse")).any()}
+    errors = {kind: unit for kind, unit in errors.items() if np.isfinite(metric(metrics, f"{kind}_rmse")).any()}
     figure = Figure(figsize=(9, 3 + 1.9 * len(errors)), layout="constrained")
     panels = figure.subplots(1 + len(errors), sharex=True, squeeze=False)[:, 0]
-    losses = [_Curve("training", _values(metrics, "train_loss"), _BLUE), _Curve("validation", _values(metrics, "valid_loss"), _VERMILLION)]
+    losses = [_Curve("training", metric(metrics, "train_loss"), _BLUE), _Curve("validation", metric(metrics, "valid_loss"), _VERMILLION)]
     _draw_curves(panels[0], epochs, losses, "loss")
     for axes, (kind, unit) in zip(panels[1:], errors.items(), strict=True):
-        values = _values(metrics, f"{kind}_rmse")
+        values = metric(metrics, f"{kind}_rmse")
         lowest = np.nanargmin(values)
         label = f"validation, lowest {plain(values[lowest])} {unit} (epoch {epochs[lowest]:.0f})"
         _draw_curves(axes, epochs, [_Curve(label, values, _VERMILLION)], f"{kind} RMSE ({unit})")

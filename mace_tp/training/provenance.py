@@ -15,6 +15,7 @@ from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.elements import symbol
 from mace_tp.data.graphs import Graph
 from mace_tp.errors import InputError
+from mace_tp.run_directory import flatten
 from mace_tp.training.datasets import Datasets
 
 _LOG = logging.getLogger("mace_tp")
@@ -62,7 +63,7 @@ def as_begun(config: Config, before: dict[str, Any] | None) -> Config:
     """
     if before is None:
         return config
-    first = _flat(before["config"])
+    first = flatten(before["config"])
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, init_from=config.model.init_from or first.get("model.init_from")),
@@ -110,8 +111,8 @@ def _are_same(before: dict[str, Any], now: dict[str, Any], name: str) -> bool:
 def _changed_keys(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     """What each key was and is, of those that matter and are not the same."""
     # A version that did not know a key did what its default does.
-    known = _flat(dataclasses.asdict(Config()))
-    old, new = (collections.ChainMap(_flat(origin["config"]), known) for origin in (before, now))
+    known = flatten(dataclasses.asdict(Config()))
+    old, new = (collections.ChainMap(flatten(origin["config"]), known) for origin in (before, now))
     same = {name for name in now["data"] if _are_same(before, now, name)}
     free = _FREE if _changed_energies(before, now) else (*_FREE, *_ENERGIES)
     keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key) and not key.startswith(free) and _DATA.get(key) not in same)
@@ -143,12 +144,6 @@ def _energies(origin: dict[str, Any]) -> dict[str, float]:
         return origin["atomic_energies"]
     statistics = origin["statistics"]
     return dict(zip(map(symbol, statistics["atomic_numbers"]), statistics["atomic_energies"]))
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict) or not values:
-        return {prefix.rstrip("."): values}
-    return {key: value for name, inner in values.items() for key, value in _flat(inner, f"{prefix}{name}.").items()}
 
 
 def _fingerprint(graphs: Sequence[Graph]) -> str:

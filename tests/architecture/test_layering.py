@@ -55,7 +55,7 @@ THIRD_PARTY = {
     "h5py": {"data.conversion"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
-    "yaml": {"cli", "data.open_sets", "evaluation.comparison", "run_directory"},
+    "yaml": {"cli", "data.open_sets", "run_directory"},
 }
 ANYWHERE = {"jax", "numpy"}
 # Imported inside a function only: slow to load, and off by default.
