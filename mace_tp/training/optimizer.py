@@ -1,14 +1,9 @@
-"""AMSGrad with the weight decay of ACEsuit's MACE, and learning rates as functions of progress."""
-
-import dataclasses
-import math
-from collections.abc import Mapping
+"""AMSGrad with the weight decay of ACEsuit's MACE."""
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from mace_tp.config import OptimizerConfig
 from mace_tp.model.parameters import parameter_name
 
 
@@ -80,90 +75,3 @@ def _scale_by_torch_amsgrad(beta1: float, beta2: float) -> optax.GradientTransfo
         return jax.tree.map(lambda u: u * correction.astype(u.dtype), updates), state
 
     return optax.GradientTransformation(raw.init, update)
-
-
-@dataclasses.dataclass
-class ConstantSchedule:
-    """The same learning rate, after a linear warm-up."""
-
-    warmup: float = 0.0  # fraction of the training
-
-    def __call__(self, progress: float) -> float:
-        return _warmup(progress, self.warmup)
-
-    def observe(self, valid_loss: float) -> None:
-        """Nothing to learn from the validation loss."""
-
-    def restart(self) -> None:
-        """Nothing to forget when the loss changes."""
-
-
-@dataclasses.dataclass
-class CosineSchedule:
-    """Half a cosine from one to `final`, after a linear warm-up."""
-
-    warmup: float = 0.0  # fraction of the training
-    final: float = 0.0  # factor at the end
-
-    def __call__(self, progress: float) -> float:
-        if progress < self.warmup:
-            return _warmup(progress, self.warmup)
-        phase = (progress - self.warmup) / (1 - self.warmup)
-        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(phase, 1.0)))
-
-    def observe(self, valid_loss: float) -> None:
-        """Nothing to learn from the validation loss."""
-
-    def restart(self) -> None:
-        """Nothing to forget when the loss changes."""
-
-
-@dataclasses.dataclass
-class PlateauSchedule:
-    """Multiplied by `factor` whenever the validation loss has not improved for `patience` epochs (ACEsuit: 0.8 and 50)."""
-
-    warmup: float = 0.0
-    factor: float = 0.8
-    patience: int = 50
-    scale: float = 1.0  # current factor
-    best: float = math.inf
-    num_bad: int = 0
-
-    def __call__(self, progress: float) -> float:
-        return self.scale * _warmup(progress, self.warmup)
-
-    def observe(self, valid_loss: float) -> None:
-        """Learn the validation loss of an epoch. An improvement is one of more than 1e-4 relative, torch's default."""
-        if valid_loss < self.best * (1 - 1e-4):
-            self.best, self.num_bad = valid_loss, 0
-            return
-        self.num_bad += 1
-        if self.num_bad > self.patience:
-            self.scale, self.num_bad = self.scale * self.factor, 0
-
-    def restart(self) -> None:
-        """Forget the best loss, because losses of another stage cannot be compared with it."""
-        self.best, self.num_bad = math.inf, 0
-
-
-Schedule = ConstantSchedule | CosineSchedule | PlateauSchedule
-"""(progress in [0, 1]) → factor on the learning rate."""
-
-
-def with_memory(schedule: Schedule, saved: Mapping[str, float]) -> Schedule:
-    """The schedule as it is configured, with what a schedule of its kind had learnt when its fields were saved."""
-    learnt = {"scale", "best", "num_bad"} & saved.keys() & {field.name for field in dataclasses.fields(schedule)}
-    return dataclasses.replace(schedule, **{name: saved[name] for name in learnt})
-
-
-def _warmup(progress: float, warmup: float) -> float:
-    return min(1.0, progress / warmup) if warmup > 0 else 1.0
-
-
-def build_schedule(config: OptimizerConfig) -> Schedule:
-    """Learning-rate factor by progress. `check_config` has seen that the name is one of these."""
-    if config.schedule == "constant":
-        return ConstantSchedule(config.warmup)
-    if config.schedule == "cosine":
-        return CosineSchedule(config.warmup, config.final_factor)
-    return PlateauSchedule(config.warmup, config.plateau_factor, config.plateau_patience)
