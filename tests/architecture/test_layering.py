@@ -153,7 +153,7 @@ def test_few_modules_are_outside_of_rooms():
         ("evaluation.metrics", "def f():\n    from mace_tp.training.step import Control"),
         ("training.train", "import hydra"),
         ("model.mace", "import ase.io"),
-        ("training.loop", "import orbax.checkpoint"),
+        ("training.fit", "import orbax.checkpoint"),
         ("nn.linear", "import torch"),
         ("training.wandb_logger", "import wandb"),
         ("config", "import scripts"),

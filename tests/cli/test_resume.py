@@ -19,9 +19,10 @@ from toy_data import crystals, isolated_atoms, label, molecules, write
 from mace_tp.data.graphs import build_graphs
 from mace_tp.model.programs import CompiledStep
 from mace_tp.model.saved_model import create_model, load_model
-from mace_tp.training import session
-from mace_tp.training.optimizer import CosineSchedule
+from mace_tp.training import validation
+from mace_tp.training.loggers import TrainingProgress
 from mace_tp.training.provenance import _fingerprint
+from mace_tp.training.schedule import CosineSchedule
 
 
 def _results(run_dir: Path) -> dict:
@@ -244,7 +245,7 @@ def losses(monkeypatch) -> Callable[..., None]:
 
     def give(*values: float) -> None:
         numbers = iter(values)
-        monkeypatch.setattr(session, "loss_from_sums", lambda *_: next(numbers))
+        monkeypatch.setattr(validation, "loss_from_sums", lambda *_: next(numbers))
 
     return give
 
@@ -287,13 +288,13 @@ def test_what_patience_has_passed_over_stays_so_in_a_run_that_goes_on(losses, ru
 
     losses(4.0, 3.0, 2.0, 1.0)
     bars: list[str] = []
-    update = session.TrainingProgress.update
+    update = TrainingProgress.update
 
-    def looked_at(bar: session.TrainingProgress, *rest: float) -> None:
+    def looked_at(bar: TrainingProgress, *rest: float) -> None:
         update(bar, *rest)
         bars.append(bar._bar().plain)
 
-    monkeypatch.setattr(session.TrainingProgress, "update", looked_at)
+    monkeypatch.setattr(TrainingProgress, "update", looked_at)
     outcome = run(*arguments, "trainer.resume=auto")
 
     assert outcome.code == 0 and "continuing after epoch 3" in outcome.out
