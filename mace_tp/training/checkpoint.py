@@ -35,26 +35,26 @@ class Snapshot(NamedTuple):
     progress: Progress
 
 
-def read_origin(directory: Path) -> dict[str, Any] | None:
-    """Origin of the training that wrote the checkpoints in a folder; None without checkpoints. The folder is not changed."""
+def read_provenance(directory: Path) -> dict[str, Any] | None:
+    """Provenance of the training that wrote the checkpoints in a folder; None without checkpoints. The folder is not changed."""
     with contextlib.closing(Checkpoints(directory, is_read_only=True)) as checkpoints:
-        return checkpoints.origin()
+        return checkpoints.provenance()
 
 
 class Checkpoints:
     """The last two checkpoints of a run, and those of chosen epochs; each also holds the best averaged parameters so far."""
 
-    def __init__(self, directory: Path, origin: dict[str, Any] | None = None, *, is_read_only: bool = False) -> None:
+    def __init__(self, directory: Path, provenance: dict[str, Any] | None = None, *, is_read_only: bool = False) -> None:
         """
         Args:
             directory: made if it is not there.
-            origin: configuration, statistics, data and versions of the training, as JSON; written into every checkpoint.
+            provenance: configuration, statistics, data and versions of the training, as JSON; written into every checkpoint.
             is_read_only: whether the directory stays as it is; otherwise unfinished checkpoints are removed, and damaged ones renamed.
         """
         self.directory = directory.absolute()
         self._keep = _LastTwoAndKept(set())
         self._is_read_only = is_read_only
-        self._origin = origin or {}
+        self._provenance = provenance or {}
 
     @functools.cached_property
     def _manager(self) -> Any:
@@ -86,7 +86,7 @@ class Checkpoints:
             return
         ocp = _orbax()
         arrays = jax.device_get({"state": name_moments(state), "best_params": best_params})
-        about = {"progress": dataclasses.asdict(progress), "origin": self._origin}
+        about = {"progress": dataclasses.asdict(progress), "origin": self._provenance}
         items = ocp.args.Composite(
             arrays=ocp.args.StandardSave(arrays),
             about=ocp.args.JsonSave(about | {"digest": _digest(arrays, about), "digest_of_this": _digest({}, about)}),
@@ -94,8 +94,8 @@ class Checkpoints:
         with self._complaining():
             self._manager.save(progress.num_batches, args=items)
 
-    def origin(self) -> dict[str, Any] | None:
-        """Origin in the newest readable checkpoint; None if there is no such checkpoint, or if its version kept no origin."""
+    def provenance(self) -> dict[str, Any] | None:
+        """Provenance in the newest readable checkpoint; None if there is no such checkpoint, or if its version kept none."""
         ocp = _orbax()
         for number in self._numbers():
             with contextlib.suppress(Exception):  # damaged: `restore` will say so

@@ -42,9 +42,9 @@ def describe_data(setup: Setup) -> list[str]:
     return [training, f"`{setup.datasets.fingerprints.train_and_valid.sha256}`"]
 
 
-def describe_data_before(origin: Mapping[str, Any]) -> list[str]:
-    """The same from the origin of a checkpoint of a version that kept no digest."""
-    training = _training(origin["config"]["data"]["train"], origin["data"]["training"]["configurations"])
+def describe_data_before(provenance: Mapping[str, Any]) -> list[str]:
+    """The same from the provenance of a checkpoint of a version that kept no digest."""
+    training = _training(provenance["config"]["data"]["train"], provenance["data"]["training"]["configurations"])
     return [training, "not kept by the version that trained"]
 
 
@@ -85,7 +85,7 @@ atoms.calc = mace_tp.Calculator("folder/of/this/file")  # atoms: of ASE
 
 
 def _facts(setup: Setup, progress: Progress) -> dict[str, str]:
-    config, environment = setup.config, setup.origin["environment"]
+    config, environment = setup.config, setup.provenance["environment"]
     architecture, products = setup.model.architecture, setup.model.tensor_product
     data = progress.trained_on or [describe_data(setup)]
     interaction, product_basis = site_text(products.interaction), site_text(products.product_basis)

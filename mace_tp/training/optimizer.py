@@ -10,11 +10,11 @@ from mace_tp.model.parameters import parameter_name
 def make_optimizer(
     *, amsgrad: bool, beta1: float, beta2: float, weight_decay: float, max_grad_norm: float, frozen: frozenset[str] = frozenset()
 ) -> optax.GradientTransformation:
-    """Gradient → direction of the update, for a learning rate of one.
+    """The optimizer: maps a gradient to the direction of the update, for a learning rate of one.
 
-    The decay is added to the gradient (L2, not decoupled) and only where MACE puts it: on the linear map after the
-    interaction and on the product basis. Where names do not matter, all parameters are one vector, for which XLA
-    makes a few kernels instead of some for every parameter.
+    The decay is added to the gradient (L2, not decoupled), and only for the parameters that MACE decays: the linear map after the
+    interaction and the product basis. The other transformations see all parameters as one vector, for which XLA makes a few kernels
+    instead of some for every parameter.
 
     Args:
         amsgrad: divide by the largest second moment so far instead of the current one.
@@ -22,7 +22,7 @@ def make_optimizer(
         beta2: decay of the second moment.
         weight_decay: coefficient of the L2 term.
         max_grad_norm: global norm to which larger gradients are scaled; infinity turns it off.
-        frozen: names of parameters that stay as they are (`state.parameter_name`).
+        frozen: names of parameters that are not trained (`parameters.parameter_name`).
     """
     adam = _scale_by_torch_amsgrad(beta1, beta2) if amsgrad else optax.scale_by_adam(beta1, beta2)
     chain = optax.chain(
@@ -35,10 +35,10 @@ def make_optimizer(
 
 
 def _holding(optimizer: optax.GradientTransformation, frozen: frozenset[str]) -> optax.GradientTransformation:
-    """The optimizer without the gradients of frozen parameters, which would count in the norm, and without their updates.
+    """The optimizer without gradients and updates of frozen parameters.
 
-    These may come from momentum of a time before. The structure of the state does not depend on what is frozen, so that a training can be
-    continued with another choice.
+    Their gradients would count in the norm; their updates may come from momentum of an earlier session, in which they were trained. The
+    structure of the state does not depend on the frozen parameters, so a training can be resumed with another choice.
     """
 
     def without(tree: optax.Updates) -> optax.Updates:
@@ -64,8 +64,8 @@ def _is_decayed(name: str) -> bool:
 def _scale_by_torch_amsgrad(beta1: float, beta2: float) -> optax.GradientTransformation:
     """AMSGrad that keeps the largest *uncorrected* second moment, as torch does.
 
-    optax by default takes the maximum after the bias correction, where the first, large gradients weigh as much as any
-    later one and slow the whole training down.
+    By default optax takes the maximum after the bias correction. Then the first, large gradients weigh as much as any later one and slow
+    down the whole training.
     """
     raw = optax.scale_by_amsgrad(beta1, beta2, bias_correction_nu=False)
 

@@ -30,11 +30,11 @@ from mace_tp.runtime.forked import refuse_fork
 from mace_tp.tensor_products.compiled import describe_kernel, kernel_beside
 from mace_tp.tensor_products.notation import site_text
 from mace_tp.tensor_products.registry import TensorProductConfig
-from mace_tp.training.checkpoint import read_origin
+from mace_tp.training.checkpoint import read_provenance
 from mace_tp.training.datasets import Datasets, load_datasets
 from mace_tp.training.fine_tuning import LEARNING_RATE, starting_statistics, statistics_of_start
 from mace_tp.training.optimizer import make_optimizer
-from mace_tp.training.provenance import as_begun, origin_of
+from mace_tp.training.provenance import as_begun, provenance_of
 from mace_tp.training.schedule import build_stages
 from mace_tp.training.state import TrainState
 from mace_tp.training.step import make_control, make_train_step
@@ -47,8 +47,8 @@ class Setup:
     """Everything that stays the same throughout a training."""
 
     config: Config
-    origin: dict[str, Any]  # configuration, data, statistics and versions, as checkpoints keep them
-    origin_before: dict[str, Any] | None  # the same of the checkpoint to resume from; None for a new training
+    provenance: dict[str, Any]  # configuration, data, statistics and versions, as checkpoints keep them
+    provenance_before: dict[str, Any] | None  # the same of the checkpoint to resume from; None for a new training
     datasets: Datasets
     train_loader: BatchLoader
     eval_loaders: dict[str, BatchLoader]  # `valid`, and every test file by its path
@@ -87,7 +87,7 @@ def prepare(config: Config, environment: Mapping[str, Any], run_dir: Path | None
     Raises:
         InputError: a file, a label or a key cannot be used.
     """
-    before = None if run_dir is None or config.trainer.resume is None else read_origin(run_dir / CHECKPOINTS)
+    before = None if run_dir is None or config.trainer.resume is None else read_provenance(run_dir / CHECKPOINTS)
     config, dtype = as_begun(config, before), jnp.dtype(config.dtype)
     kept = None if before is None else DatasetStatistics.from_dict(before["statistics"])
     start = statistics_of_start(config.model.init_from, kept)
@@ -113,8 +113,8 @@ def prepare(config: Config, environment: Mapping[str, Any], run_dir: Path | None
     )
     return Setup(
         config=config,
-        origin=origin_of(config, datasets, model.statistics, environment),
-        origin_before=before,
+        provenance=provenance_of(config, datasets, model.statistics, environment),
+        provenance_before=before,
         datasets=datasets,
         train_loader=train_loader,
         eval_loaders=_eval_loaders(config, datasets, dtype),

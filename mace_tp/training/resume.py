@@ -43,8 +43,8 @@ def _restored(setup: Setup, checkpoints: Checkpoints) -> Snapshot | None:
     Raises:
         InputError: no checkpoint fits, or the training is made of something else; lists the differences.
     """
-    resume, before, origin = setup.config.trainer.resume, setup.origin_before, setup.origin
-    changes = [] if before is None else require_same(before, origin, changes_are_wanted=resume == "anyway")
+    resume, before, provenance = setup.config.trainer.resume, setup.provenance_before, setup.provenance
+    changes = [] if before is None else require_same(before, provenance, changes_are_wanted=resume == "anyway")
     params = setup.model.params
     try:
         restored = checkpoints.restore(initial_state(params, setup.optimizer), params)
@@ -58,22 +58,22 @@ def _restored(setup: Setup, checkpoints: Checkpoints) -> Snapshot | None:
     # Arrays that are not bound to a device, as in a new training. Otherwise every step would be compiled anew.
     state, best_params = jax.device_get((restored.state, restored.best_params))
     state, best_params = jax.tree.map(jnp.asarray, (hold_frozen(state, setup.frozen), best_params))
-    _fit_to_this_version(restored.progress, before, origin)
+    _fit_to_this_version(restored.progress, before, provenance)
     _fit_to_batches(restored.progress, setup)
     return Snapshot(state, best_params, restored.progress)
 
 
-def _fit_to_this_version(progress: Progress, before: dict[str, Any] | None, origin: dict[str, Any]) -> None:
+def _fit_to_this_version(progress: Progress, before: dict[str, Any] | None, provenance: dict[str, Any]) -> None:
     """Fill in what the checkpoints of earlier versions lack."""
     if progress.training_seconds is None:  # that version's time limit counted from the start of the command
         progress.training_seconds = progress.elapsed_seconds
-    if before is not None and not progress.trained_on and before["data"]["training"] != origin["data"]["training"]:
+    if before is not None and not progress.trained_on and before["data"]["training"] != provenance["data"]["training"]:
         progress.trained_on = [describe_data_before(before)]
 
 
 def _fit_to_batches(progress: Progress, setup: Setup) -> None:
     """Take over the shapes of the batches. If the batches have changed, the epoch that was interrupted begins anew instead."""
-    if setup.origin_before is None or batches_are_same(setup.origin_before, setup.origin):
+    if setup.provenance_before is None or batches_are_same(setup.provenance_before, setup.provenance):
         setup.train_loader.buckets = [Bucket(*shape) for shape in progress.buckets] or setup.train_loader.buckets
         return
     if progress.batch:
@@ -89,7 +89,7 @@ def judge_best_anew(setup: Setup, timetable: Timetable, best_params: Params, pro
     """
     kept = progress.best_loss
     stage = timetable.stage(timetable.progress(progress.epoch + 1))
-    compares = setup.origin_before is not None and losses_compare(setup.origin_before, setup.origin)
+    compares = setup.provenance_before is not None and losses_compare(setup.provenance_before, setup.provenance)
     if kept is None or stage > progress.stage or (compares and stage == progress.stage):
         return
     loss = validation_loss(setup, best_params, timetable.stages[stage].weights)

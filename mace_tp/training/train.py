@@ -55,7 +55,7 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
         config, trainer = setup.config, setup.config.trainer
 
         stack.enter_context(_errors_of_disk(run_dir))
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(run_dir / CHECKPOINTS, setup.origin)))
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(run_dir / CHECKPOINTS, setup.provenance)))
         state, best_params, progress = begin(setup, checkpoints)
         write_config(run_dir / CONFIG, dataclasses.asdict(config))
         compile_step(setup, state, progress.epoch)

@@ -331,7 +331,7 @@ def test_other_data_are_refused(stopped, run, on_molecules, tmp_path):
     outcome = run(*arguments, other, f"run_dir={tmp_path}/run", "trainer.resume=auto", "model.cutoff=2.9")
 
     assert outcome.code == 2 and outcome.err.count("\n") == 1
-    for change in ("data.valid was", "model.cutoff was 3.0, is 2.9", "the validation data are others: 4 configurations then, 3 now"):
+    for change in ("data.valid was", "model.cutoff was 3.0, is 2.9", "the validation data have changed: 4 configurations then, 3 now"):
         assert change in outcome.err
     assert (tmp_path / "run" / "config.yaml").read_text() == config
 

@@ -74,7 +74,7 @@ def test_other_energies_of_atoms_are_told_and_not_taken(finished, resume, tmp_pa
     outcome = resume(f"data.isolated_atoms={write(tmp_path / 'atoms.xyz', atoms)}", "trainer.max_epochs=5")
 
     assert outcome.code == 0, outcome.err
-    assert re.search(r"the E0s are others: H \S+ eV then, \S+ eV now; the model keeps those that it has", outcome.out)
+    assert re.search(r"the E0s have changed: H \S+ eV then, \S+ eV now; the model keeps its own", outcome.out)
     assert "kept from the run that goes on" in outcome.out
     assert _statistics(tmp_path / "run") == _statistics(finished[0])
     assert "| E0s | those with which the training began |" in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
@@ -172,7 +172,7 @@ def test_other_test_data_are_refused_by_their_key(finished, run, on_molecules, t
 
     outcome = run(*arguments, f"data.test={toys}/valid.xyz", f"run_dir={tmp_path}/run", "trainer.resume=auto")
 
-    assert_one_line(outcome, "data.test was", "the test data are others: 6 configurations then, 4 now")
+    assert_one_line(outcome, "data.test was", "the test data have changed: 6 configurations then, 4 now")
     assert "data.train" not in outcome.err
 
 

@@ -95,7 +95,7 @@ def test_everything_comes_back(tmp_path):
     restored, _ = _restored(tmp_path)
 
     assert restored.progress == progress
-    assert Checkpoints(tmp_path).origin() == {"config": {"seed": 1, "data": None}}
+    assert Checkpoints(tmp_path).provenance() == {"config": {"seed": 1, "data": None}}
     jax.tree.map(np.testing.assert_array_equal, restored.state, ours)
     jax.tree.map(np.testing.assert_array_equal, restored.best_params, ours.ema_params)
 
