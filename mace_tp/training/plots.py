@@ -1,4 +1,4 @@
-"""Pictures of a training: learning curves and parity plots, as PNG."""
+"""Learning curves of a training, as PNG."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from mace_tp.run_directory import Record, metric, second_stage, training_seconds
 
 # Okabe and Ito's palette, made to be told apart by everyone; cividis likewise, for densities.
 _BLUE, _VERMILLION, _GRAY = "#0072B2", "#D55E00", "#777777"
-_MARKED_EPOCHS = 40  # up to here every epoch gets a marker, so that a single one is seen too
+_MARKED_EPOCHS = 40  # with at most this many epochs each gets a marker, so that a single epoch is visible
 
 
 class _Curve(NamedTuple):
@@ -24,7 +24,7 @@ class _Curve(NamedTuple):
 
 
 def learning_curves(metrics: Sequence[Record], path: Path) -> None:
-    """Write the picture of `learning_curves_figure`."""
+    """Write `learning_curves_figure` to a file."""
     learning_curves_figure(metrics).savefig(path, dpi=DPI)
 
 
@@ -32,8 +32,8 @@ def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
     """Losses and RMSE of forces (meV/Å), energies (meV/atom) and stress (meV/Å³) against epochs and time of training.
 
     Args:
-        metrics: records of `metrics.jsonl`. An error that none of them has gets no panel. Where `stage` becomes 2, the
-            second stage is marked. The time is that of updates and validations, else left out.
+        metrics: records of `metrics.jsonl`. An error that no record has gets no panel. A line marks the beginning of stage two. The axis of
+            time is left out if a record lacks the time of its updates.
     """
     epochs = metric(metrics, "epoch")
     errors = {"force": "meV/Å", "energy": "meV/atom", "stress": "meV/Å³"}
@@ -75,8 +75,8 @@ def _mark_second_stage(panels: Sequence[Axes], metrics: Sequence[Record]) -> Non
 
 
 def _add_time(axes: Axes, epochs: np.ndarray, seconds: np.ndarray) -> None:
-    """A second axis on top, with round times where they were reached."""
-    if len(epochs) < 2 or not (np.diff(seconds) > 0).all():  # not greater: unknown, too
+    """Add a second axis on top, with round times at the epochs that reached them."""
+    if len(epochs) < 2 or not (np.diff(seconds) > 0).all():  # also false for NaN
         return
     length, unit = time_unit(seconds[-1])
     ticks = MaxNLocator(8, steps=[1, 2, 3, 5, 10]).tick_values(seconds[0] / length, seconds[-1] / length)

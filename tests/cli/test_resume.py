@@ -75,7 +75,7 @@ def test_other_energies_of_atoms_are_told_and_not_taken(finished, resume, tmp_pa
 
     assert outcome.code == 0, outcome.err
     assert re.search(r"the E0s have changed: H \S+ eV then, \S+ eV now; the model keeps its own", outcome.out)
-    assert "kept from the run that goes on" in outcome.out
+    assert "kept from the run that is resumed" in outcome.out
     assert _statistics(tmp_path / "run") == _statistics(finished[0])
     assert "| E0s | those with which the training began |" in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
 
