@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Setup:
 
 
 @contextlib.contextmanager
-def computing(config: Config) -> Iterator[Mapping[str, Any]]:
+def computing(config: Config) -> Iterator[dict[str, Any]]:
     """Set dtype and device, begin to compile the kernel in the background, and log the environment, which this yields.
 
     Raises:
@@ -76,7 +76,7 @@ def computing(config: Config) -> Iterator[Mapping[str, Any]]:
         yield environment
 
 
-def prepare(config: Config, environment: Mapping[str, Any], run_dir: Path | None = None) -> Setup:
+def prepare(config: Config, environment: dict[str, Any], run_dir: Path | None = None) -> Setup:
     """Read the data, make the model, and log what both are.
 
     Args:

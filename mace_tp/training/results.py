@@ -14,7 +14,6 @@ from mace_tp.evaluation.evaluate import short_names
 from mace_tp.evaluation.metrics import summarize
 from mace_tp.model.parameters import Params
 from mace_tp.run_directory import METRICS, PLOTS, RESULTS, read_metrics, read_results
-from mace_tp.run_directory import write_results as write_file
 from mace_tp.training.datasets import Datasets
 from mace_tp.training.preparation import Setup
 from mace_tp.training.progress import Epoch
@@ -65,8 +64,8 @@ def epoch_record(number: int, step: int, epoch: Epoch, valid_loss: float, errors
     }
 
 
-def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float]], totals: dict[str, Any]) -> dict[str, Any]:
-    """Write `results.json` and return what it holds.
+def collect_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float]], totals: dict[str, Any]) -> dict[str, Any]:
+    """The contents of `results.json`.
 
     Args:
         run_dir: holds `metrics.jsonl` of all sessions, from which the medians come.
@@ -74,20 +73,19 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         errors: of `valid` and of every test file.
         totals: counts and times of the whole training; added as they are.
     """
-    path = run_dir / RESULTS
     seen = {
         "data": _about_data(setup.datasets),
         "valid": errors["valid"],
         "test": {name: values for name, values in errors.items() if name != "valid"},
     }
     # A finished run that was resumed without another step keeps its costs, and the data that it was trained on.
-    before = read_results(path) if totals["first_step_seconds"] is None else None
+    before = read_results(run_dir / RESULTS) if totals["first_step_seconds"] is None else None
     if before is not None:
         seen["data"]["train_and_valid"] = before["data"]["train_and_valid"]
-        return _written(path, before | seen)
+        return before | seen
     records = read_metrics(run_dir / METRICS)
     steady = [record for record in records[1:] if record.get("step_seconds") is not None] or records
-    results = {
+    return {
         "tensor_product": dataclasses.asdict(setup.model.tensor_product),
         "forces": setup.model.architecture.forces,
         "num_parameters": setup.model.num_parameters,
@@ -99,12 +97,6 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         **totals,
         **seen,
     }
-    return _written(path, results)
-
-
-def _written(path: Path, results: dict[str, Any]) -> dict[str, Any]:
-    write_file(path, results)
-    return results
 
 
 def spread_of_steps(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

@@ -39,4 +39,4 @@ def time_steps(config: Config) -> Timed:
             state, epoch = next(fit(state, loader, step, timetable, Epoch(), lambda *_: None, is_enough))
             windows += epoch.window_seconds
             cpu_seconds += epoch.window_cpu_seconds
-        return Timed(windows, cpu_seconds, loader.num_batches, dict(environment))
+        return Timed(windows, cpu_seconds, loader.num_batches, environment)

@@ -14,7 +14,7 @@ import jax
 from mace_tp.config import Config
 from mace_tp.data.writers import write_graphs
 from mace_tp.errors import TrainingError
-from mace_tp.run_directory import CHECKPOINTS, CONFIG, METRICS, NOT_FINITE, write_config
+from mace_tp.run_directory import CHECKPOINTS, CONFIG, METRICS, NOT_FINITE, RESULTS, write_config, write_results
 from mace_tp.runtime.compilation import counted_compilations
 from mace_tp.runtime.environment import peak_memory_mb
 from mace_tp.training.checkpoint import Checkpoints
@@ -24,7 +24,7 @@ from mace_tp.training.loggers import JsonlLogger, Logger, Loggers, TrainingProgr
 from mace_tp.training.model_card import describe_data
 from mace_tp.training.preparation import Setup, compile_step, computing, prepare
 from mace_tp.training.progress import Epoch, Progress
-from mace_tp.training.results import draw, epoch_record, final_outcomes, write_results
+from mace_tp.training.results import collect_results, draw, epoch_record, final_outcomes
 from mace_tp.training.resume import begin, judge_best_anew
 from mace_tp.training.saving import Saver
 from mace_tp.training.schedule import build_timetable
@@ -129,7 +129,8 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
         errors = {name: outcome.errors for name, outcome in outcomes.items()}
         saver.save_model(best_params, progress, errors)
         times = {"compile_seconds": clock.compile_seconds(), "total_seconds": clock.total_seconds()}
-        results = write_results(run_dir, setup, errors, totals | times | {"environment": environment})
+        results = collect_results(run_dir, setup, errors, totals | times | {"environment": environment})
+        write_results(run_dir / RESULTS, results)
         draw(run_dir, outcomes)
         return results
 
