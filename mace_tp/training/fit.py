@@ -61,7 +61,7 @@ def fit(
         window.close()
         epoch.learning_rate, epoch.is_complete = float(control.learning_rate), True
         yield state, epoch
-        epoch = Epoch(epoch.index + 1, skipped_in_a_row=epoch.skipped_in_a_row)
+        epoch = Epoch(epoch.index + 1, skipped_in_a_row=list(epoch.skipped_in_a_row))
 
 
 def _middle(timetable: Timetable, epoch: int, number: int, num_batches: int) -> float:

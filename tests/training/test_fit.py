@@ -52,9 +52,8 @@ def test_it_yields_after_every_epoch():
 
 def test_a_pause_comes_after_a_step_and_loses_none():
     pauses = iter([False, True, False, True, False, False])
-    seen = [
-        (len(state), epoch.num_batches, epoch.is_complete) for state, epoch in itertools.islice(_fit(should_pause=lambda: next(pauses)), 4)
-    ]
+    parts = itertools.islice(_fit(should_pause=lambda: next(pauses)), 4)
+    seen = [(len(state), epoch.num_batches, epoch.is_complete) for state, epoch in parts]
 
     assert seen == [(2, 2, False), (3, 3, True), (4, 1, False), (6, 3, True)]
 
