@@ -57,6 +57,9 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
         stack.enter_context(_errors_of_disk(run_dir))
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(run_dir / CHECKPOINTS, setup.provenance)))
         state, best_params, progress = begin(setup, checkpoints)
+        if progress.num_batches:
+            within = f" and {progress.batch} batches of the next" if progress.batch else ""
+            _LOG.info("resume: continuing after epoch %d%s", progress.epoch, within)
         write_config(run_dir / CONFIG, dataclasses.asdict(config))
         compile_step(setup, state, progress.epoch)
 
