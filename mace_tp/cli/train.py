@@ -160,7 +160,7 @@ def _check_before_showing(overrides: list[str]) -> None:
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         composed = compose("config", overrides)
     check_keys(composed)
-    check_config(OmegaConf.to_object(composed))
+    check_config(_built(composed))
 
 
 class _Jobs:
@@ -241,7 +241,13 @@ def _config(composed: DictConfig) -> Config:
     check_keys(composed)
     if OmegaConf.is_missing(composed, "data") or composed.data.train is None:
         raise InputError("data.train: no training file; give data.train=FILE, or data=ethanol for the data that ship")
-    return OmegaConf.to_object(composed)
+    return _built(composed)
+
+
+def _built(composed: DictConfig) -> Config:
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    return config
 
 
 def _log_to(path: Path, run_dir: Path) -> None:

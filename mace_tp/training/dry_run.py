@@ -4,10 +4,9 @@ import contextlib
 import logging
 from pathlib import Path
 
-import jax
-
 from mace_tp.config import Config
 from mace_tp.run_directory import CHECKPOINTS
+from mace_tp.runtime.devices import find_device
 from mace_tp.runtime.environment import peak_memory_mb
 from mace_tp.training.checkpoint import Checkpoints
 from mace_tp.training.preparation import compile_step, computing, prepare
@@ -35,7 +34,7 @@ def dry_run(config: Config, run_dir: Path) -> None:
         compile_step(setup, start.state, start.progress.epoch)
         step = setup.train_step
         _LOG.info("step: compiled in %.1f s, %.3g GFLOP", step.compile_seconds, 1e-9 * step.flops())
-        _LOG.info("memory: %.0f MB so far", peak_memory_mb(jax.config.jax_default_device))
+        _LOG.info("memory: %.0f MB so far", peak_memory_mb(find_device(config.device)))
     minutes = config.trainer.max_minutes
     ends = [*([] if minutes is None else [f"{minutes:g} minutes"]), f"{config.trainer.max_epochs} epochs"]
     _LOG.info(

@@ -1,5 +1,7 @@
 """AMSGrad with the weight decay of ACEsuit's MACE."""
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -44,8 +46,8 @@ def _holding(optimizer: optax.GradientTransformation, frozen: frozenset[str]) ->
     def without(tree: optax.Updates) -> optax.Updates:
         return jax.tree_util.tree_map_with_path(lambda path, leaf: jnp.zeros_like(leaf) if parameter_name(path) in frozen else leaf, tree)
 
-    def update(gradient: optax.Updates, state: optax.OptState, params: optax.Params | None = None) -> tuple[optax.Updates, optax.OptState]:
-        updates, state = optimizer.update(without(gradient), state, params)
+    def update(updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None) -> tuple[optax.Updates, optax.OptState]:
+        updates, state = optimizer.update(without(updates), state, params)
         return without(updates), state
 
     return optax.GradientTransformation(optimizer.init, update)
@@ -71,7 +73,8 @@ def _scale_by_torch_amsgrad(beta1: float, beta2: float) -> optax.GradientTransfo
 
     def update(updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None) -> tuple[optax.Updates, optax.OptState]:
         updates, state = raw.update(updates, state, params)
-        correction = jnp.sqrt(1 - beta2 ** state.count.astype(jnp.float32))
+        count = cast(optax.ScaleByAmsgradState, state).count
+        correction = jnp.sqrt(1 - beta2 ** jnp.asarray(count, jnp.float32))
         return jax.tree.map(lambda u: u * correction.astype(u.dtype), updates), state
 
     return optax.GradientTransformation(raw.init, update)

@@ -39,7 +39,7 @@ def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
     errors = {"force": "meV/Å", "energy": "meV/atom", "stress": "meV/Å³"}
     errors = {kind: unit for kind, unit in errors.items() if np.isfinite(metric(metrics, f"{kind}_rmse")).any()}
     figure = Figure(figsize=(9, 3 + 1.9 * len(errors)), layout="constrained")
-    panels = figure.subplots(1 + len(errors), sharex=True, squeeze=False)[:, 0]
+    panels = list(figure.subplots(1 + len(errors), sharex=True, squeeze=False)[:, 0])
     losses = [_Curve("training", metric(metrics, "train_loss"), _BLUE), _Curve("validation", metric(metrics, "valid_loss"), _VERMILLION)]
     _draw_curves(panels[0], epochs, losses, "loss")
     for axes, (kind, unit) in zip(panels[1:], errors.items(), strict=True):

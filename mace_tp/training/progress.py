@@ -94,12 +94,16 @@ class Progress:
 
     def next_epoch(self) -> Epoch:
         """The epoch to train next, with the batches that are already done."""
-        return Epoch(self.epoch, self.batch, skipped_in_a_row=[tuple(batch) for batch in self.skipped_in_a_row], **self.so_far)
+        epoch = Epoch(self.epoch, self.batch, skipped_in_a_row=[(epoch, number) for epoch, number in self.skipped_in_a_row])
+        if self.so_far:
+            epoch.num_skipped, epoch.loss_sum = int(self.so_far["num_skipped"]), self.so_far["loss_sum"]
+            epoch.seconds, epoch.compile_seconds = self.so_far["seconds"], self.so_far["compile_seconds"]
+        return epoch
 
     def count(self, epoch: Epoch) -> None:
         """Take over the counts of the epoch that is being trained."""
         self.num_batches += epoch.num_batches - self.batch
-        self.num_skipped += epoch.num_skipped - self.so_far.get("num_skipped", 0)
+        self.num_skipped += epoch.num_skipped - int(self.so_far.get("num_skipped", 0))
         self.skipped_in_a_row = [list(batch) for batch in epoch.skipped_in_a_row]
         self.batch = epoch.num_batches
         self.so_far = epoch.sums()
@@ -114,10 +118,10 @@ class Progress:
 
     def complete_epoch(self, valid_loss: float, stage: int) -> bool:
         """Count the epoch, and return whether its validation loss is the best of its stage."""
-        if self.begins(stage):
-            self.stage, self.best_loss = stage, math.inf
+        best_loss = math.inf if self.best_loss is None or stage != self.stage else self.best_loss
         self.epoch, self.batch, self.so_far = self.epoch + 1, 0, {}
-        is_best = valid_loss < self.best_loss
+        is_best = valid_loss < best_loss
         if is_best:
-            self.best_loss, self.best_epoch = valid_loss, self.epoch
+            self.best_epoch = self.epoch
+        self.stage, self.best_loss = stage, min(valid_loss, best_loss)
         return is_best

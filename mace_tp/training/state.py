@@ -1,5 +1,7 @@
 """The arrays that a training carries from step to step."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +43,7 @@ def hold_frozen(state: TrainState, frozen: frozenset[str]) -> TrainState:
     params = jax.tree_util.tree_map_with_path(
         lambda path, now, average: np.copy(average) if parameter_name(path) in frozen else now, state.params, state.ema_params
     )
-    return state.replace(params=params)
+    return dataclasses.replace(state, params=params)
 
 
 def name_moments(state: TrainState) -> TrainState:
@@ -59,7 +61,7 @@ def name_moments(state: TrainState) -> TrainState:
         parts = np.split(np.array(leaf), ends[:-1])
         return structure.unflatten([part.reshape(parameter.shape) for part, parameter in zip(parts, leaves, strict=True)])
 
-    return state.replace(opt_state=jax.tree.map(named, state.opt_state))
+    return dataclasses.replace(state, opt_state=jax.tree.map(named, state.opt_state))
 
 
 def flatten_moments(state: TrainState, like: TrainState) -> TrainState:
@@ -68,4 +70,4 @@ def flatten_moments(state: TrainState, like: TrainState) -> TrainState:
     def flat(leaf: jax.Array, named: jax.Array | Params) -> np.ndarray:
         return np.concatenate([np.ravel(part) for part in jax.tree.leaves(named)]).reshape(leaf.shape)
 
-    return state.replace(opt_state=jax.tree.map(flat, like.opt_state, state.opt_state))
+    return dataclasses.replace(state, opt_state=jax.tree.map(flat, like.opt_state, state.opt_state))

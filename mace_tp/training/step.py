@@ -17,15 +17,15 @@ from mace_tp.training.state import TrainState
 class Control:
     """Numbers that may change from step to step without a new compilation."""
 
-    learning_rate: jax.Array
+    learning_rate: jax.Array | np.ndarray
     weights: LossWeights
-    ema_decay: jax.Array
+    ema_decay: jax.Array | np.ndarray
 
 
 def make_control(learning_rate: float, weights: LossWeights, ema_decay: float, dtype: np.dtype) -> Control:
     """Arrays instead of Python numbers, because a step is compiled for the types of its arguments."""
-    control = Control(learning_rate=learning_rate, weights=weights, ema_decay=ema_decay)
-    return jax.tree.map(lambda value: np.asarray(value, dtype), control)
+    weights = jax.tree.map(lambda weight: np.asarray(weight, dtype), weights)
+    return Control(np.asarray(learning_rate, dtype), weights, np.asarray(ema_decay, dtype))
 
 
 def make_train_step(predict_batch: Predict, optimizer: optax.GradientTransformation) -> CompiledStep:

@@ -29,17 +29,17 @@ def is_over(trainer: TrainerConfig, timetable: Timetable, progress: Progress) ->
 
     If nothing got better in stage one for too long, stage two begins instead.
     """
-    reason = _reason_to_end(trainer, timetable, progress)
+    reason, patience = _reason_to_end(trainer, timetable, progress), trainer.patience
     if reason is not None:
         _LOG.info(reason)
         return True
-    if _patience_is_over(trainer.patience, timetable, progress):
-        _begin_next_stage(trainer.patience, timetable, progress)
+    if patience is not None and _nothing_gets_better(patience, timetable, progress):
+        _begin_next_stage(patience, timetable, progress)
     return False
 
 
 def _reason_to_end(trainer: TrainerConfig, timetable: Timetable, progress: Progress) -> str | None:
-    epoch, passed_over = progress.epoch, progress.passed_over
+    epoch, passed_over, patience = progress.epoch, progress.passed_over, trainer.patience
     if not epoch:  # every training has an epoch, if only of one step: without it there would be no model
         return None
     if epoch + passed_over >= trainer.max_epochs:
@@ -48,16 +48,16 @@ def _reason_to_end(trainer: TrainerConfig, timetable: Timetable, progress: Progr
     if timetable.by_clock() >= 1:
         minutes = f"the {trainer.max_minutes:g} minutes of trainer.max_minutes are over"
         return f"the training ends after epoch {epoch} of {trainer.max_epochs - passed_over}: {minutes}"
-    if _patience_is_over(trainer.patience, timetable, progress) and progress.stage + 1 == len(timetable.stages):
-        return f"early stop: no better validation loss for {trainer.patience} epochs"
+    is_last_stage = progress.stage + 1 == len(timetable.stages)
+    if patience is not None and is_last_stage and _nothing_gets_better(patience, timetable, progress):
+        return f"early stop: no better validation loss for {patience} epochs"
     return None
 
 
-def _patience_is_over(patience: int | None, timetable: Timetable, progress: Progress) -> bool:
-    """Whether the last epochs of a stage brought nothing better. The first epoch of the next stage always comes."""
-    if patience is None or progress.epoch - max(progress.best_epoch, progress.patience_from) < patience:
-        return False
-    return timetable.stage(timetable.progress(progress.epoch)) <= progress.stage
+def _nothing_gets_better(patience: int, timetable: Timetable, progress: Progress) -> bool:
+    """Whether the last epochs of a stage brought no better validation loss; false if the next epoch begins another stage."""
+    num_worse = progress.epoch - max(progress.best_epoch, progress.patience_from)
+    return num_worse >= patience and timetable.stage(timetable.progress(progress.epoch)) <= progress.stage
 
 
 def _begin_next_stage(patience: int, timetable: Timetable, progress: Progress) -> None:

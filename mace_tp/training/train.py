@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from mace_tp.config import Config
 from mace_tp.data.writers import write_graphs
 from mace_tp.errors import TrainingError
 from mace_tp.run_directory import CHECKPOINTS, CONFIG, METRICS, NOT_FINITE, RESULTS, write_config, write_results
 from mace_tp.runtime.compilation import counted_compilations
+from mace_tp.runtime.devices import find_device
 from mace_tp.runtime.environment import peak_memory_mb
 from mace_tp.training.checkpoint import Checkpoints
 from mace_tp.training.clock import Clock
@@ -52,7 +51,7 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
     started = time.monotonic() if started is None else started
     with counted_compilations() as compilations, computing(config) as environment, contextlib.ExitStack() as stack:
         setup = prepare(config, environment, run_dir)
-        config, trainer = setup.config, setup.config.trainer
+        config, trainer, device = setup.config, setup.config.trainer, find_device(config.device)
 
         stack.enter_context(_errors_of_disk(run_dir))
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(run_dir / CHECKPOINTS, setup.provenance)))
@@ -115,7 +114,7 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
                     "valid_seconds": validation.seconds,
                     "total_seconds": clock.total_seconds(),
                     "stage": stage + 1,
-                    "peak_memory_mb": peak_memory_mb(jax.config.jax_default_device),
+                    "peak_memory_mb": peak_memory_mb(device),
                 }
                 loggers.log(record["step"], {name: value for name, value in record.items() if value is not None})
                 bar.epoch_line(record | {"is_best": progress.best_epoch == progress.epoch})
@@ -127,7 +126,7 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
             checkpoints.wait()
             stop.raise_if_set()
 
-        totals = _totals(state, progress, clock)
+        totals = _totals(state, progress, clock, peak_memory_mb(device))
         outcomes = final_outcomes(setup, best_params)
         errors = {name: outcome.errors for name, outcome in outcomes.items()}
         saver.save_model(best_params, progress, errors)
@@ -138,15 +137,15 @@ def train(config: Config, run_dir: Path, started: float | None = None) -> dict[s
         return results
 
 
-def _totals(state: TrainState, progress: Progress, clock: Clock) -> dict[str, Any]:
-    """Counts of the whole training for `results.json`, and the memory up to now."""
+def _totals(state: TrainState, progress: Progress, clock: Clock, memory_mb: float) -> dict[str, Any]:
+    """Counts of the whole training for `results.json`."""
     return {
         "epochs": progress.epoch,
         "num_skipped": progress.num_skipped,
         "best_epoch": progress.best_epoch,
         "steps": int(state.step),
         "first_step_seconds": clock.first_step_seconds,
-        "peak_memory_mb": peak_memory_mb(jax.config.jax_default_device),
+        "peak_memory_mb": memory_mb,
     }
 
 
