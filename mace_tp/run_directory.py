@@ -135,7 +135,7 @@ def _parse(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def metric(records: Sequence[Record], key: str) -> np.ndarray:
+def record_values(records: Sequence[Record], key: str) -> np.ndarray:
     """One number for each record [records]; NaN where it is absent."""
     return np.array([np.nan if record.get(key) is None else record[key] for record in records], dtype=float)
 
@@ -147,7 +147,7 @@ def second_stage(records: Sequence[Record]) -> int | None:
 
 def training_seconds(records: Sequence[Record]) -> np.ndarray:
     """Seconds of updates and validations, without compilations, up to the end of every epoch [records]; NaN where unknown."""
-    return np.cumsum(metric(records, "epoch_seconds") + np.nan_to_num(metric(records, "valid_seconds")))
+    return np.cumsum(record_values(records, "epoch_seconds") + np.nan_to_num(record_values(records, "valid_seconds")))
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
