@@ -102,7 +102,7 @@ Record = Mapping[str, Any]
 """A line of `metrics.jsonl`: {name: number}; None where a number was not finite."""
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[Record]:
     """Read the records of a `metrics.jsonl`, in order of epochs.
 
     An unfinished last line, left by a run that was killed, is skipped. An epoch that a resumed run did again replaces the first one.
@@ -114,7 +114,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; a run directory holds a {METRICS}") from error
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
     for number, line in enumerate(lines, 1):
         record = _parse(line)
         if record is None:
