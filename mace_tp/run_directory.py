@@ -102,7 +102,7 @@ Record = Mapping[str, Any]
 """A line of `metrics.jsonl`: {name: number}; None where a number was not finite."""
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[Record]:
     """Read the records of a `metrics.jsonl`, in order of epochs.
 
     An unfinished last line, left by a run that was killed, is skipped. An epoch that a resumed run did again replaces the first one.
@@ -114,7 +114,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; a run directory holds a {METRICS}") from error
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
     for number, line in enumerate(lines, 1):
         record = _parse(line)
         if record is None:
@@ -135,7 +135,7 @@ def _parse(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def metric(records: Sequence[Record], key: str) -> np.ndarray:
+def record_values(records: Sequence[Record], key: str) -> np.ndarray:
     """One number for each record [records]; NaN where it is absent."""
     return np.array([np.nan if record.get(key) is None else record[key] for record in records], dtype=float)
 
@@ -147,7 +147,7 @@ def second_stage(records: Sequence[Record]) -> int | None:
 
 def training_seconds(records: Sequence[Record]) -> np.ndarray:
     """Seconds of updates and validations, without compilations, up to the end of every epoch [records]; NaN where unknown."""
-    return np.cumsum(metric(records, "epoch_seconds") + np.nan_to_num(metric(records, "valid_seconds")))
+    return np.cumsum(record_values(records, "epoch_seconds") + np.nan_to_num(record_values(records, "valid_seconds")))
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:

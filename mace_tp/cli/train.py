@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mace_tp.cli.compilation_display import elapsed_time
-from mace_tp.cli.config_errors import check_keys, one_line
+from mace_tp.cli.config_errors import check_keys, one_line, to_config
 from mace_tp.cli.config_file import ConfigFile, read_config_file
 from mace_tp.cli.main import command_started
 from mace_tp.cli.outputs import require_new_folder
@@ -160,7 +160,7 @@ def _check_before_showing(overrides: list[str]) -> None:
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         composed = compose("config", overrides)
     check_keys(composed)
-    check_config(_built(composed))
+    check_config(to_config(composed))
 
 
 class _Jobs:
@@ -241,13 +241,7 @@ def _config(composed: DictConfig) -> Config:
     check_keys(composed)
     if OmegaConf.is_missing(composed, "data") or composed.data.train is None:
         raise InputError("data.train: no training file; give data.train=FILE, or data=ethanol for the data that ship")
-    return _built(composed)
-
-
-def _built(composed: DictConfig) -> Config:
-    config = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)
-    return config
+    return to_config(composed)
 
 
 def _log_to(path: Path, run_dir: Path) -> None:

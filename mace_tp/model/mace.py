@@ -19,29 +19,36 @@ from mace_tp.nn.normalization import AverageNeighbors, Density
 from mace_tp.nn.pair_repulsion import NoRepulsion, ZBLRepulsion
 from mace_tp.nn.product_basis import ProductBasis
 from mace_tp.nn.readout import LinearReadout, MLPReadout
+from mace_tp.ranges import at_least, not_negative, one_of, positive
 from mace_tp.tensor_products.registry import TensorProducts
+
+_SELF_CONNECTIONS = ("nonresidual", "residual")
 
 
 @dataclasses.dataclass
 class Architecture:
     """Shape of a MACE model; `model` in the configuration."""
 
-    cutoff: float = 5.0  # Å
-    l_max: int = 3  # highest degree of the edge harmonics
+    cutoff: float = positive(5.0)  # Å
+    l_max: int = not_negative(3)  # highest degree of the edge harmonics
     hidden_irreps: str = "0e+1o"  # degrees and parities of the features between layers; channels multiply them
-    correlation: int = 3  # highest order of the product basis
-    num_channels: int = 32
-    num_interactions: int = 2  # layers
-    radial_mlp: list[int] = dataclasses.field(default_factory=lambda: [64, 64, 64])
-    num_bessel: int = 8
-    cutoff_power: int = 5  # p of the polynomial envelope
-    readout_mlp: int = 16  # hidden width of the last readout
-    first_interaction: str = "nonresidual"  # or "residual": the self-connection of the first layer
-    other_interactions: str = "residual"  # or "nonresidual": that of the others
-    message_normalization: str = "average"  # messages over the mean number of neighbors, or "density": over a learned one of each atom
-    distance_transform: str = "none"  # lengths as the radial basis sees them; "agnesi" or "soft": relative to covalent radii
-    pair_repulsion: str = "none"  # or "zbl": screened Coulomb repulsion of nuclei that are closer than their covalent radii, added
-    forces: str = "gradient"  # of the energy, or "direct": read from vector features, faster, with no energy that they conserve
+    correlation: int = positive(3)  # highest order of the product basis
+    num_channels: int = positive(32)
+    num_interactions: int = positive(2)  # layers
+    radial_mlp: list[int] = positive([64, 64, 64])
+    num_bessel: int = positive(8)
+    cutoff_power: int = at_least(5, 2, "or forces jump at the cutoff")  # p of the polynomial envelope
+    readout_mlp: int = positive(16)  # hidden width of the last readout
+    first_interaction: str = one_of("nonresidual", _SELF_CONNECTIONS)  # the self-connection of the first layer
+    other_interactions: str = one_of("residual", _SELF_CONNECTIONS)  # the self-connection of all later layers
+    # Messages are divided by the mean number of neighbors, or by a learned density of each atom.
+    message_normalization: str = one_of("average", ("average", "density"))
+    # "agnesi" and "soft" transform lengths, relative to covalent radii, before the radial basis.
+    distance_transform: str = one_of("none", ("none", "agnesi", "soft"))
+    # "zbl" adds the screened Coulomb repulsion of nuclei that are closer than their covalent radii.
+    pair_repulsion: str = one_of("none", ("none", "zbl"))
+    # Gradient of the energy; or read directly from vector features, which is faster, but conserves no energy.
+    forces: str = one_of("gradient", ("gradient", "direct"))
 
 
 class MACE(nnx.Module):

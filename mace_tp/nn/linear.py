@@ -8,7 +8,7 @@ from flax import nnx
 from numpy.random import Generator
 
 from mace_tp.kernels.linear import ChannelMap, IrrepMap, Mix
-from mace_tp.tensor_products.irreps import rows_of
+from mace_tp.tensor_products.algebra.irreps import rows_of
 
 
 def normal(rng: Generator, shape: tuple[int, ...], dtype: jnp.dtype, scale: np.ndarray | float = 1.0) -> nnx.Param:

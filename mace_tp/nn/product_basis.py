@@ -8,7 +8,7 @@ from numpy.random import Generator
 
 from mace_tp.kernels.linear import Mix
 from mace_tp.nn.linear import Linear, normal
-from mace_tp.tensor_products.base import ProductBasisPlan
+from mace_tp.tensor_products.plans import ProductBasisPlan
 
 
 class ProductBasis(nnx.Module):

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from ase.data import atomic_masses as MASSES
 
 from mace_tp.data.configuration import Configuration
-from mace_tp.data.masses import masses
 from mace_tp.model.saved_model import Model
 from mace_tp.model.structure_field import StructureField
 
@@ -99,7 +99,7 @@ def total_energies(evaluate: Evaluate, positions: np.ndarray, velocities: np.nda
 
 def energy_drift(model: Model, configuration: Configuration, nve: NVE) -> EnergyDrift:
     """Run a configuration and look at its total energy, which the read-out of energies says, whatever the forces are."""
-    atomic_masses = masses(configuration.atomic_numbers)
+    atomic_masses = MASSES[configuration.atomic_numbers]
     velocities = maxwell_boltzmann(atomic_masses, nve.temperature, np.random.default_rng(nve.seed))
     field = StructureField(model)
 

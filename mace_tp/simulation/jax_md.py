@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mace_tp.data.elements import symbol, symbols
+from mace_tp.data.elements import species_of
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch, outside
@@ -78,7 +78,7 @@ def edge_energy(model: Model, atomic_numbers: Sequence[int]) -> EdgeEnergy:
         InputError: the model does not know an element, or this process was forked after jax was used.
     """
     refuse_fork()
-    species = _species(model, atomic_numbers)
+    species = species_of(atomic_numbers, model.statistics.atomic_numbers)
     num_atoms, cutoff = len(species), model.architecture.cutoff
     dtype = jax.tree.leaves(model.params)[0].dtype
 
@@ -130,15 +130,6 @@ def _batch(species: np.ndarray, neighbors: jax.Array, mask: jax.Array, dtype: jn
         edge_mask=mask, edge_pair=edges, pair_edges=pairs, cell=jnp.zeros((1, 3, 3), dtype), graph_mask=one,
         energy=jnp.zeros(1, dtype), forces=zeros, stress=jnp.zeros((1, 3, 3), dtype), energy_mask=none, forces_mask=none, stress_mask=none,
     )  # fmt: skip
-
-
-def _species(model: Model, atomic_numbers: Sequence[int]) -> np.ndarray:
-    elements, numbers = np.asarray(model.statistics.atomic_numbers), np.asarray(atomic_numbers, int)
-    unknown = ~np.isin(numbers, elements)
-    if unknown.any():
-        atom = int(np.argmax(unknown))
-        raise InputError(f"atom {atom}: element {symbol(int(numbers[atom]))} is not one of the model's ({symbols(elements.tolist())})")
-    return np.searchsorted(elements, numbers).astype(np.int32)
 
 
 def _import(module: str) -> ModuleType:

@@ -9,12 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mace_tp.plotting import DPI, fit_scale, plain, time_unit
-from mace_tp.run_directory import Record, metric, second_stage, training_seconds
+from mace_tp.plotting import BLUE, DPI, GRAY, VERMILLION, fit_scale, plain, time_unit
+from mace_tp.run_directory import Record, record_values, second_stage, training_seconds
 
-# Okabe and Ito's palette, made to be told apart by everyone; cividis likewise, for densities.
-_BLUE, _VERMILLION, _GRAY = "#0072B2", "#D55E00", "#777777"
-_MARKED_EPOCHS = 40  # with at most this many epochs each gets a marker, so that a single epoch is visible
+_MARKED_EPOCHS = 40  # up to this number every epoch gets a marker, so that even a single one is visible
 
 
 class _Curve(NamedTuple):
@@ -35,18 +33,19 @@ def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
         metrics: records of `metrics.jsonl`. An error that no record has gets no panel. A line marks the beginning of stage two. The axis of
             time is left out if a record lacks the time of its updates.
     """
-    epochs = metric(metrics, "epoch")
+    epochs = record_values(metrics, "epoch")
     errors = {"force": "meV/Å", "energy": "meV/atom", "stress": "meV/Å³"}
-    errors = {kind: unit for kind, unit in errors.items() if np.isfinite(metric(metrics, f"{kind}_rmse")).any()}
+    errors = {kind: unit for kind, unit in errors.items() if np.isfinite(record_values(metrics, f"{kind}_rmse")).any()}
     figure = Figure(figsize=(9, 3 + 1.9 * len(errors)), layout="constrained")
     panels = list(figure.subplots(1 + len(errors), sharex=True, squeeze=False)[:, 0])
-    losses = [_Curve("training", metric(metrics, "train_loss"), _BLUE), _Curve("validation", metric(metrics, "valid_loss"), _VERMILLION)]
+    parts = {"training": ("train_loss", BLUE), "validation": ("valid_loss", VERMILLION)}
+    losses = [_Curve(name, record_values(metrics, key), color) for name, (key, color) in parts.items()]
     _draw_curves(panels[0], epochs, losses, "loss")
     for axes, (kind, unit) in zip(panels[1:], errors.items(), strict=True):
-        values = metric(metrics, f"{kind}_rmse")
+        values = record_values(metrics, f"{kind}_rmse")
         lowest = np.nanargmin(values)
         label = f"validation, lowest {plain(values[lowest])} {unit} (epoch {epochs[lowest]:.0f})"
-        _draw_curves(axes, epochs, [_Curve(label, values, _VERMILLION)], f"{kind} RMSE ({unit})")
+        _draw_curves(axes, epochs, [_Curve(label, values, VERMILLION)], f"{kind} RMSE ({unit})")
     figure.align_ylabels(panels)
     _mark_second_stage(panels, metrics)
     for axes in panels:
@@ -71,7 +70,7 @@ def _mark_second_stage(panels: Sequence[Axes], metrics: Sequence[Record]) -> Non
     if start is None:
         return
     for axes in panels:
-        axes.axvline(start, color=_GRAY, linestyle="--", linewidth=1, label=f"stage two, from epoch {start}" if axes is panels[0] else None)
+        axes.axvline(start, color=GRAY, linestyle="--", linewidth=1, label=f"stage two, from epoch {start}" if axes is panels[0] else None)
 
 
 def _add_time(axes: Axes, epochs: np.ndarray, seconds: np.ndarray) -> None:

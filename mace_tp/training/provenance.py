@@ -2,18 +2,14 @@
 
 import collections
 import dataclasses
-import hashlib
 import json
 import logging
-from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from mace_tp.config import Config
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.elements import symbol
-from mace_tp.data.graphs import Graph
+from mace_tp.data.fingerprint import digest_of_graphs
 from mace_tp.errors import InputError
 from mace_tp.run_directory import flatten
 from mace_tp.training.datasets import Datasets
@@ -44,7 +40,7 @@ def provenance_of(config: Config, datasets: Datasets, statistics: DatasetStatist
     data = {"training": datasets.train, "validation": datasets.valid, "test": [graph for test in datasets.test.values() for graph in test]}
     provenance = {
         "config": dataclasses.asdict(config),
-        "data": {name: {"configurations": len(graphs), _DIGEST: _fingerprint(graphs)} for name, graphs in data.items()},
+        "data": {name: {"configurations": len(graphs), _DIGEST: digest_of_graphs(graphs)} for name, graphs in data.items()},
         "atomic_energies": {symbol(number): energy for number, energy in datasets.configured_energies.items()},
         "statistics": statistics.to_dict(),
         "environment": environment,
@@ -145,13 +141,3 @@ def _energies(provenance: dict[str, Any]) -> dict[str, float]:
         return provenance["atomic_energies"]
     statistics = provenance["statistics"]
     return dict(zip(map(symbol, statistics["atomic_numbers"]), statistics["atomic_energies"]))
-
-
-def _fingerprint(graphs: Sequence[Graph]) -> str:
-    """SHA-256 of structures and labels, in their order. It does not depend on file names or neighbor lists."""
-    digest = hashlib.sha256()
-    for graph in graphs:
-        for name in ("positions", "species", "cell", "interaction_energy", "forces", "stress", "weights"):
-            if (value := getattr(graph, name)) is not None:
-                digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
-    return digest.hexdigest()

@@ -162,8 +162,9 @@ def _errors_of_disk(run_dir: Path) -> Iterator[None]:
 def _open_loggers(config: Config, run_dir: Path, last_epoch: int) -> Loggers:
     """The loggers of the records: `metrics.jsonl`, without records after the last epoch of a resumed run, and wandb if wanted."""
     loggers: list[Logger] = [JsonlLogger(run_dir / METRICS, last_epoch)]
-    if config.logger.wandb != "disabled":
-        loggers.append(WandbLogger(config.logger.wandb, config.logger.wandb_project, run_dir, dataclasses.asdict(config)))
+    mode = config.logger.wandb
+    if mode in ("offline", "online"):
+        loggers.append(WandbLogger(mode, config.logger.wandb_project, run_dir, dataclasses.asdict(config)))
     return Loggers(loggers)
 
 

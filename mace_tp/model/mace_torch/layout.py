@@ -13,7 +13,7 @@ import e3nn_jax as e3nn
 import numpy as np
 
 from mace_tp.model.mace import Architecture
-from mace_tp.tensor_products.symmetric_basis import SymmetricBasis, clebsch_gordan, multiplicity, symmetric_basis
+from mace_tp.tensor_products.algebra.symmetric_basis import SymmetricBasis, clebsch_gordan, multiplicity, symmetric_basis
 
 Arrays = Mapping[str, np.ndarray]
 # Entries of a U matrix are of order one, and rounded to 1e-7 where the model was saved in float32.
