@@ -22,6 +22,7 @@ from jax.interpreters import partial_eval
 
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch
+from mace_tp.kernels.polynomial import Builder
 from mace_tp.tensor_products.algebra.irreps import rows_of
 from mace_tp.tensor_products.algebra.paths import path_coupling
 from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
@@ -116,7 +117,7 @@ class CuequivarianceProductBasis(CGProductBasis):
             orders.append(Terms((0, *[1] * order, 2), np.concatenate(segments), np.concatenate(coefficients)))
         return tuple(orders)
 
-    def polynomial_terms(self, *_: Any) -> None:
+    def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> None:
         """Evaluated by its own library, never by the compiled kernel."""
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
@@ -183,7 +184,7 @@ def _evaluate(polynomial: Any, inputs: list[jax.Array], indices: list[jax.Array 
 
 def _is_gpu() -> bool:
     """Whether a GPU is what jax computes on by default."""
-    device = jax.config.jax_default_device
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue] - jax declares it at run time
     return (device.platform if isinstance(device, jax.Device) else jax.default_backend()) == "gpu"
 
 
@@ -218,5 +219,5 @@ def _library() -> tuple[ModuleType, ModuleType]:
     # jax 0.12 also passes the live inputs to a rule of dead code elimination; the rule of cuequivariance-jax 0.13 does not take them.
     rule = partial_eval.dce_rules[segmented_polynomial_p]
     if jax.__version_info__ >= (0, 12) and len(inspect.signature(rule).parameters) == 2:
-        partial_eval.dce_rules[segmented_polynomial_p] = lambda used, _, equation: rule(used, equation)
+        partial_eval.dce_rules[segmented_polynomial_p] = lambda used, _, equation: rule(used, equation)  # pyright: ignore[reportArgumentType]
     return cuequivariance, cuequivariance_jax

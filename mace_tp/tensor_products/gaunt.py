@@ -36,7 +36,7 @@ class TorusSampler(Sampler):
         phi = 2 * np.pi * np.arange(num_phi) / num_phi
         points = from_angles(theta[:, None], phi[None, :]).reshape(-1, 3)
         projection = _fourier_projection(bandwidth, l_out) @ _half_torus_transform(theta, phi, bandwidth, l_out)
-        return Samples(harmonics(points, l_in), np.ascontiguousarray(projection.real))
+        return Samples(harmonics(points, l_in), np.ascontiguousarray(np.real(projection)))
 
 
 def _half_torus_transform(theta: np.ndarray, phi: np.ndarray, max_u: int, max_v: int) -> np.ndarray:

@@ -6,6 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def irreps_of(irreps: e3nn.Irreps) -> list[e3nn.Irrep]:
+    """The irreps one after another, without multiplicities."""
+    return [irrep.ir for irrep in irreps]
+
+
 def rows_of(irreps: e3nn.Irreps) -> dict[e3nn.Irrep, slice]:
     """Rows of each irrep; all have multiplicity one."""
     return {irrep.ir: rows for irrep, rows in zip(irreps, irreps.slices())}

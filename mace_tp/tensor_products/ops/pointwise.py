@@ -87,8 +87,8 @@ class PointwiseBilinear(FixedBilinear):
         """Values of both features' harmonics [points, components], projection [components, points]."""
         l_in, l_out = (max(irrep.ir.l for irrep in irreps) for irreps in (self.irreps_1 + self.irreps_2, self.irreps_out))
         samples = self.product.sampler.samples(l_in, l_out, order=2)
-        values = (np.ascontiguousarray(samples.values[:, rows_of_harmonics(irreps)]) for irreps in (self.irreps_1, self.irreps_2))
-        return *values, np.ascontiguousarray(samples.projection[rows_of_harmonics(self.irreps_out)])
+        first, second = (np.ascontiguousarray(samples.values[:, rows_of_harmonics(irreps)]) for irreps in (self.irreps_1, self.irreps_2))
+        return first, second, np.ascontiguousarray(samples.projection[rows_of_harmonics(self.irreps_out)])
 
     def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
         of_first, of_second, projection = map(table_map, self._tables)

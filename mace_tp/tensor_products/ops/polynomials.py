@@ -9,7 +9,7 @@ import numpy as np
 from mace_tp.kernels.butterflies import linear_map
 from mace_tp.kernels.polynomial import Builder, Operand, Polynomial, Term
 from mace_tp.tensor_products.algebra.coupling_chains import Chain, link_coupling, parents_of
-from mace_tp.tensor_products.algebra.irreps import rows_of
+from mace_tp.tensor_products.algebra.irreps import irreps_of, rows_of
 from mace_tp.tensor_products.algebra.paths import Path
 from mace_tp.tensor_products.algebra.sampling import Samples
 
@@ -67,12 +67,12 @@ def chain_terms(
 
     def coupled(link: tuple[e3nn.Irrep, int, e3nn.Irrep], left: Sequence[int]) -> list[list[Term]]:
         irrep, factor, out = link
-        table, right = link_coupling(irrep, irreps_in[factor].ir, out), factors[factor]
+        table, right = link_coupling(irrep, irreps_of(irreps_in)[factor], out), factors[factor]
         return [[Term(float(entries[i, j]), (left[i], right[j])) for i, j in np.argwhere(entries)] for entries in np.moveaxis(table, 2, 0)]
 
     values: dict[Chain, Sequence[int]] = {Chain(irrep.ir, i): rows for i, (irrep, rows) in enumerate(zip(irreps_in, factors))}
     for chain in parents_of(chains):
-        values[chain] = [builder.add(terms) for terms in coupled(chain.link, values[chain.parent])]
+        values[chain] = [builder.add(terms) for terms in coupled(chain.link, values[chain.before])]
     outputs: dict[e3nn.Irrep, list[list[Term]]] = {irrep.ir: [[] for _ in range(irrep.ir.dim)] for irrep in irreps_out}
     sums: dict[tuple, list[list[Term]]] = {}
     for weight, chain in zip(weights, chains, strict=True):

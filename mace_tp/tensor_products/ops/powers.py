@@ -61,7 +61,7 @@ class Powers(PolynomialBasis):
         """Clebsch-Gordan coordinates of every term, after normalization."""
         return unit_coordinates(self._polynomials, self.irreps_in)
 
-    @property
+    @functools.cached_property
     def terms(self) -> tuple[BasisTerm, ...]:
         """In the order of their weights."""
         return tuple(self._norms)

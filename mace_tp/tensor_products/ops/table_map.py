@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -19,7 +20,7 @@ def table_map(table: np.ndarray) -> Callable[[jax.Array], jax.Array]:
 
     @jax.custom_vjp
     def apply(features: jax.Array) -> jax.Array:
-        flat = table.astype(features.dtype) @ features.reshape(features.shape[0], -1)
+        flat = jnp.matmul(table.astype(features.dtype), features.reshape(features.shape[0], -1))
         return flat.reshape(table.shape[0], *features.shape[1:])
 
     def forward(features: jax.Array) -> tuple[jax.Array, None]:

@@ -83,7 +83,7 @@ def interaction_has_the_derivatives_of_its_values(plan: InteractionPlan) -> None
     edges = Edges.of(plan)
 
     def message(weights: jax.Array, node_feats: jax.Array) -> jax.Array:
-        return plan(weights, node_feats, edges.edge_attrs, edges.batch)
+        return plan(weights, node_feats, jnp.asarray(edges.edge_attrs), edges.batch)
 
     check_grads(jax.jit(message), (edges.weights, edges.node_feats), **DIFFERENCES)
 
@@ -93,7 +93,7 @@ def interaction_is_cg_with_its_coordinates(plan: InteractionPlan) -> None:
     edges = Edges.of(plan, channels=1)
 
     def function(node_feats: jax.Array, edge_attrs: jax.Array) -> jax.Array:
-        return plan(edges.weights, node_feats, edge_attrs, edges.batch)
+        return plan(jnp.asarray(edges.weights), node_feats, edge_attrs, edges.batch)
 
     arguments = (edges.node_feats, edges.edge_attrs)
     assert_equal(derivatives(function, arguments), derivatives(_interaction_as_cg(plan, edges), arguments))
@@ -143,7 +143,7 @@ def _interaction_as_cg(plan: InteractionPlan, edges: Edges) -> Callable[..., jax
     coordinates = plan.coefficients(np.moveaxis(edges.weights, 1, 0))
     starts = np.cumsum([0] + [path.out.dim for path in interaction_paths(reference)])
     copies = [irrep.ir for irrep in plan.irreps_out for _ in range(irrep.mul)]
-    has_path = coordinates.any(axis=(2, 3))
+    has_path = np.any(coordinates, axis=(2, 3))
     groups: list[list[int]] = []  # of copies that share no path, so that one evaluation of `cg` gives them all
     for copy in range(len(copies)):
         group = next((group for group in groups if not (has_path[group].any(axis=0) & has_path[copy]).any()), None)

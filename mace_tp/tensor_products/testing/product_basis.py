@@ -75,18 +75,20 @@ def product_basis_keeps_the_dtype(plan: ProductBasisPlan) -> None:
 
 def product_basis_has_the_derivatives_of_its_values(plan: ProductBasisPlan) -> None:
     """First and second reverse derivatives, as training takes them, against central differences."""
-    check_grads(jax.jit(lambda weights, feats: plan(weights, feats, SPECIES)), nodes_of(plan), **DIFFERENCES)
+    check_grads(jax.jit(lambda weights, feats: plan(weights, feats, jnp.asarray(SPECIES))), nodes_of(plan), **DIFFERENCES)
 
 
 def product_basis_is_cg_with_its_coordinates(plan: ProductBasisPlan) -> None:
     """Value, gradient, and gradient of the gradient."""
-    rng, species = np.random.default_rng(0), np.array([0, 1, 1])
+    rng, species = np.random.default_rng(0), jnp.array([0, 1, 1])
     weights, feats = rng.normal(size=(plan.num_weights, 2, 1)), rng.normal(size=(plan.irreps_in.dim, 3, 1))
     coordinates = plan.coefficients(weights)
 
     assert coordinates.shape == (len(symmetric_couplings(plan.irreps_in, plan.irreps_out, plan.correlation)), 2, 1)
     reference = _cg_product_basis(plan.irreps_in, plan.irreps_out, plan.correlation)
-    assert_equal(derivatives(lambda feats: plan(weights, feats, species), (feats,)), derivatives(reference, (feats,), (coordinates,)))
+    assert_equal(
+        derivatives(lambda feats: plan(jnp.asarray(weights), feats, species), (feats,)), derivatives(reference, (feats,), (coordinates,))
+    )
 
 
 def product_basis_states_what_it_has(plan: ProductBasisPlan) -> None:
@@ -126,5 +128,5 @@ def _contract(plan: ProductBasisPlan, weights: np.ndarray | jax.Array, feats: np
 @functools.cache
 def _cg_product_basis(irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> Callable[..., jax.Array]:
     """(coordinates, features) → product basis of `cg`; the same function for every product that is compared with it."""
-    plan, species = CG().product_basis(irreps_in, irreps_out, correlation), np.array([0, 1, 1])
+    plan, species = CG().product_basis(irreps_in, irreps_out, correlation), jnp.array([0, 1, 1])
     return lambda coordinates, feats: plan(coordinates, feats, species)
