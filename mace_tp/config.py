@@ -12,7 +12,7 @@ import e3nn_jax as e3nn
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.weights import MAX_WEIGHT, is_weight
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.tensor_products.compiled import KERNELS
 from mace_tp.tensor_products.registry import TensorProductConfig, build_tensor_products
 
@@ -38,10 +38,32 @@ class DataConfig:
     max_configurations: int | None = None  # only the first so many of every file
 
 
-@dataclasses.dataclass
-class ModelConfig(Architecture):
-    """`model`: the architecture, and where its weights come from."""
+_ARCHITECTURE = Architecture()
 
+
+@dataclasses.dataclass
+class ModelConfig:
+    """`model`: the fields and defaults of `Architecture`, which says what they mean, and the origin of the weights.
+
+    It cannot inherit from `Architecture`, which is frozen: Hydra fills in a schema field by field, and reads sequences as lists.
+    """
+
+    cutoff: float = _ARCHITECTURE.cutoff
+    l_max: int = _ARCHITECTURE.l_max
+    hidden_irreps: str = _ARCHITECTURE.hidden_irreps
+    correlation: int = _ARCHITECTURE.correlation
+    num_channels: int = _ARCHITECTURE.num_channels
+    num_interactions: int = _ARCHITECTURE.num_interactions
+    radial_mlp: list[int] = dataclasses.field(default_factory=lambda: list(_ARCHITECTURE.radial_mlp))
+    num_bessel: int = _ARCHITECTURE.num_bessel
+    cutoff_power: int = _ARCHITECTURE.cutoff_power
+    readout_mlp: int = _ARCHITECTURE.readout_mlp
+    first_interaction: str = _ARCHITECTURE.first_interaction
+    other_interactions: str = _ARCHITECTURE.other_interactions
+    message_normalization: str = _ARCHITECTURE.message_normalization
+    distance_transform: str = _ARCHITECTURE.distance_transform
+    pair_repulsion: str = _ARCHITECTURE.pair_repulsion
+    forces: str = _ARCHITECTURE.forces
     init_from: str | None = None  # a run directory or a folder `model`: begin with its weights, as far as it has them
 
 

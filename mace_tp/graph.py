@@ -12,7 +12,7 @@ class GraphBatch:
     Real nodes and graphs come first. Every padded node belongs to the last graph, which is never real; the last node is
     never real either. Edges are sorted by receiver and come in blocks of EDGE_BLOCK that share one; a padded edge, which
     fills up a block, joins its receiver to itself. Two edges that run between the same two images in opposite directions are a pair:
-    what depends on the length alone is computed once for both. The last pair is never real; padded edges belong to it, and a padded
+    functions of the length are computed once for both. The last pair is never real; padded edges belong to it, and a padded
     pair holds one edge twice.
 
     Positions are not among the arrays. The host subtracts them in float64 and rounds the edge vectors afterwards, so that the digits of
@@ -39,6 +39,11 @@ class GraphBatch:
     label_weights: jax.Array | None = None  # [graphs, 3]: factors of energy, forces and stress in the loss; None: all are one
 
     @property
+    def pair_mask(self) -> jax.Array:
+        """[pairs], bool: true = real."""
+        return self.pair_edges[:, 0] != self.pair_edges[:, 1]
+
+    @property
     def num_nodes(self) -> int:
         return self.species.shape[0]
 
@@ -55,6 +60,34 @@ class GraphBatch:
         return self.cell.shape[0]
 
 
+def single_structure(
+    species: jax.Array, node_mask: jax.Array, senders: jax.Array, receivers: jax.Array, edge_vectors: jax.Array, edge_mask: jax.Array,
+    cell: jax.Array,
+) -> GraphBatch:  # fmt: skip
+    """One structure without labels, in which every edge is a pair of its own, so that nobody has to find its reverse.
+
+    Args:
+        species: [nodes], int32.
+        node_mask: [nodes], bool; all may be real.
+        senders: [edges], int32.
+        receivers: [edges], int32, ascending, in blocks of EDGE_BLOCK that share one.
+        edge_vectors: [edges, 3], Å.
+        edge_mask: [edges], bool; a padded edge joins its receiver to itself.
+        cell: [3, 3], Å; zero where nothing is periodic.
+    """
+    num_nodes, num_edges, dtype = species.shape[0], senders.shape[0], edge_vectors.dtype
+    edges = jnp.arange(num_edges, dtype=jnp.int32)
+    # The second edge of a pair is never read; a pair is real if it differs from the first.
+    pairs = jnp.stack([edges, jnp.where(edge_mask, (edges + 1) % num_edges, edges)], axis=1)
+    no_label = jnp.zeros(1, bool)
+    return GraphBatch(
+        species=species, node_graph=jnp.zeros_like(species), node_mask=node_mask, senders=senders, receivers=receivers,
+        edge_vectors=edge_vectors, edge_mask=edge_mask, edge_pair=edges, pair_edges=pairs, cell=cell[None], graph_mask=jnp.ones(1, bool),
+        energy=jnp.zeros(1, dtype), forces=jnp.zeros((num_nodes, 3), dtype), stress=jnp.zeros((1, 3, 3), dtype),
+        energy_mask=no_label, forces_mask=no_label, stress_mask=no_label,
+    )  # fmt: skip
+
+
 def edge_vectors(batch: GraphBatch, cutoff: float) -> jax.Array:
     """Edge vectors receiver - sender [edges, 3], Å. Padded edges get the length `cutoff`, where every radial function is zero."""
     return jnp.where(batch.edge_mask[:, None], batch.edge_vectors, outside(cutoff, batch.edge_vectors.dtype))
@@ -68,8 +101,7 @@ def displaced(batch: GraphBatch, displacements: jax.Array) -> GraphBatch:
 
 def pair_vectors(edge_vectors: jax.Array, batch: GraphBatch, cutoff: float) -> jax.Array:
     """Displacements along the first edge of every pair [pairs, 3], Å; of length `cutoff` for padded pairs."""
-    is_real = batch.pair_edges[:, :1] != batch.pair_edges[:, 1:]
-    return jnp.where(is_real, gather(edge_vectors, batch.pair_edges[:, 0]), outside(cutoff, edge_vectors.dtype))
+    return jnp.where(batch.pair_mask[:, None], gather(edge_vectors, batch.pair_edges[:, 0]), outside(cutoff, edge_vectors.dtype))
 
 
 def outside(cutoff: float, dtype: jnp.dtype) -> jax.Array:
@@ -78,12 +110,12 @@ def outside(cutoff: float, dtype: jnp.dtype) -> jax.Array:
 
 
 def gather(values: jax.Array, indices: jax.Array) -> jax.Array:
-    """values[indices], of indices that are known to be in bounds: a check would enter every loop that the gather is fused into."""
+    """values[indices] for indices known to be in bounds: a bounds check would enter every loop that the gather is fused into."""
     return jnp.asarray(values).at[indices].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def segment_sum(values: jax.Array, segments: jax.Array, num_segments: int, *, indices_are_sorted: bool = False) -> jax.Array:
-    """Sum of the values of each segment, of segments that are known to be in bounds."""
+    """Sum of the values of each segment, for segments known to be in bounds."""
     return jax.ops.segment_sum(values, segments, num_segments, indices_are_sorted=indices_are_sorted, mode="promise_in_bounds")
 
 

@@ -1,7 +1,6 @@
 """`mace-tp convert`: models of ACEsuit's mace-torch as models of mace-tp, and back."""
 
 import argparse
-import dataclasses
 import hashlib
 import os
 import shlex
@@ -9,9 +8,10 @@ from pathlib import Path
 
 from mace_tp.data.elements import symbols
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.model.mace_torch import convert, files
-from mace_tp.model.saved_model import Model, load_model, save_model
+from mace_tp.model.potential import Potential
+from mace_tp.model.saved_model import load_model, save_model
 from mace_tp.runtime.devices import set_dtype
 from mace_tp.training.fine_tuning import LEARNING_RATE
 
@@ -81,9 +81,9 @@ def _require_folder(path: Path) -> None:
         raise InputError(f"{path}: cannot be made a folder, for {there} {'cannot be written' if there.is_dir() else 'is a file'}")
 
 
-def _keys(model: Model, dtype: str) -> list[str]:
+def _keys(model: Potential, dtype: str) -> list[str]:
     """The keys of the configuration that make this architecture, and those with which a training goes on where the model is."""
-    defaults = dataclasses.asdict(Architecture())
-    changed = {name: value for name, value in dataclasses.asdict(model.architecture).items() if value != defaults[name]}
+    defaults = Architecture().to_dict()
+    changed = {name: value for name, value in model.architecture.to_dict().items() if value != defaults[name]}
     keys = [f"model.{name}={str(value).replace(' ', '')}" for name, value in changed.items()]
     return [*keys, "data.atomic_energies=model", f"optimizer.learning_rate={LEARNING_RATE:g}", f"dtype={dtype}"]

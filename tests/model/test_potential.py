@@ -9,13 +9,13 @@ import mace_tp.data.verlet
 from mace_tp.data.graphs import build_graphs
 from mace_tp.data.verlet import VerletList
 from mace_tp.evaluation.evaluate import Evaluator
-from mace_tp.model.saved_model import Model, create_model
-from mace_tp.model.structure_field import StructureField
+from mace_tp.model.potential import Potential, StructureEvaluator
+from mace_tp.model.saved_model import create_model
 from mace_tp.tensor_products.registry import TensorProductConfig
 
 
 @pytest.fixture(scope="module")
-def model(architecture, statistics) -> Model:
+def model(architecture, statistics) -> Potential:
     shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[8])
     return create_model(shape, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
 
@@ -97,7 +97,7 @@ def _edges(graph) -> list[tuple]:
 
 @pytest.mark.parametrize("name", ["molecule", "crystal"])
 def test_a_moved_structure_has_the_energy_of_its_new_place(name, request, model):
-    field, evaluator = StructureField(model), Evaluator(model, 1)
+    field, evaluator = StructureEvaluator(model), Evaluator(model, 1)
     for moved in _path(request.getfixturevalue(name)):
         found = field(moved)
 
@@ -112,27 +112,27 @@ def test_a_moved_structure_has_the_energy_of_its_new_place(name, request, model)
 
 
 def test_a_change_of_the_cell_or_of_an_element_is_seen(crystal, model):
-    field = StructureField(model)
+    field = StructureEvaluator(model)
     field(crystal)
     strained = dataclasses.replace(crystal, cell=1.02 * crystal.cell)
     other = dataclasses.replace(crystal, atomic_numbers=np.array([6, 6, 1]))
 
     for changed in (strained, other, crystal):
-        assert field(changed).energy == pytest.approx(StructureField(model, field.step)(changed).energy, rel=1e-12)
+        assert field(changed).energy == pytest.approx(StructureEvaluator(model, field.program)(changed).energy, rel=1e-12)
     assert len({round(field(changed).energy, 6) for changed in (strained, other, crystal)}) == 3
 
 
 def test_arrays_that_are_changed_in_place_are_seen(molecule, model):
     """As ASE's integrators move atoms."""
-    field, positions = StructureField(model), molecule.positions.copy()
+    field, positions = StructureEvaluator(model), molecule.positions.copy()
     moving = dataclasses.replace(molecule, positions=positions)
     before = field(moving).energy
     positions[0] += 0.3
     after = field(moving).energy
     assert abs(after - before) > 1e-3
-    assert after == pytest.approx(StructureField(model, field.step)(moving).energy, rel=1e-12)
+    assert after == pytest.approx(StructureEvaluator(model, field.program)(moving).energy, rel=1e-12)
 
-    field, numbers = StructureField(model, field.step), molecule.atomic_numbers.copy()
+    field, numbers = StructureEvaluator(model, field.program), molecule.atomic_numbers.copy()
     changed = dataclasses.replace(molecule, atomic_numbers=numbers)
     before = field(changed).energy
     numbers[0] = 8
@@ -153,7 +153,7 @@ def _forces_in_training(model, structure):
 
 def _forces_in_dynamics(model, structure):
     """As the calculator and `mace-tp md` compute them after a step within the skin."""
-    field = StructureField(model)
+    field = StructureEvaluator(model)
     field(dataclasses.replace(structure, positions=structure.positions + 0.1))
     return field(structure).forces
 
