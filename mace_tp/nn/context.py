@@ -1,4 +1,4 @@
-"""What the layers of one model have in common when they are built."""
+"""Common arguments of the layers of one model."""
 
 import dataclasses
 

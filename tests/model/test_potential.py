@@ -1,15 +1,23 @@
-"""Structures that move: the graph of a new place, and the energy that a fresh evaluation has there."""
+"""A potential that is called: on atoms, on batches, on structures that move; and its Hessian."""
 
+import copy
 import dataclasses
+import pickle
 
+import ase
+import jax
 import numpy as np
 import pytest
 
 import mace_tp.data.verlet
+from mace_tp.data.atoms import atoms_of, configuration_of
 from mace_tp.data.graphs import build_graphs
 from mace_tp.data.verlet import VerletList
+from mace_tp.errors import InputError
 from mace_tp.evaluation.evaluate import Evaluator
+from mace_tp.graph import displaced
 from mace_tp.model.potential import Potential, StructureEvaluator
+from mace_tp.model.programs import make_predict
 from mace_tp.model.saved_model import create_model
 from mace_tp.tensor_products.registry import TensorProductConfig
 
@@ -18,6 +26,105 @@ from mace_tp.tensor_products.registry import TensorProductConfig
 def model(architecture, statistics) -> Potential:
     shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[8])
     return create_model(shape, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
+
+
+@pytest.fixture
+def atoms(request, molecule, crystal) -> ase.Atoms:
+    return atoms_of({"molecule": molecule, "crystal": crystal}[request.param])
+
+
+BOTH = pytest.mark.parametrize("atoms", ["molecule", "crystal"], indirect=True)
+
+
+@BOTH
+def test_atoms_and_a_padded_batch_give_the_same(atoms, model, make_batch):
+    configuration = configuration_of(atoms)
+    batch = make_batch(configuration)
+
+    found, expected = model(atoms), model.predict(batch)
+
+    zero = dict(zip(model.elements, model.statistics.atomic_energies))
+    assert found.energy == pytest.approx(float(expected.energy[0]) + sum(zero[z] for z in atoms.numbers), rel=1e-12)
+    assert found.energies.sum() == pytest.approx(found.energy, rel=1e-12) and found.forces.dtype == np.float64
+    np.testing.assert_allclose(found.forces, expected.forces[: len(atoms)], atol=1e-12)
+    assert (found.stress is not None) == atoms.pbc.all()
+    if atoms.pbc.all():
+        np.testing.assert_allclose(found.stress, expected.stress[0], atol=1e-12)
+
+
+def test_a_potential_knows_what_it_is(model, architecture, statistics):
+    assert model.elements == statistics.atomic_numbers and model.cutoff == architecture.cutoff
+    assert model.dtype == np.float64 and model.tensor_product == TensorProductConfig()
+    assert model.num_parameters == sum(leaf.size for leaf in jax.tree.leaves(model.params))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))], ids=["copy", "pickle"])
+def test_a_copy_of_a_potential_that_was_called_gives_the_same(copied, model, molecule):
+    expected = model.evaluate(molecule)
+
+    found = copied(model).evaluate(molecule)
+
+    assert found.energy == pytest.approx(expected.energy, rel=1e-12)
+    np.testing.assert_allclose(found.forces, expected.forces, atol=1e-12)
+
+
+def test_other_parameters_are_another_potential(model, molecule):
+    """Programs and parameters on the device that a potential keeps are not those of the one made from it."""
+    before = model.evaluate(molecule).energy
+    doubled = dataclasses.replace(model, params=jax.tree.map(lambda leaf: 2 * leaf, model.params))
+    single = model.astype(np.float32)
+
+    assert abs(doubled.evaluate(molecule).energy - before) > 1e-3
+    assert 0 < abs(single.evaluate(molecule).energy - before) < 1e-5
+    assert model.evaluate(molecule).energy == before
+
+
+def test_what_cannot_be_computed_is_said_in_one_line(model):
+    with pytest.raises(InputError, match="^atoms CSi, atom 1: element Si is not one of the model's .H C O.$"):
+        model(ase.Atoms("CSi", [[0, 0, 0], [1, 1, 1]]))
+
+
+@BOTH
+def test_the_hessian_is_the_difference_of_forces(atoms, model):
+    size, step = 3 * len(atoms), 1e-4
+    differences = np.empty((size, size))
+    for i in range(size):
+        ahead, behind = atoms.copy(), atoms.copy()
+        ahead.positions.flat[i] += step
+        behind.positions.flat[i] -= step
+        differences[i] = (model(behind).forces - model(ahead).forces).ravel() / (2 * step)
+
+    hessian = model.hessian(atoms)
+
+    assert np.abs(hessian).max() > 0.1
+    np.testing.assert_allclose(hessian, differences, atol=1e-6 * np.abs(hessian).max())
+    np.testing.assert_allclose(hessian.reshape(size, -1, 3).sum(axis=1), 0, atol=1e-10)  # translations
+
+
+@pytest.mark.parametrize("atoms", ["molecule"], indirect=True)
+def test_the_hessian_with_direct_forces_is_that_of_the_energy(atoms, model, statistics):
+    shape = dataclasses.replace(model.architecture, forces="direct")
+    direct = create_model(shape, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
+
+    np.testing.assert_allclose(direct.hessian(atoms), model.hessian(atoms), atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["cg", "spherical_grid", "matrix"])
+@pytest.mark.parametrize("kernel", ["auto", "xla"])
+def test_forward_mode_is_refused_in_one_line_and_reverse_over_reverse_works(name, kernel, architecture, statistics, make_batch, molecule):
+    shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[4], num_channels=2)
+    model = create_model(shape, TensorProductConfig(name, name), statistics, np.dtype(np.float64), seed=0, kernel=kernel)
+    batch, predict = make_batch(molecule), make_predict(model.graphdef)
+    nowhere = np.zeros((batch.num_nodes, 3))
+
+    def energy(displacements):
+        return predict(model.params, displaced(batch, displacements)).energy.sum()
+
+    with pytest.raises(TypeError, match="^can't apply forward-mode differentiation .jvp. to a custom_vjp function") as error:
+        jax.jvp(energy, (nowhere,), (nowhere,))
+    assert "\n" not in str(error.value)
+    _, pullback = jax.vjp(jax.grad(energy), nowhere)
+    assert np.isfinite(pullback(nowhere + 1.0)[0]).all()
 
 
 def _path(configuration, sizes=((1, 0.0), (1, 0.05), (1, 0.05), (1, 0.4), (3, 0.0), (1, 0.0))):

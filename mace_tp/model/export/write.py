@@ -26,11 +26,11 @@ _INPUTS = {
     "senders": "[edges] int32",
     "receivers": f"[edges] int32, ascending, in blocks of {EDGE_BLOCK} that share one",
     "edge_vectors": "[edges, 3], Å: position of the receiver - position of the sender; subtract in float64",
-    "edge_mask": "[edges] bool: true = an edge; others join their receiver to itself",
+    "edge_mask": "[edges] bool: true = an edge; a padded edge joins its receiver to itself",
     "cell": "[3, 3], Å, rows are lattice vectors; zero where nothing is periodic",
 }
 _OUTPUTS = {
-    "node_energy": "[nodes], eV, without E0; of no meaning in padding",
+    "node_energy": "[nodes], eV, without E0; meaningless in padding",
     "forces": "[nodes, 3], eV/Å",
     "stress": "[3, 3], eV/Å³, ASE's sign; zero without a cell, and for direct forces",
 }
