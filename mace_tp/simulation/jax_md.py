@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
+import ase
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mace_tp.data.elements import symbol, symbols
+from mace_tp.data.atoms import configuration_of
+from mace_tp.data.graphs import species_of
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.errors import InputError
 from mace_tp.graph import outside, single_structure
@@ -78,7 +80,7 @@ def edge_energy(model: Potential, atomic_numbers: Sequence[int]) -> EdgeEnergy:
         InputError: the model does not know an element, or this process was forked after jax was used.
     """
     refuse_fork()
-    species = _species(model, atomic_numbers)
+    species = species_of(configuration_of(ase.Atoms(numbers=atomic_numbers)), np.asarray(model.elements))
     num_atoms, cutoff = len(species), model.cutoff
     dtype = model.dtype
 
@@ -116,15 +118,6 @@ def _require_wide(displacement: Callable[..., jax.Array], box: Any, cutoff: floa
     if width <= least:
         what = f"twice the cutoff of {cutoff:g} Å" + ("" if is_rectangular else f" and the skin of {skin:g} Å")
         raise InputError(f"box: is {width:.4g} Å wide, which must be more than {what}; repeat the structure")
-
-
-def _species(model: Potential, atomic_numbers: Sequence[int]) -> np.ndarray:
-    elements, numbers = np.asarray(model.elements), np.asarray(atomic_numbers, int)
-    unknown = ~np.isin(numbers, elements)
-    if unknown.any():
-        atom = int(np.argmax(unknown))
-        raise InputError(f"atom {atom}: element {symbol(int(numbers[atom]))} is not one of the model's ({symbols(elements.tolist())})")
-    return np.searchsorted(elements, numbers).astype(np.int32)
 
 
 def _import(module: str) -> ModuleType:
