@@ -120,7 +120,7 @@ def test_forward_mode_is_refused(name, kernel, architecture, statistics, make_ba
         return predict(model.params, displaced(batch, displacements)).energy
 
     with pytest.raises(TypeError, match="^can't apply forward-mode .* to a custom_vjp function"):
-        jax.eval_shape(lambda step: jax.jvp(energy, (step,), (step,)), np.zeros((batch.num_nodes, 3)))
+        jax.jit(lambda step: jax.jvp(energy, (step,), (step,))).lower(np.zeros((batch.num_nodes, 3)))
 
 
 def _path(configuration, sizes=((1, 0.0), (1, 0.05), (1, 0.05), (1, 0.4), (3, 0.0), (1, 0.0))):
