@@ -8,11 +8,12 @@ from mace_tp.data.configuration import Configuration
 
 def configuration_of(atoms: ase.Atoms) -> Configuration:
     """The atoms and the cell, without labels. Arrays are shared, not copied."""
+    first, second, third = (bool(periodic) for periodic in atoms.pbc)
     return Configuration(
         atomic_numbers=atoms.numbers,
         positions=atoms.positions,
         cell=np.asarray(atoms.cell),
-        pbc=tuple(bool(periodic) for periodic in atoms.pbc),
+        pbc=(first, second, third),
         energy=None,
         forces=None,
         stress=None,

@@ -48,8 +48,8 @@ def _split(prediction: Prediction, graphs: Sequence[Graph]) -> Iterator[Configur
     """Split the prediction of a batch, on the host, into those of its graphs."""
     first_node = 0
     for i, graph in enumerate(graphs):
-        forces = prediction.forces[first_node : first_node + graph.num_nodes]
-        stress = None if prediction.stress is None else prediction.stress[i]
+        forces = np.asarray(prediction.forces[first_node : first_node + graph.num_nodes])
+        stress = None if prediction.stress is None else np.asarray(prediction.stress[i])
         yield ConfigurationPrediction(float(prediction.energy[i]), forces, stress)
         first_node += graph.num_nodes
 

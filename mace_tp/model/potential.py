@@ -167,12 +167,12 @@ class StructureEvaluator:
         prediction = jax.device_get(self.program(self._params, self._batch(graph)))
         num_atoms = graph.num_nodes
         energies = self._atomic_energies[graph.species] + prediction.node_energy[:num_atoms]
-        has_stress = prediction.stress is not None and abs(np.linalg.det(graph.cell)) > NO_VOLUME
+        is_flat = abs(np.linalg.det(graph.cell)) <= NO_VOLUME
         return StructurePrediction(
             energy=float(energies.sum()),
             energies=energies,
             forces=prediction.forces[:num_atoms].astype(np.float64),
-            stress=prediction.stress[0].astype(np.float64) if has_stress else None,
+            stress=None if prediction.stress is None or is_flat else prediction.stress[0].astype(np.float64),
         )
 
     def hessian(self, configuration: Configuration) -> np.ndarray:

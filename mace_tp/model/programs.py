@@ -52,7 +52,7 @@ class CompiledStep:
 
     def flops(self) -> float:
         """Floating-point operations of the largest shape so far, XLA's count plus that of the compiled kernel; zero before the first."""
-        costs = {shape: compiled.cost_analysis() for shape, compiled in self._compiled.items()}
+        costs = {shape: compiled.cost_analysis() or {} for shape, compiled in self._compiled.items()}
         return max((float(cost.get("flops", 0.0)) + self._kernel_flops[shape] for shape, cost in costs.items()), default=0.0)
 
     def __call__(self, state: Any, batch: GraphBatch, *rest: Any) -> Any:

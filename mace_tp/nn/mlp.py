@@ -72,7 +72,8 @@ def _layers(matrices: Matrices, values: jax.Array) -> jax.Array:
 def _layers_and_slopes(matrices: Matrices, values: jax.Array, slopes: jax.Array) -> tuple[jax.Array, jax.Array]:
     for matrix in matrices:
         # Split, not indexed: the derivative of a split is a concatenation.
-        values, slopes = jax.jvp(normalized_silu, *([part] for part in jnp.split(jnp.concatenate([values, slopes]) @ matrix, 2)))
+        values, slopes = jnp.split(jnp.concatenate([values, slopes]) @ matrix, 2)
+        values, slopes = jax.jvp(normalized_silu, (values,), (slopes,))
     return values, slopes
 
 

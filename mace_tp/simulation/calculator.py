@@ -11,7 +11,7 @@ import ase
 import jax
 import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
-from ase.calculators.calculator import all_changes
+from ase.calculators.calculator import Parameters, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mace_tp.data.atoms import configuration_of
@@ -49,7 +49,7 @@ class Calculator(AseCalculator):
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
-    name = "mace_tp"  # with the parameters in ASE's databases and trajectories
+    name = "mace_tp"  # pyright: ignore - in ASE's databases and trajectories; a property of its base class, whose subclasses assign it
 
     def __init__(self, models: Source | Sequence[Source], *, dtype: str | None = None, device: str = "auto") -> None:
         super().__init__()
@@ -63,7 +63,8 @@ class Calculator(AseCalculator):
         self.elements = self._potentials[0].elements
         self.dtype: str = self._potentials[0].dtype.name
         paths = [None if isinstance(source, Potential) else str(source) for source in sources]
-        self.parameters |= {"models": paths, "weights": [_digest(potential) for potential in self._potentials], "dtype": self.dtype}
+        weights = [_digest(potential) for potential in self._potentials]
+        self.parameters = Parameters({"models": paths, "weights": weights, "dtype": self.dtype})
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {"atoms": self.atoms, "results": self.results, "parameters": self.parameters}

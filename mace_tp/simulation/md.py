@@ -109,8 +109,13 @@ def _require_possible(atoms: ase.Atoms, ensemble: Ensemble) -> None:
     if atoms.constraints:
         raise InputError(f"ensemble {ensemble.name}: cannot hold constraints, which the structure has")
     atoms.get_potential_energy()
-    if "stress" not in atoms.calc.results:
+    if not _gives_stress(atoms):
         raise InputError(f"ensemble {ensemble.name}: needs the stress, which models with direct forces do not have")
+
+
+def _gives_stress(atoms: ase.Atoms) -> bool:
+    """Whether the calculator's last results hold a stress."""
+    return atoms.calc is not None and "stress" in atoms.calc.results
 
 
 def _sample(atoms: ase.Atoms, step: int, simulation: Simulation) -> Sample:
@@ -119,7 +124,7 @@ def _sample(atoms: ase.Atoms, step: int, simulation: Simulation) -> Sample:
     if not math.isfinite(potential + kinetic):
         temperature = math.nan
     pressure = None
-    if "stress" in atoms.calc.results:
+    if _gives_stress(atoms):
         pressure = float(-np.trace(atoms.get_stress(voigt=False, include_ideal_gas=True)) / 3 / units.GPa)
     volume = float(atoms.get_volume()) if any(atoms.pbc) and atoms.cell.rank == 3 else None
     return Sample(step, step * simulation.timestep, potential, kinetic, potential + kinetic, temperature, volume, pressure)

@@ -193,7 +193,7 @@ def _require_known_parts(model: Any, name: str) -> None:
         "interactions of several kinds after the first": len(set(blocks[1:])) > 1,
         "density normalization in some interactions only": len({_BLOCKS[block][1] for block in blocks if block in _BLOCKS}) > 1,
         "products in the layout of cuEquivariance (mace-torch's convert_cueq_e3nn turns them back)": None in contractions,
-        "another correlation in each layer": None not in contractions and len({len(part[0].weights) for part in contractions}) > 1,
+        "another correlation in each layer": len({len(part[0].weights) for part in contractions if part is not None}) > 1,
         "a product basis without elements": any(getattr(product, "use_agnostic_product", False) for product in model.products),
         f"hidden irreps {' / '.join(hidden)}": not _are_plain(hidden),
         f"readouts {', '.join(readouts)}": readouts != plain or len(readouts) != len(blocks),
