@@ -4,7 +4,6 @@ Every default lives here; the YAML files state only what differs.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import e3nn_jax as e3nn
@@ -13,6 +12,7 @@ from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.weights import MAX_WEIGHT, is_weight
 from mace_tp.errors import InputError
 from mace_tp.model.architecture import Architecture
+from mace_tp.ranges import at_least, check_ranges, choices_of, fraction, not_negative, one_of, positive
 from mace_tp.tensor_products.compiled import KERNELS
 from mace_tp.tensor_products.registry import TensorProductConfig, build_tensor_products
 
@@ -22,8 +22,8 @@ class DataConfig:
     """`data`: files, labels and batches."""
 
     train: Any = None  # a path or a list of paths
-    valid: Any = None  # a path or a list; without it a share of the training set is taken
-    valid_fraction: float = 0.1
+    valid: Any = None  # a path or a list; without it `valid_fraction` of the training set is taken
+    valid_fraction: float = fraction(0.1)
     test: Any = None  # a path or a list
     isolated_atoms: str | None = None  # a file of isolated atoms, for E0
     atomic_energies: Any = "isolated"  # `isolated`, `least_squares`, `model` (of model.init_from), or {H: -13.6} in eV
@@ -31,14 +31,15 @@ class DataConfig:
     forces_key: str = "forces"
     theory: str | None = None  # level of theory of the labels, for the model card; in a shell 'data.theory="wB97X/6-31G(d)"'
     stress_key: str = "stress"  # a key with `virial` in it names a virial in eV: the stress is -virial / volume
-    config_type_weights: Any = None  # {config_type: weight in the loss}, such as {Default: 1, surface: 0.5}; Default: without a type
-    on_bad_frame: str = "error"  # or `skip`: list frames that cannot be used, and go on without them
-    batch_size: int = 5
-    valid_batch_size: int = 20
-    max_configurations: int | None = None  # only the first so many of every file
+    config_type_weights: Any = None  # {config_type: weight in the loss}, such as {Default: 1, surface: 0.5}; Default: no type
+    on_bad_frame: str = one_of("error", ("error", "skip"))  # `skip` logs frames that cannot be used and goes on without them
+    batch_size: int = positive(5)
+    valid_batch_size: int = positive(20)
+    max_configurations: int | None = positive(None)  # read only this many from the beginning of every file
 
 
 _ARCHITECTURE = Architecture()
+_SELF_CONNECTIONS = ("nonresidual", "residual")
 
 
 @dataclasses.dataclass
@@ -48,42 +49,42 @@ class ModelConfig:
     It cannot inherit from `Architecture`, which is frozen: Hydra fills in a schema field by field, and reads sequences as lists.
     """
 
-    cutoff: float = _ARCHITECTURE.cutoff
-    l_max: int = _ARCHITECTURE.l_max
+    cutoff: float = positive(_ARCHITECTURE.cutoff)
+    l_max: int = not_negative(_ARCHITECTURE.l_max)
     hidden_irreps: str = _ARCHITECTURE.hidden_irreps
-    correlation: int = _ARCHITECTURE.correlation
-    num_channels: int = _ARCHITECTURE.num_channels
-    num_interactions: int = _ARCHITECTURE.num_interactions
-    radial_mlp: list[int] = dataclasses.field(default_factory=lambda: list(_ARCHITECTURE.radial_mlp))
-    num_bessel: int = _ARCHITECTURE.num_bessel
-    cutoff_power: int = _ARCHITECTURE.cutoff_power
-    readout_mlp: int = _ARCHITECTURE.readout_mlp
-    first_interaction: str = _ARCHITECTURE.first_interaction
-    other_interactions: str = _ARCHITECTURE.other_interactions
-    message_normalization: str = _ARCHITECTURE.message_normalization
-    distance_transform: str = _ARCHITECTURE.distance_transform
-    pair_repulsion: str = _ARCHITECTURE.pair_repulsion
-    forces: str = _ARCHITECTURE.forces
-    init_from: str | None = None  # a run directory or a folder `model`: begin with its weights, as far as it has them
+    correlation: int = positive(_ARCHITECTURE.correlation)
+    num_channels: int = positive(_ARCHITECTURE.num_channels)
+    num_interactions: int = positive(_ARCHITECTURE.num_interactions)
+    radial_mlp: list[int] = positive(list(_ARCHITECTURE.radial_mlp))
+    num_bessel: int = positive(_ARCHITECTURE.num_bessel)
+    cutoff_power: int = at_least(_ARCHITECTURE.cutoff_power, 2, "or forces jump at the cutoff")
+    readout_mlp: int = positive(_ARCHITECTURE.readout_mlp)
+    first_interaction: str = one_of(_ARCHITECTURE.first_interaction, _SELF_CONNECTIONS)
+    other_interactions: str = one_of(_ARCHITECTURE.other_interactions, _SELF_CONNECTIONS)
+    message_normalization: str = one_of(_ARCHITECTURE.message_normalization, ("average", "density"))
+    distance_transform: str = one_of(_ARCHITECTURE.distance_transform, ("none", "agnesi", "soft"))
+    pair_repulsion: str = one_of(_ARCHITECTURE.pair_repulsion, ("none", "zbl"))
+    forces: str = one_of(_ARCHITECTURE.forces, ("gradient", "direct"))
+    init_from: str | None = None  # a run directory or a folder `model` whose weights the training starts from
 
 
 @dataclasses.dataclass
 class StageTwoConfig:
-    """`loss.stage_two`: other weights for the last part of the training."""
+    """`loss.stage_two`: weights of the loss for the last part of the training."""
 
-    start: float = 0.6  # fraction of the training at which it begins; 1 turns it off
-    energy_weight: float = 1000.0
-    forces_weight: float = 100.0
-    stress_weight: float = 1000.0
+    start: float = not_negative(0.6)  # fraction of the training after which stage two begins; 1 turns it off
+    energy_weight: float = not_negative(1000.0)
+    forces_weight: float = not_negative(100.0)
+    stress_weight: float = not_negative(1000.0)
 
 
 @dataclasses.dataclass
 class LossConfig:
     """`loss`: weights of the mean squared errors of energy per atom (eV), forces (eV/Å) and stress (eV/Å³)."""
 
-    energy_weight: float = 10.0
-    forces_weight: float = 100.0
-    stress_weight: float = 100.0
+    energy_weight: float = not_negative(10.0)
+    forces_weight: float = not_negative(100.0)
+    stress_weight: float = not_negative(100.0)
     stage_two: StageTwoConfig = dataclasses.field(default_factory=StageTwoConfig)
 
 
@@ -91,40 +92,41 @@ class LossConfig:
 class OptimizerConfig:
     """`optimizer`: AMSGrad and the learning rate's schedule."""
 
-    learning_rate: float = 0.03
-    schedule: str = "cosine"  # `constant`, `cosine` or `plateau`
-    warmup: float = 0.01  # fraction of the training
-    plateau_factor: float = 0.8
-    plateau_patience: int = 50  # epochs
-    final_factor: float = 0.0  # of the cosine, at its end
+    learning_rate: float = positive(0.03)
+    schedule: str = one_of("cosine", ("constant", "cosine", "plateau"))
+    warmup: float = fraction(0.01)  # fraction of the training
+    plateau_factor: float = positive(0.8)
+    plateau_patience: int = not_negative(50)  # epochs
+    final_factor: float = not_negative(0.0)  # final learning rate over `learning_rate`, of the cosine schedule
     amsgrad: bool = True
-    beta1: float = 0.9
-    beta2: float = 0.999
-    weight_decay: float = 5e-7
-    max_grad_norm: float = 10.0
-    freeze: list[str] = dataclasses.field(default_factory=list)  # parameters that stay: parts of their names, such as embedding or layers.0
-    ema_decay: float = 0.99
+    beta1: float = fraction(0.9)
+    beta2: float = fraction(0.999)
+    weight_decay: float = not_negative(5e-7)
+    max_grad_norm: float = positive(10.0)
+    freeze: list[str] = dataclasses.field(default_factory=list)  # parts of names of parameters to keep fixed, such as layers.0
+    ema_decay: float = fraction(0.99)
 
 
 @dataclasses.dataclass
 class TrainerConfig:
-    """`trainer`: how long, and what to keep."""
+    """`trainer`: length of the training, checkpoints, resumption."""
 
-    max_epochs: int = 100
-    max_minutes: float | None = None  # of updates and validation; reading of the data and compilation come on top
-    patience: int | None = None  # so many epochs without a better validation loss end the training, in stage one that stage
-    checkpoint_minutes: float = 1.0  # least time between checkpoints; one is always written at the end
-    keep_every: int | None = None  # keep the checkpoint of every so many epochs, beside the last two
-    resume: str | None = None  # `auto` continues the run in run_dir; `anyway` also with another configuration or other data
+    max_epochs: int = positive(100)
+    max_minutes: float | None = positive(None)  # of updates and validation; reading of the data and compilation come on top
+    patience: int | None = positive(None)  # epochs without a better validation loss that end the training, or its stage one
+    checkpoint_minutes: float = not_negative(1.0)  # least time between checkpoints; the training always writes one at its end
+    keep_every: int | None = positive(None)  # keep the checkpoint of every Nth epoch, besides the last two
+    # `auto` continues the run in run_dir; `anyway` does so even with another configuration or other data.
+    resume: str | None = one_of(None, (None, "auto", "anyway"))
 
 
 @dataclasses.dataclass
 class LoggerConfig:
-    """`logger`: what is written beside the run directory."""
+    """`logger`: outputs besides the run directory."""
 
-    wandb: str = "disabled"  # `disabled`, `offline` or `online`
+    wandb: str = one_of("disabled", ("disabled", "offline", "online"))
     wandb_project: str = "mace-tp"
-    progress: bool = True  # progress bar, and elapsed time of compilations, in a terminal
+    progress: bool = True  # show a progress bar and the time of compilations in a terminal
 
 
 @dataclasses.dataclass
@@ -138,15 +140,15 @@ class Config:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
     logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
-    seed: int = 0
-    dtype: str = "float32"  # or `float64`
-    device: str = "auto"  # `auto`, `cpu` or `gpu`
-    kernel: str = "auto"  # on a CPU code that is compiled here for sparse polynomials, or `xla`: never
+    seed: int = not_negative(0)
+    dtype: str = one_of("float32", ("float32", "float64"))
+    device: str = one_of("auto", ("auto", "cpu", "gpu"))
+    kernel: str = one_of("auto", KERNELS)  # `auto` compiles code for sparse polynomials on a CPU; `xla` never does
     run_dir: str = "runs/${now:%Y-%m-%d}/${now:%H-%M-%S}"
 
 
 def build_architecture(config: ModelConfig) -> Architecture:
-    """What is saved with a model: where its weights came from is not part of it."""
+    """The part of the `model` group that is saved with a model: all but `init_from`."""
     values = dataclasses.asdict(config)
     del values["init_from"]
     return Architecture(**values)
@@ -156,59 +158,18 @@ def build_label_keys(config: DataConfig) -> LabelKeys:
     return LabelKeys(energy=config.energy_key, forces=config.forces_key, stress=config.stress_key)
 
 
-_POSITIVE = (
-    "data.batch_size", "data.valid_batch_size", "data.max_configurations", "model.cutoff", "model.num_channels", "model.correlation",
-    "model.num_interactions", "model.radial_mlp", "model.num_bessel", "model.readout_mlp", "optimizer.learning_rate",
-    "optimizer.max_grad_norm", "optimizer.plateau_factor", "trainer.max_epochs", "trainer.max_minutes", "trainer.patience",
-    "trainer.keep_every",
-)  # fmt: skip
-_NOT_NEGATIVE = (
-    "model.l_max", "loss.energy_weight", "loss.forces_weight", "loss.stress_weight", "loss.stage_two.start", "loss.stage_two.energy_weight",
-    "loss.stage_two.forces_weight", "loss.stage_two.stress_weight", "optimizer.weight_decay", "optimizer.plateau_patience",
-    "optimizer.final_factor", "trainer.checkpoint_minutes", "seed",
-)  # fmt: skip
-_FRACTIONS = ("data.valid_fraction", "optimizer.warmup", "optimizer.beta1", "optimizer.beta2", "optimizer.ema_decay")
-CHOICES: dict[str, tuple[str | None, ...]] = {
-    "data.on_bad_frame": ("error", "skip"),
-    "model.first_interaction": ("nonresidual", "residual"),
-    "model.other_interactions": ("nonresidual", "residual"),
-    "model.message_normalization": ("average", "density"),
-    "model.distance_transform": ("none", "agnesi", "soft"),
-    "model.pair_repulsion": ("none", "zbl"),
-    "model.forces": ("gradient", "direct"),
-    "optimizer.schedule": ("constant", "cosine", "plateau"),
-    "logger.wandb": ("disabled", "offline", "online"),
-    "dtype": ("float32", "float64"),
-    "device": ("auto", "cpu", "gpu"),
-    "kernel": KERNELS,
-    "trainer.resume": (None, "auto", "anyway"),
-}
+CHOICES = choices_of(Config)
+"""Valid words of the keys that take one of a few, by full name."""
 
 
 def check_config(config: Config) -> None:
     """Raise an InputError that names the first field which is out of range, and what would be valid."""
-    values = _flat(dataclasses.asdict(config))
-    _require(values, _POSITIVE, lambda value: value > 0, "must be positive")
-    _require(values, _NOT_NEGATIVE, lambda value: value >= 0, "must not be negative")
-    _require(values, _FRACTIONS, lambda value: 0 <= value < 1, "must be in [0, 1)")
-    _require(values, ("model.cutoff_power",), lambda value: value >= 2, "must be at least 2, or forces jump at the cutoff")
-    for field, valid in CHOICES.items():
-        names = ", ".join("null" if name is None else name for name in valid)
-        if values[field] not in valid:
-            raise InputError(f"{field}={values[field]}: must be one of {names}")
+    check_ranges(config)
     _check_type_weights(config.data.config_type_weights)
     check_hidden_irreps(config.model.hidden_irreps, "model.hidden_irreps")
     if config.model.forces == "direct" and e3nn.Irrep("1o") not in e3nn.Irreps(config.model.hidden_irreps):
         raise InputError(f"model.hidden_irreps={config.model.hidden_irreps}: model.forces=direct reads forces from 1o, such as in 0e+1o")
     build_tensor_products(config.tensor_product)
-
-
-def _require(values: dict[str, Any], fields: tuple[str, ...], is_valid: Callable[[float], bool], text: str) -> None:
-    """Check numbers and lists of numbers; None, which means absent, is always valid."""
-    for field in fields:
-        numbers = values[field] if isinstance(values[field], list) else [values[field]]
-        if not all(number is None or is_valid(number) for number in numbers):
-            raise InputError(f"{field}={values[field]}: {text}")
 
 
 def _check_type_weights(weights: Any) -> None:
@@ -233,11 +194,3 @@ def check_hidden_irreps(hidden_irreps: str, name: str) -> None:
         raise InputError(f"{field}: each irrep once and without multiplicity, which model.num_channels gives; valid is, for example, 0e+1o")
     if not irreps or irreps[0].ir != e3nn.Irrep("0e"):
         raise InputError(f"{field}: must begin with 0e, from which energies are read")
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Fields by their full names, such as `loss.stage_two.start`."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat

@@ -1,25 +1,29 @@
-"""Edges in blocks that share a receiver and in pairs of opposite direction, as `GraphBatch` wants them; needs numpy alone."""
+"""Arranges edges as `GraphBatch` needs them: blocks that share a receiver, and pairs of opposite edges. Uses numpy only."""
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Int32
 
-# Edges come in blocks of this many with one receiver, so that their sum is a loop of fixed length. With 4 a training step on 3BPA
-# takes 1.2 times as long, with 6 and 12 1.15 times, though a fifth of the slots is padding (scripts/benchmark_step.py --edge-block).
+# Edges per block. All edges of a block have one receiver, so that their sum is a loop of fixed length. With 4 a training step on 3BPA takes
+# 1.2 times as long, with 6 and 12 1.15 times, although a fifth of the slots is padding (benchmarks/benchmark_step.py --edge-block).
 EDGE_BLOCK = 8
 
 
+Indices = Int[np.ndarray, " slots"]
+
+
 def fill_edge_blocks(
-    senders: np.ndarray, receivers: np.ndarray, vectors: np.ndarray, num_nodes: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Fill up the edges of each receiver to a multiple of EDGE_BLOCK; an atom without neighbors gets no block.
+    senders: Int[np.ndarray, " edges"], receivers: Int[np.ndarray, " edges"], vectors: Float[np.ndarray, "edges 3"], num_nodes: int
+) -> tuple[Indices, Indices, Float[np.ndarray, "slots 3"], Bool[np.ndarray, " slots"]]:
+    """Pad the edges of each receiver to a multiple of EDGE_BLOCK; an atom without neighbors gets no block.
 
     Args:
-        senders: [edges].
-        receivers: [edges], ascending.
-        vectors: of the edges [edges, 3], Å.
+        senders: of the edges.
+        receivers: of the edges, ascending.
+        vectors: edge vectors, Å.
         num_nodes: nodes of the graph.
 
     Returns:
-        senders, receivers, vectors and edge mask of all slots; a padded slot joins its receiver to itself, by a vector of zero.
+        Senders, receivers, vectors and edge mask of all slots. A padded slot joins its receiver to itself with a vector of zero.
     """
     counts = np.bincount(receivers, minlength=num_nodes)
     slots = -(-counts // EDGE_BLOCK) * EDGE_BLOCK
@@ -32,12 +36,12 @@ def fill_edge_blocks(
     return slot_senders, slot_receivers, slot_vectors, mask
 
 
-def pair_slots(reverse: np.ndarray, edge_mask: np.ndarray) -> np.ndarray:
-    """Slots of each edge and its reverse [edges / 2, 2], int32.
+def pair_slots(reverse: Int[np.ndarray, " edges"], edge_mask: Bool[np.ndarray, " slots"]) -> Int32[np.ndarray, "pairs 2"]:
+    """Return the slots of each edge and its reverse.
 
     Args:
-        reverse: for every edge the one in the opposite direction [edges].
-        edge_mask: of the slots, which hold the edges in their order [slots].
+        reverse: for every edge the edge in the opposite direction.
+        edge_mask: of the slots; the real slots hold the edges in their order.
     """
     slots, edges = np.flatnonzero(edge_mask), np.arange(len(reverse))
     return np.column_stack([slots, slots[reverse]])[edges < reverse].astype(np.int32)

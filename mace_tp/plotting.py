@@ -1,4 +1,4 @@
-"""Pieces that all plots share: resolution, scales, formats of numbers, names beside points."""
+"""Shared parts of all plots: colors, resolution, scales, formats of numbers, names beside points."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,13 +7,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
+# Okabe and Ito's palette, which people with any color vision can tell apart, and a brown in place of its yellow, which is pale on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+BLUE, VERMILLION, GRAY = COLORS[0], COLORS[1], "#777777"
+# One more than colors, so that a color used again has another marker.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*")
+DENSITY = "cividis_r"  # color map, even in lightness
+DPI = 120  # 9 inches make 1080 pixels: sharp at 900, and 2000 noisy epochs fit into 200 kB
+FEW_VALUES = 100  # a histogram of fewer values would show its bins rather than the values
+SHARE = "share of values up to the error (%)"
+
+_LOG_RANGE = 3.0  # values that span less than this factor are read more easily on a linear axis
 _FONT_SIZE = 9
-_MARK = 7.0  # pixels that a mark takes to each side of its middle
+_MARK = 7.0  # half the size of a mark, pixels
 _STEP = 4.0  # pixels between the boxes along a line
-# Directions from the point, most readable first, and distances in points; names that are further away get a line.
+# Directions from the point, most readable first, and distances in points; more distant names get a connecting line.
 _DIRECTIONS = ((1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
 _DISTANCES = (7, 13, 20, 32, 48, 66)
 _ALIGNMENTS = {1: ("left", "bottom"), 0: ("center", "center"), -1: ("right", "top")}
@@ -29,17 +41,18 @@ class Point(NamedTuple):
 
 
 def label_points(axes: Axes, points: Sequence[Point], lines: Sequence[np.ndarray] = ()) -> list[Bbox]:
-    """Write the name of every point beside it; call it last, since limits and layout must not change any more.
+    """Write the name of every point beside it. Call this last, because limits and layout must not change afterwards.
 
     Args:
         axes: holds the points.
-        points: what to name.
-        lines: corners of lines that names should not cross [corners, 2].
+        points: the points to name.
+        lines: corners [corners, 2] of lines that names should not cross.
 
     Returns:
-        Where the names are, in pixels.
+        Boxes of the names, in pixels.
     """
     figure = axes.figure
+    assert isinstance(figure, Figure)
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()
     inside = axes.get_window_extent(renderer)
@@ -85,50 +98,43 @@ def _cost(box: Bbox, inside: Bbox, taken: Sequence[Bbox]) -> float:
     return sum(part.width * part.height for part in shared if part) + 4 * outside
 
 
-DPI = 120  # 9 inches make 1080 pixels: sharp at 900, and 2000 noisy epochs fit into 200 kB
-
-
-_LOG_RANGE = 3.0  # values that span less than this factor are read more easily on a linear axis
-
-
-FEW_VALUES = 100  # of fewer, a histogram shows its bins and not the values
-
-
 def plain(value: float) -> str:
-    """Three significant digits, without an exponent where people would not write one."""
+    """Format a number with at least three significant digits, and with an exponent only where people would write one."""
     return f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"
 
 
+def tick_label(value: float, _: float) -> str:
+    """A number at an axis, without trailing zeros; a formatter of matplotlib."""
+    return f"{value:g}"
+
+
 def fit_scale(axes: Axes, values: np.ndarray) -> None:
-    """A logarithmic vertical axis, with ticks that can be read, where the values span enough for one."""
+    """Make the vertical axis logarithmic, with readable ticks, if the values span a large enough range."""
     values = values[np.isfinite(values) & (values > 0)]
     if not len(values) or values.max() / values.min() <= _LOG_RANGE:
-        axes.ticklabel_format(axis="y", useOffset=False)  # whole numbers where the values are nearly the same, no "+1.1332e3" above
+        axes.ticklabel_format(axis="y", useOffset=False)  # full numbers at the ticks, no "+1.1332e3" above the axis
         return
     decades = np.log10(values.max() / values.min())
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,)))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(tick_label))
 
 
 def time_unit(seconds: float) -> tuple[int, str]:
-    """The unit in which people count such a time, and its length in seconds."""
+    """(length in seconds, name) of the unit for a time of this order."""
     return next((length, unit) for length, unit in ((3600, "h"), (60, "min"), (1, "s")) if seconds > 3 * length or length == 1)
 
 
 def corner(labels: np.ndarray, predictions: np.ndarray) -> dict[str, Any]:
-    """Place of a text in a parity plot, on the side of the diagonal that has fewer points."""
+    """Place of a text in a parity plot: the side of the diagonal with fewer points."""
     if np.sum(predictions > labels) > np.sum(predictions < labels):
         return {"x": 0.96, "y": 0.04, "ha": "right", "va": "bottom"}
     return {"x": 0.04, "y": 0.96, "ha": "left", "va": "top"}
 
 
-SHARE = "share of values up to the error (%)"
-
-
 def draw_distribution(axes: Axes, errors: np.ndarray, color: str, label: str | None = None, marker: str = "o") -> None:
-    """The share of errors that are not above the one on the axis, in %, with a mark for each: of few values all are seen."""
+    """Draw the cumulative distribution of errors in %, with a mark for each error, so that few values are all visible."""
     errors = np.sort(errors)
     shares = 100 * np.arange(1, len(errors) + 1) / max(len(errors), 1)
     axes.step(errors, shares, where="post", color=color, linewidth=1.2, marker=marker, markersize=3.5, label=label)
@@ -138,17 +144,17 @@ def draw_distribution(axes: Axes, errors: np.ndarray, color: str, label: str | N
 
 
 def summary(errors: np.ndarray, unit: str) -> str:
-    """Three lines: RMSE, MAE, how many."""
+    """Three lines: RMSE, MAE, number of values."""
     return f"RMSE {plain(rms(errors))} {unit}\nMAE {plain(mean(abs(errors)))} {unit}\n{num_values(errors)}"
 
 
 def num_values(values: np.ndarray) -> str:
-    """How many, in words."""
+    """The number of values as text."""
     return "1 value" if values.size == 1 else f"{values.size} values"
 
 
 def axis_limits(values: np.ndarray) -> tuple[float, float]:
-    """What an axis shows: all values and a margin, never a point."""
+    """Limits of an axis: all values and a margin, never an empty range."""
     if not len(values):
         return 0.0, 1.0
     margin = 0.04 * (values.max() - values.min()) or max(1e-3, 1e-6 * abs(values.max()))
@@ -156,10 +162,10 @@ def axis_limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def mean(values: np.ndarray) -> float:
-    """NaN of nothing."""
+    """The mean; NaN if there are no values."""
     return float(np.mean(values)) if len(values) else np.nan
 
 
 def rms(values: np.ndarray) -> float:
-    """Root of the mean square; NaN of nothing."""
+    """Root mean square; NaN if there are no values."""
     return mean(values**2) ** 0.5

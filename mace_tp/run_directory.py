@@ -1,8 +1,9 @@
 """Files of a run directory: `config.yaml`, which `mace-tp train --config` reads, and `metrics.jsonl`."""
 
+import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,27 @@ from mace_tp.errors import InputError
 
 
 def write_config(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a configuration with every key, complete or not at all; `${` in a value, such as a path, is written as text."""
-    beside = path.with_suffix(".new")
-    beside.write_text(yaml.safe_dump(_each_text(values, _escaped), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    beside.replace(path)
+    """Write a configuration with every key, completely or not at all. A `${` in a value, such as a path, is written as text."""
+    with replacing(path) as part:
+        part.write_text(yaml.safe_dump(_each_text(values, _escaped), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write into. It takes the place of `path` at the end, or is removed after an exception."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_config(path: Path) -> Any:
-    """The values that `write_config` has been given, or what else a YAML file holds.
+    """The values that were given to `write_config`, or the content of any other YAML file.
 
     Raises:
-        OSError, UnicodeDecodeError, yaml.YAMLError: it cannot be read, or is no YAML.
+        OSError, UnicodeDecodeError, yaml.YAMLError: the file cannot be read, or is not YAML.
     """
     return _each_text(yaml.safe_load(path.read_text(encoding="utf-8")), _plain)
 
@@ -45,6 +56,14 @@ def _plain(text: str) -> str:
     return re.sub(r"(\\*)\$\{", lambda found: found[1][: len(found[1]) // 2] + "${", text)
 
 
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of a nested configuration by their full names, such as `loss.stage_two.start`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return flat
+
+
 Record = Mapping[str, Any]
 """A line of `metrics.jsonl`: {name: number}; None where a number was not finite."""
 
@@ -52,7 +71,7 @@ Record = Mapping[str, Any]
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a `metrics.jsonl`, in order of epochs.
 
-    An unfinished last line, of a run that was killed, is left out. Epochs that a resumed run did again replace the first ones.
+    The unfinished last line of a killed run is left out. Epochs that a resumed run repeated replace the earlier ones.
 
     Raises:
         InputError: there is no such file, or a line other than the last is not a JSON object.
@@ -82,16 +101,16 @@ def _parse(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _values(metrics: Sequence[Record], key: str) -> np.ndarray:
-    """One number per record [records]; NaN where it is absent."""
+def record_values(metrics: Sequence[Record], key: str) -> np.ndarray:
+    """One number per record [records]; NaN if absent."""
     return np.array([np.nan if record.get(key) is None else record[key] for record in metrics], dtype=float)
 
 
 def second_stage(metrics: Sequence[Record]) -> int | None:
-    """The first epoch of stage two; None where there is none."""
+    """The first epoch of stage two; None if there is none."""
     return next((record["epoch"] for record in metrics if (record.get("stage") or 1) > 1), None)
 
 
 def training_seconds(metrics: Sequence[Record]) -> np.ndarray:
-    """Seconds of updates and validations, without compilations, up to the end of every epoch [records]; NaN where unknown."""
-    return np.cumsum(_values(metrics, "epoch_seconds") + np.nan_to_num(_values(metrics, "valid_seconds")))
+    """Cumulated seconds of updates and validations, without compilations, at the end of every epoch [records]; NaN if unknown."""
+    return np.cumsum(record_values(metrics, "epoch_seconds") + np.nan_to_num(record_values(metrics, "valid_seconds")))

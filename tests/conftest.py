@@ -1,12 +1,12 @@
-"""What tests share: float64 on the CPU, a compilation cache, three small systems and a small model."""
+"""Shared by all tests: float64 on the CPU, a compilation cache, three small systems and a small model."""
 
 import gc
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# tblite labels molecules of nine atoms: a second thread only waits, and for ever where the cores are busy.
+# tblite labels molecules of nine atoms: a second thread only waits, and waits forever if the cores are busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# XLA warns of processor features that are only hints whenever it reads its compilation cache.
+# Whenever XLA reads its compilation cache, it warns of processor features that are only hints.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pathlib
@@ -32,12 +32,12 @@ from mace_tp.model.prediction import Prediction
 from mace_tp.model.programs import make_predict
 from mace_tp.tensor_products.registry import TensorProductConfig, build_tensor_products
 
-# Tracing makes many objects that stay; to look through all of them again and again takes nearly a tenth of the time.
+# Tracing makes many long-lived objects; looking through all of them again and again takes nearly a tenth of the time.
 gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_enable_x64", True)
 set_xla_flags()  # the programs that the command runs
-# Compiling is most of the time of the tests, and from run to run nearly all of it is the same. Compiled programs are for
-# the processor that they were compiled on, and a home directory may be shared between machines.
+# Tests spend most of their time compiling, and nearly all programs are the same from run to run. Programs run only on the processor that
+# they were compiled for, and a home directory may be shared between machines.
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mace-tp" / "tests" / platform.node()
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -60,7 +60,7 @@ def architecture() -> Architecture:
 
 @pytest.fixture(scope="session")
 def molecule() -> Configuration:
-    """Formaldehyde, distorted out of its plane, with labels of no meaning."""
+    """Formaldehyde, distorted out of its plane, with arbitrary labels."""
     positions = np.array([[0.0, 0.0, 0.0], [1.21, 0.1, -0.2], [-0.55, 0.95, 0.1], [-0.6, -0.85, 0.4]])
     forces = np.array([[0.3, -0.1, 0.2], [-0.5, 0.2, 0.1], [0.1, 0.1, -0.6], [0.1, -0.2, 0.3]])
     return Configuration(np.array([6, 8, 1, 1]), positions, np.zeros((3, 3)), (False,) * 3, -1.5, forces, None, "", "molecule")
@@ -68,7 +68,7 @@ def molecule() -> Configuration:
 
 @pytest.fixture(scope="session")
 def crystal() -> Configuration:
-    """Three atoms in a triclinic cell that is smaller than the cutoff, so that atoms meet their own images."""
+    """Three atoms in a triclinic cell that is smaller than the cutoff, so that atoms are neighbors of their own images."""
     positions = np.array([[0.1, 0.0, 0.2], [1.6, 1.3, 0.1], [0.3, 1.5, 1.9]])
     cell = np.array([[2.9, 0.2, -0.1], [0.4, 3.1, 0.3], [-0.2, 0.1, 3.4]])
     forces = np.array([[0.2, 0.4, -0.3], [-0.1, -0.2, 0.5], [-0.1, -0.2, -0.2]])
@@ -84,7 +84,7 @@ def lone_atom() -> Configuration:
 
 @pytest.fixture(scope="session")
 def make_batch() -> Callable[..., GraphBatch]:
-    """Builds a float64 batch of the configurations; always of one shape, so that a function of it is compiled once."""
+    """Builds a float64 batch of the configurations, always of one shape, so that a function of it is compiled once."""
 
     def make(*configurations: Configuration, bucket: Bucket = BUCKET) -> GraphBatch:
         graphs = build_graphs(configurations, STATISTICS.atomic_numbers, STATISTICS.atomic_energies, ARCHITECTURE.cutoff)
@@ -110,8 +110,8 @@ def make_model() -> Callable[..., tuple[nnx.GraphDef, Params]]:
         products = build_tensor_products(tensor_product)
         model = MACE(architecture, products, statistics, dtype=np.dtype(np.float64), rng=np.random.default_rng(0))
         graphdef, shapes = nnx.split(model, nnx.Param)
-        # All of order one, so that every order of the product basis weighs in; and numpy has nothing to compile.
-        # A draw in which nothing that the tests look at happens to be small, with any tensor product.
+        # All parameters are of order one, so that every order of the product basis counts. numpy, because it compiles nothing.
+        # With this seed no number that the tests look at happens to be small, for any tensor product.
         rng = np.random.default_rng(10)
         return graphdef, jax.tree.map(lambda leaf: jax.numpy.asarray(rng.normal(size=leaf.shape)), shapes)
 

@@ -1,1 +1,1 @@
-"""Measurements of tensor products: cases, timings of several side by side, and what is written of them."""
+"""Measurements of tensor products: cases, timings side by side, expressivity, reports and plots."""

@@ -1,7 +1,7 @@
-"""Chooses by measurement among the execution forms of a tensor product, which compute the same function of the same weights.
+"""Chooses the fastest among the forms of a tensor product that compute the same function of the same weights.
 
-Both sites are timed as a training step needs them (`benchmark/`), with the shapes of the model and of its batches, before there are
-parameters. What was found is kept on disk, by shapes, device and versions.
+Both sites are timed before the training, as a training step needs them, with the shapes of the model and of its batches. The times are kept
+on disk; the key of an entry holds the shapes, the device and the versions.
 """
 
 import collections
@@ -33,130 +33,133 @@ from mace_tp.tensor_products.registry import TensorProductConfig, build_tensor_p
 
 _LOG = logging.getLogger("mace_tp")
 _REPEATS = 7
-_NO_MATTER = ("commit", "python")  # for what is compiled
+_IRRELEVANT = ("commit", "python")  # entries of the environment that do not change compiled programs
 
 
 def autotune(
     tensor_product: TensorProductConfig, architecture: Architecture, batch: GraphBatch, dtype: jnp.dtype, cache: Path, kernel: str = "auto"
 ) -> TensorProductConfig:
-    """The configuration with every site that leaves a choice (`auto`) replaced by the name of the fastest form; others stay.
+    """Replace every site that leaves a choice (`auto`) by the name of its fastest form; the rest of the configuration stays.
 
     Args:
         tensor_product: as configured.
         architecture: of the model.
-        batch: one of the training's.
+        batch: a batch of the training.
         dtype: of the parameters.
-        cache: a JSON file of earlier measurements; it need not exist.
-        kernel: as the model will have it.
+        cache: JSON file of earlier measurements; it need not exist.
+        kernel: setting of the model, `auto` or `xla`.
     """
     products = build_tensor_products(tensor_product)
-    sites = {"interaction": products.interaction, "product_basis": products.product_basis}
-    forms = {site: product.forms() for site, product in sites.items() if product.forms()}
-    if kernel == "auto":
-        forms = {site: {name: Compiled(form) for name, form in named.items()} for site, named in forms.items()}
-    batch = jax.tree.map(jnp.asarray, batch) if forms else batch
-    chosen = {site: _choose(site, named, architecture, batch, dtype, cache, kernel) for site, named in forms.items()}
-    return dataclasses.replace(tensor_product, **{site: {"name": name} for site, name in chosen.items()})
+    chosen = {}
+    for site, product in {"interaction": products.interaction, "product_basis": products.product_basis}.items():
+        if forms := product.forms():
+            task = _Task(site, jax.tree.map(jnp.asarray, batch), architecture, jnp.dtype(dtype), kernel)
+            compiled = {name: Compiled(form) if kernel == "auto" else form for name, form in forms.items()}
+            chosen[site] = {"name": _choose(task, compiled, cache)}
+    return dataclasses.replace(tensor_product, **chosen)
 
 
-def _choose(
-    site: str,
-    forms: Mapping[str, TensorProduct],
-    architecture: Architecture,
-    batch: GraphBatch,
-    dtype: jnp.dtype,
-    cache: Path,
-    kernel: str,
-) -> str:
-    forms, reasons = _available(forms)
-    if len(forms) == 1:
-        [name] = forms
-        _LOG.info("tensor_product.%s: %s is the only form here (%s)", site, name, "; ".join(_left_out(reasons)))
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Task:
+    """A site of the model and the shapes for which its forms are timed."""
+
+    site: str
+    batch: GraphBatch
+    architecture: Architecture
+    dtype: jnp.dtype
+    kernel: str
+
+    def layers(self) -> dict[str, int]:
+        """Return how many layers have which irreps: those that an interaction starts from, or that a product basis ends in."""
+        between = [self.architecture.hidden_irreps] * (self.architecture.num_interactions - 1)
+        ends = {"interaction": ["0e", *between], "product_basis": [*between, "0e"]}
+        return dict(collections.Counter(ends[self.site]))
+
+    def sizes(self, irreps: str) -> Sizes:
+        return Sizes(
+            batch=0,
+            channels=self.architecture.num_channels,
+            parity="natural",
+            hidden_irreps=irreps,
+            correlation=self.architecture.correlation,
+            graphs=self.batch,
+            cutoff=self.architecture.cutoff,
+            dtype=self.dtype,
+        )
+
+    def description(self, forms: Mapping[str, TensorProduct]) -> dict[str, Any]:
+        """Return everything that the times depend on, as JSON."""
+        [device] = jnp.zeros(()).devices()
+        environment = describe(device, str(self.dtype))
+        return {
+            "site": self.site,
+            "forms": {name: {package: _version(package) for package in form.packages()} for name, form in forms.items()},
+            "layers": self.layers(),
+            "l_max": self.architecture.l_max,
+            "correlation": self.architecture.correlation,
+            "nodes": self.batch.num_nodes,
+            "edges": self.batch.num_edges,
+            "channels": self.architecture.num_channels,
+            "environment": {name: value for name, value in environment.items() if name not in _IRRELEVANT},
+            "kernel": describe_kernel(self.kernel, self.dtype.name),
+        }
+
+
+def _choose(task: _Task, forms: Mapping[str, TensorProduct], cache: Path) -> str:
+    """Return the name of the fastest form, and log why it was chosen."""
+    missing = {name: reason for name, form in forms.items() if (reason := _reason(form)) is not None}
+    available = {name: form for name, form in forms.items() if name not in missing}
+    if len(available) == 1:
+        [name] = available
+        _LOG.info("tensor_product.%s: %s is the only form here (%s)", task.site, name, "; ".join(_left_out(missing)))
         return name
-    layers = _layers(site, architecture)
-    what = _description(site, forms, architecture, layers, batch, dtype) | {"kernel": describe_kernel(kernel, jnp.dtype(dtype).name)}
+    what = task.description(available)
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-    known = _read(cache)
+    known, origin = _read(cache), f"timed earlier, {cache}"
     if key not in known:
-        seconds, failed = _measure(site, forms, architecture, layers, batch, dtype)
-        known[key] = {"what": what, "seconds": seconds, "left_out": reasons | failed}
-        if not failed:  # a driver that is mended has no version in the key
+        seconds, failed = _measure(task, available)
+        known[key], origin = {"what": what, "seconds": seconds, "left_out": missing | failed}, "timed now"
+        if not failed:  # a failure may come from a driver, whose version is not in the key: measure again next time
             _write(cache, known)
-        origin = "timed now"
-    else:
-        origin = f"timed earlier, {cache}"
-    seconds, reasons = known[key]["seconds"], known[key]["left_out"]
+    seconds = known[key]["seconds"]
     best = min(seconds, key=seconds.__getitem__)
-    others = [f"{name} {1000 * value:.1f} ms" for name, value in seconds.items() if name != best]
-    others += _left_out(reasons)
-    _LOG.info(
-        "tensor_product.%s: %s is the fastest form, %.1f ms of a step (%s); %s",
-        site,
-        best,
-        1000 * seconds[best],
-        "; ".join(others) or "the only one",
-        origin,
-    )
+    rest = [f"{name} {1000 * value:.1f} ms" for name, value in seconds.items() if name != best] + _left_out(known[key]["left_out"])
+    message = "tensor_product.%s: %s is the fastest form, %.1f ms of a step (%s); %s"
+    _LOG.info(message, task.site, best, 1000 * seconds[best], "; ".join(rest) or "the only one", origin)
     return best
 
 
-def _available(forms: Mapping[str, TensorProduct]) -> tuple[dict[str, TensorProduct], dict[str, str]]:
-    """The forms that can compute here, and why others cannot."""
-    reasons: dict[str, str] = {}
-    for name, product in forms.items():
-        try:
-            product.require_packages()
-        except InputError as error:
-            reasons[name] = str(error)
-    return {name: product for name, product in forms.items() if name not in reasons}, reasons
+def _reason(form: TensorProduct) -> str | None:
+    """Return why a form cannot compute here; None if it can."""
+    try:
+        form.require_packages()
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _left_out(reasons: Mapping[str, str]) -> list[str]:
     return [f"{name} left out: {reason}" for name, reason in reasons.items()]
 
 
-def _layers(site: str, architecture: Architecture) -> dict[str, int]:
-    """Irreps that the layers' interactions start from, or their product bases end in, and how many layers do."""
-    between = [architecture.hidden_irreps] * (architecture.num_interactions - 1)
-    ends = {"interaction": ["0e", *between], "product_basis": [*between, "0e"]}
-    return dict(collections.Counter(ends[site]))
-
-
-def _measure(
-    site: str,
-    forms: Mapping[str, TensorProduct],
-    architecture: Architecture,
-    layers: Mapping[str, int],
-    batch: GraphBatch,
-    dtype: jnp.dtype,
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Seconds that each form takes for all layers, in turn, and why forms were left out.
+def _measure(task: _Task, forms: Mapping[str, TensorProduct]) -> tuple[dict[str, float], dict[str, str]]:
+    """Time the forms in turn; return the seconds of each for all layers, and why forms were left out.
 
     Raises:
-        Exception: of the first form, where none can be timed.
+        Exception: that of the first form, if no form can be timed.
     """
     seconds: dict[str, float] = collections.defaultdict(float)
     failures: dict[str, Exception] = {}
-    for irreps, count in layers.items():
-        sizes = Sizes(
-            batch=0,
-            channels=architecture.num_channels,
-            parity="natural",
-            hidden_irreps=irreps,
-            correlation=architecture.correlation,
-            graphs=batch,
-            cutoff=architecture.cutoff,
-            dtype=dtype,
-        )
+    for irreps, count in task.layers().items():
         calls = {}
         for name in [name for name in forms if name not in failures]:
             try:
-                program = training(make_case(site, forms[name], architecture.l_max, sizes).operation)
-                with compiling(f"tensor_product.{site}={name}, to be timed"):
+                program = training(make_case(task.site, forms[name], task.architecture.l_max, task.sizes(irreps)).operation)
+                with compiling(f"tensor_product.{task.site}={name}, to be timed"):
                     call = compile_program(*program).call
                 jax.block_until_ready(call())
                 calls[name] = call
-            except Exception as error:  # kernels of other packages raise what they like, down to their first launch
+            except Exception as error:  # kernels of other packages raise exceptions of any type, some only at their first launch
                 failures[name] = error
         if len(failures) == len(forms):
             raise next(iter(failures.values()))
@@ -166,31 +169,8 @@ def _measure(
     return {name: value for name, value in seconds.items() if name not in failures}, reasons
 
 
-def _description(
-    site: str,
-    forms: Mapping[str, TensorProduct],
-    architecture: Architecture,
-    layers: Mapping[str, int],
-    batch: GraphBatch,
-    dtype: jnp.dtype,
-) -> dict[str, Any]:
-    """Everything that the times depend on, as JSON."""
-    device = jax.config.jax_default_device or jax.devices()[0]
-    environment = {name: value for name, value in describe(device, str(dtype)).items() if name not in _NO_MATTER}
-    shapes = {"nodes": batch.num_nodes, "edges": batch.num_edges, "channels": architecture.num_channels}
-    return {
-        "site": site,
-        "forms": {name: {package: _version(package) for package in product.packages()} for name, product in forms.items()},
-        "layers": dict(layers),
-        "l_max": architecture.l_max,
-        "correlation": architecture.correlation,
-        **shapes,
-        "environment": environment,
-    }
-
-
 def _version(package: str) -> str | None:
-    """None where it is not installed."""
+    """Return the version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -198,7 +178,7 @@ def _version(package: str) -> str | None:
 
 
 def _read(cache: Path) -> dict[str, Any]:
-    """Earlier measurements; none where there is no file of them, or one that cannot be read."""
+    """Return earlier measurements; none if the file is missing or damaged."""
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -207,7 +187,7 @@ def _read(cache: Path) -> dict[str, Any]:
 
 
 def _write(cache: Path, known: Mapping[str, Any]) -> None:
-    """Replace the file in one step; a cache that cannot be written is only slower next time."""
+    """Replace the file in one step. If it cannot be written, the next training measures again."""
     beside = cache.with_name(f"{cache.name}.{os.getpid()}")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)

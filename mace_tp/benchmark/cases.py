@@ -1,4 +1,4 @@
-"""What is measured: a tensor product in a setting, with arguments of the sizes that were asked for."""
+"""The cases that are measured: a tensor product in a setting, with arguments of the requested sizes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,6 +12,14 @@ import numpy as np
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch, edge_vectors
 from mace_tp.nn.embedding import edge_harmonics
+from mace_tp.tensor_products.algebra.analysis import (
+    basis_couplings,
+    basis_dof,
+    bilinear_dof,
+    bilinear_paths,
+    interaction_dof,
+    interaction_paths,
+)
 from mace_tp.tensor_products.base import TensorProduct
 
 _NUM_ELEMENTS = 4
@@ -21,41 +29,40 @@ _NUM_ELEMENTS = 4
 class Sizes:
     """How large the arrays of a case are."""
 
-    batch: int  # pairs of features of a bilinear map
-    channels: int  # of both sites of the model
-    parity: str  # outputs of a bilinear map: `natural`, or `all`, which has pseudo-tensors too
+    batch: int  # pairs of features that a bilinear map multiplies
+    channels: int  # at both sites of the model
+    parity: str  # outputs of a bilinear map: `natural`, or `all`, which includes pseudo-tensors
     hidden_irreps: str  # node features of the interaction, outputs of the product basis
     correlation: int  # of the product basis
-    graphs: GraphBatch  # of both sites of the model
+    graphs: GraphBatch  # for both sites of the model
     cutoff: float  # of the graphs, Å
     dtype: jnp.dtype
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operation:
-    """A function of arrays, and what depends on what."""
+    """A function of arrays, and the arguments that depend on positions and on parameters."""
 
     function: Callable[..., jax.Array]
     arguments: tuple[Any, ...]
-    moved: tuple[int, ...]  # arguments that depend on positions: a force needs their gradient
-    trained: tuple[int, ...]  # arguments that depend on parameters: a training step needs their gradient
+    moved: tuple[int, ...]  # positions of the arguments that depend on atomic positions: forces need their gradient
+    trained: tuple[int, ...]  # positions of the arguments that depend on parameters: a training step needs their gradient
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """A product's operation in a setting, with what is known of it without running it."""
+    """A product's operation in a setting, with its counts."""
 
     operation: Operation
     irreps: str
-    num_entries: int  # pairs of a bilinear map; edges or nodes, times channels, of a site
+    num_entries: int  # pairs of a bilinear map; edges or nodes of a site, times channels
     num_paths: int
     dof: int
-    flops: int  # of the value, by counting
-    bytes: int
+    flops: int | None = None  # of the value, counted in its polynomial; None if there is none
 
 
 def make_case(setting: str, product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
-    """A product in one of SETTINGS.
+    """Make the case of a product in one of SETTINGS.
 
     Raises:
         InputError: the product cannot do this; the message says why.
@@ -64,17 +71,21 @@ def make_case(setting: str, product: TensorProduct, l_max: int, sizes: Sizes) ->
 
 
 def _siso(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
-    harmonic = e3nn.s2_irreps(l_max)[-1:]
+    harmonic = _harmonic(l_max)
     keep = harmonic if sizes.parity == "natural" else harmonic + _pseudo(harmonic)
     return _bilinear(product, harmonic, keep, sizes)
 
 
 def _simo(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
-    return _bilinear(product, e3nn.s2_irreps(l_max)[-1:], _outputs(l_max, sizes), sizes)
+    return _bilinear(product, _harmonic(l_max), _outputs(l_max, sizes), sizes)
 
 
 def _mimo(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
     return _bilinear(product, e3nn.s2_irreps(l_max), _outputs(l_max, sizes), sizes)
+
+
+def _harmonic(degree: int) -> e3nn.Irreps:
+    return e3nn.Irreps([(1, (degree, (-1) ** degree))])
 
 
 def _outputs(l_max: int, sizes: Sizes) -> e3nn.Irreps:
@@ -87,16 +98,14 @@ def _pseudo(harmonics: e3nn.Irreps) -> e3nn.Irreps:
 
 
 def _bilinear(product: TensorProduct, irreps: e3nn.Irreps, keep: e3nn.Irreps, sizes: Sizes) -> Case:
-    plan = product.binary(irreps, irreps, keep)
+    plan = product.bilinear(irreps, irreps, keep)
     rng = np.random.default_rng(0)
     return Case(
         Operation(plan.__call__, tuple(_normal(rng, (irreps.dim, sizes.batch), sizes) for _ in range(2)), moved=(0, 1), trained=(0, 1)),
         irreps=f"{irreps} × {irreps} → {plan.irreps_out}",
         num_entries=sizes.batch,
-        num_paths=len(plan.paths()),
-        dof=plan.dof(),
-        flops=plan.flops(sizes.batch),
-        bytes=plan.bytes(sizes.batch, sizes.dtype.itemsize),
+        num_paths=len(bilinear_paths(plan)),
+        dof=bilinear_dof(plan),
     )
 
 
@@ -108,15 +117,14 @@ def _interaction(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
     weights = is_real * _normal(rng, (batch.num_pairs, plan.num_weights, sizes.channels), sizes)
     features = _normal(rng, (hidden.dim, batch.num_nodes, sizes.channels), sizes)
     attributes = edge_harmonics(edge_vectors(batch, sizes.cutoff), l_max)
-    counts = batch.num_edges, batch.num_nodes, sizes.channels
+    polynomial = plan.polynomial()
     return Case(
-        Operation(plan.of_pairs, (weights, features, attributes, batch), moved=(0, 1, 2), trained=(0, 1)),
+        Operation(plan.__call__, (weights, features, attributes, batch), moved=(0, 1, 2), trained=(0, 1)),
         irreps=f"{hidden} × {harmonics} → {plan.irreps_out}",
         num_entries=int(batch.edge_mask.sum()) * sizes.channels,
-        num_paths=len(plan.paths()),
-        dof=plan.dof(),
-        flops=plan.flops(*counts),
-        bytes=plan.bytes(*counts, dtype.itemsize),
+        num_paths=len(interaction_paths(plan)),
+        dof=interaction_dof(plan),
+        flops=None if polynomial is None else batch.num_edges * sizes.channels * polynomial.flops(),
     )
 
 
@@ -127,14 +135,14 @@ def _product_basis(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
     weights = _normal(rng, (plan.num_weights, _NUM_ELEMENTS, sizes.channels), sizes)
     features = _normal(rng, (harmonics.dim, num_nodes, sizes.channels), sizes)
     species = jnp.asarray(rng.integers(0, _NUM_ELEMENTS, num_nodes))
+    form = plan.polynomial()
     return Case(
         Operation(plan.__call__, (weights, features, species), moved=(1,), trained=(0, 1)),
         irreps=f"{harmonics}, order ≤ {sizes.correlation} → {hidden}",
         num_entries=int(sizes.graphs.node_mask.sum()) * sizes.channels,
-        num_paths=len(plan.paths()),
-        dof=plan.dof(),
-        flops=plan.flops(num_nodes, sizes.channels),
-        bytes=plan.bytes(num_nodes, sizes.channels, sizes.dtype.itemsize),
+        num_paths=len(basis_couplings(plan)),
+        dof=basis_dof(plan),
+        flops=None if form is None else num_nodes * sizes.channels * form.polynomial.flops(),
     )
 
 
@@ -149,10 +157,10 @@ SETTINGS: dict[str, Callable[[TensorProduct, int, Sizes], Case]] = {
     "interaction": _interaction,
     "product_basis": _product_basis,
 }
-"""l = L × l = L → l = L; → all outputs; 0..L × 0..L → all outputs (Xie et al. 2025); and the two sites of MACE."""
+"""SISO: L × L → L. SIMO: L × L → all outputs. MIMO: 0..L × 0..L → all outputs (Xie et al. 2025). The last two are the sites of MACE."""
 
 
 def require_setting(name: str) -> None:
-    """Raise InputError for a setting that there is not."""
+    """Raise an InputError if there is no such setting."""
     if name not in SETTINGS:
         raise InputError(f"--settings {name}: no such setting; valid: {', '.join(SETTINGS)}")

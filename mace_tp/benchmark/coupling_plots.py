@@ -1,4 +1,4 @@
-"""A picture of the couplings that tensor products have."""
+"""A picture of the couplings of tensor products."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,20 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from mace_tp.benchmark.expressivity import BilinearReach
+from mace_tp.plotting import DENSITY, DPI, VERMILLION
 
 Pair = tuple[e3nn.Irrep, e3nn.Irrep]
 
-_DPI = 100
-_COLUMNS = 4  # panels beside each other
-_WEAKEST = 1e-2  # of the largest coefficient: the end of the color scale
+_COLUMNS = 4  # panels side by side
+_WEAKEST = 1e-2  # lower end of the color scale, relative to the largest coefficient
 
 
 def draw_couplings(path: Path, reaches: Mapping[str, BilinearReach], title: str) -> None:
-    """Write a panel for each product: first and second irrep down, output across, color for the size of the coefficient.
+    """Draw a panel for each product: pairs of input irreps down, output irreps across, colored by the size of the coefficient.
 
     Args:
         path: of the PNG.
-        reaches: {product: what it reaches}, all of the same irreps.
+        reaches: {product: its couplings}, all between the same irreps.
         title: of the whole picture.
     """
     paths = next(iter(reaches.values())).paths
@@ -37,15 +37,16 @@ def draw_couplings(path: Path, reaches: Mapping[str, BilinearReach], title: str)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in panels.flat[len(reaches) :]:
         axes.axis("off")
+    images = []
     for axes, (name, reach) in zip(panels.flat, reaches.items(), strict=False):
-        image = _draw(axes, reach, pairs, outs)
+        images.append(_draw(axes, reach, pairs, outs))
         axes.set_title(f"{name}\n{reach.num_coupled} of {len(paths)}, dof {reach.dof}", fontsize=9)
         axes.set_xticks(range(len(outs)), map(str, outs), fontsize=7, rotation=90)
     for axes in panels[:, 0]:
         axes.set_yticks(range(len(pairs)), [f"{first} × {second}" for first, second in pairs], fontsize=7)
-    figure.colorbar(image, ax=panels, label="coefficient, relative to the largest", shrink=0.7, extend="min")
+    figure.colorbar(images[-1], ax=panels, label="coefficient, relative to the largest", shrink=0.7, extend="min")
     figure.suptitle(f"{title}\ngray: forbidden by symmetry; ×: allowed, and absent", fontsize=9)
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=DPI)
 
 
 def _draw(axes: Axes, reach: BilinearReach, pairs: list[Pair], outs: list[e3nn.Irrep]) -> AxesImage:
@@ -59,5 +60,5 @@ def _draw(axes: Axes, reach: BilinearReach, pairs: list[Pair], outs: list[e3nn.I
             absent.append(cell)
     axes.set_facecolor("#dcdcdc")
     if absent:
-        axes.scatter(*np.array(absent).T[::-1], marker="x", color="#D55E00", s=28, linewidths=1.5)
-    return axes.imshow(strengths, cmap="cividis_r", norm=LogNorm(_WEAKEST, 1), aspect="auto")
+        axes.scatter(*np.array(absent).T[::-1], marker="x", color=VERMILLION, s=28, linewidths=1.5)
+    return axes.imshow(strengths, cmap=DENSITY, norm=LogNorm(_WEAKEST, 1), aspect="auto")

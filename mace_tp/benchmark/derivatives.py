@@ -1,9 +1,9 @@
-"""The programs in which a tensor product occurs: a value, an energy with forces, the gradient of a training step.
+"""The programs in which a model uses a tensor product: the value, the value with forces, and a training step.
 
-Each returns all that the one before it returns, as a model needs it: XLA leaves out of a program what is not returned.
+Each program returns everything that the previous one returns, because a model needs all of it and XLA removes unused computations.
 
-Energies and losses are sums over all components in the end; the sums are left away here, and their derivatives, with which the
-chain rule begins, are given as arguments.
+In a model, energies and losses are sums over all components. These sums are left out here; their derivatives, with which the chain rule
+starts, are arguments of the programs.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def value(operation: Operation) -> Program:
 
 
 def forces(operation: Operation) -> Program:
-    """The product, and the gradient of what is linear in it with respect to all that depends on positions: the first derivative."""
+    """The product, and the gradient of a linear function of the product with respect to everything that depends on positions."""
 
     def product_and_gradient(probe: jax.Array, *arguments: Any) -> tuple[jax.Array, Any]:
         moved = tuple(arguments[i] for i in operation.moved)
@@ -36,7 +36,7 @@ def forces(operation: Operation) -> Program:
 
 
 def training(operation: Operation) -> Program:
-    """Product and forces, of which a loss is made, and its gradient with respect to all that depends on parameters."""
+    """The product, its forces, and the gradient of a linear function of both with respect to everything that depends on parameters."""
     product_and_gradient, (probe, *_) = forces(operation)
 
     def step(probe: jax.Array, directions: tuple[Any, ...], *arguments: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -57,7 +57,7 @@ def _replaced(arguments: tuple[Any, ...], positions: tuple[int, ...], values: tu
 
 
 def _probe(operation: Operation) -> jax.Array:
-    """Derivative of an energy with respect to the product."""
+    """Return the derivative of an energy with respect to the product."""
     output = jax.eval_shape(operation.function, *operation.arguments)
     return jnp.asarray(np.random.default_rng(1).normal(size=output.shape), output.dtype)
 

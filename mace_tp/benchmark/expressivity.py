@@ -1,7 +1,7 @@
-"""What a tensor product can express: which irreps it couples, and how many independent maps its weights reach.
+"""Measures which irreps a tensor product couples, and how many independent maps its weights reach.
 
-Both are measured on the plans themselves, in float64, without a look at the formulas that they give of themselves: a plan is evaluated, and
-what comes out is projected on the Clebsch-Gordan couplings. What is left over tells how far the plan is from being equivariant.
+Both are measured numerically in float64, independently of the plans' own `coefficients`: a plan is evaluated on a basis, and its output is
+projected onto the Clebsch-Gordan couplings. The residual of the projection measures any violation of equivariance.
 
 "Interactability" and "expressivity" after Xie et al. 2025 ("The Price of Freedom").
 """
@@ -16,23 +16,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.edge_blocks import EDGE_BLOCK
-from mace_tp.tensor_products.base import InteractionPlan, Path, ProductBasisPlan, TensorProduct, paths_between, rank_of_map
-from mace_tp.tensor_products.cg import CGProductBasis, path_coupling
-from mace_tp.tensor_products.irreps import rows_of
-from mace_tp.tensor_products.symmetric_basis import Coupling, symmetric_couplings
+from mace_tp.graph import batch_of_edges
+from mace_tp.tensor_products.algebra.analysis import rank_of_map
+from mace_tp.tensor_products.algebra.irreps import rows_of
+from mace_tp.tensor_products.algebra.paths import Path, path_coupling, paths_between
+from mace_tp.tensor_products.algebra.symmetric_basis import Coupling, symmetric_couplings
+from mace_tp.tensor_products.base import TensorProduct
+from mace_tp.tensor_products.cg import CGProductBasis
+from mace_tp.tensor_products.plans import InteractionPlan, ProductBasisPlan
 
-# A coupling smaller than this, relative to the largest, is zero.
+# Couplings below this fraction of the largest one count as zero.
 _ZERO = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class BilinearReach:
-    """What a product reaches of the bilinear maps between irreps."""
+    """The bilinear maps between irreps that a product reaches."""
 
-    paths: tuple[Path, ...]  # all that O(3) allows
-    strengths: np.ndarray  # [paths]: coefficient at generic weights, relative to the largest; zero where it does not couple
-    dof: int  # dimension of the family that weights, and linear layers before and after, reach
-    residual: float  # what is not a sum of couplings, relative to the largest value
+    paths: tuple[Path, ...]  # all paths that O(3) allows
+    strengths: np.ndarray  # [paths]: coefficient at generic weights, relative to the largest; zero for a path without coupling
+    dof: int  # dimension of the family of maps that the weights and the linear layers before and after reach
+    residual: float  # part of the map that is not a sum of couplings, relative to the largest value
 
     @property
     def num_coupled(self) -> int:
@@ -40,10 +44,10 @@ class BilinearReach:
 
 
 def bilinear_reach(product: TensorProduct, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_out: e3nn.Irreps) -> BilinearReach:
-    """Of the product as it stands in an interaction: features with `irreps_1`, harmonics or the like with `irreps_2`.
+    """Measure a product in an interaction: features with `irreps_1`, harmonics with `irreps_2`.
 
     Raises:
-        InputError: the product cannot multiply these.
+        InputError: the product cannot multiply these irreps.
     """
     plan = product.interaction(irreps_1, irreps_2, irreps_out)
     paths = paths_between(irreps_1, irreps_2, irreps_out)
@@ -53,34 +57,36 @@ def bilinear_reach(product: TensorProduct, irreps_1: e3nn.Irreps, irreps_2: e3nn
     positions = [firsts.index(path.node) for path in paths]
 
     @functools.lru_cache(maxsize=2)
-    def projected(weights: bytes) -> tuple[np.ndarray, float]:
-        return _project(probe(np.frombuffer(weights)), copies, paths, irreps_1, irreps_2)
+    def projected(weights: tuple[float, ...]) -> tuple[np.ndarray, float]:
+        return _project(probe(np.array(weights)), copies, paths, irreps_1, irreps_2)
 
     def coefficients(parameters: np.ndarray) -> np.ndarray:
         weights, after, before = np.split(parameters, np.cumsum([plan.num_weights, len(copies)]))
-        return after @ projected(weights.tobytes())[0] * before[positions]
+        return after @ projected(tuple(weights))[0] * before[positions]
 
-    generic, residual = projected(np.random.default_rng(0).uniform(0.5, 1.5, plan.num_weights).tobytes())
+    generic, residual = projected(tuple(np.random.default_rng(0).uniform(0.5, 1.5, plan.num_weights)))
     strengths = np.abs(generic).max(axis=0)
     dof = rank_of_map(coefficients, plan.num_weights + len(copies) + len(firsts))
     return BilinearReach(paths, np.where(strengths > _ZERO * strengths.max(), strengths / strengths.max(), 0), dof, residual)
 
 
 def _bilinear_probe(plan: InteractionPlan, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps) -> Callable[[np.ndarray], np.ndarray]:
-    """Weights [num_weights] → table [output components, second components, first components] of the bilinear map.
+    """Return a function from weights [num_weights] to the table [output components, second components, first components] of the map.
 
-    A channel for every component of the first factor, and a node for every one of the second, which receives one edge.
+    It evaluates the plan with one channel per component of the first factor and one node per component of the second; every node receives
+    one edge.
     """
     num_channels, num_nodes = irreps_1.dim, irreps_2.dim
     feats = np.repeat(np.eye(num_channels)[:, None], num_nodes, axis=1)
     receivers = np.repeat(np.arange(num_nodes), EDGE_BLOCK)
     is_real = np.arange(len(receivers)) % EDGE_BLOCK == 0
     attributes = np.eye(num_nodes)[receivers]
+    batch = batch_of_edges(receivers, receivers, is_real, num_nodes)
     call = jax.jit(plan.__call__)
 
     def table(weights: np.ndarray) -> np.ndarray:
-        radial = [weight * np.repeat(is_real[:, None], num_channels, axis=1) for weight in weights]
-        return np.asarray(call(radial, feats, attributes, receivers, receivers))
+        radial = is_real[:, None, None] * weights[:, None] * np.ones(num_channels)
+        return np.asarray(call(radial, feats, attributes, batch))
 
     return table
 
@@ -88,7 +94,7 @@ def _bilinear_probe(plan: InteractionPlan, irreps_1: e3nn.Irreps, irreps_2: e3nn
 def _project(
     table: np.ndarray, copies: Sequence[e3nn.Irrep], paths: Sequence[Path], irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps
 ) -> tuple[np.ndarray, float]:
-    """Path coefficients [copies, paths] of a table [output components, second components, first components], and the residual."""
+    """Project a table [output, second, first components] on the couplings; return path coefficients [copies, paths] and the residual."""
     first, second = rows_of(irreps_1), rows_of(irreps_2)
     coefficients, left = np.zeros((len(copies), len(paths))), table.copy()
     start = 0
@@ -106,27 +112,27 @@ def _project(
 
 @dataclasses.dataclass(frozen=True)
 class OrderReach:
-    """What a product basis reaches at one order, for one output irrep."""
+    """The couplings that a product basis reaches at one order, for one output irrep."""
 
     order: int
     out: e3nn.Irrep
-    num_couplings: int  # of the reduced symmetric basis: all that there are
-    num_multisets: int  # sets of factors that couple at all
-    num_reached: int  # of these, those that the product couples at generic weights
-    dof: int  # dimension of the family that weights, and the linear layer before, reach
+    num_couplings: int  # all couplings of the reduced symmetric basis
+    num_multisets: int  # multisets of factors that have a coupling
+    num_reached: int  # multisets that the product couples at generic weights
+    dof: int  # dimension of the family of maps that the weights and the linear layer before reach
 
 
 @dataclasses.dataclass(frozen=True)
 class BasisReach:
-    """What a product reaches of the symmetric powers."""
+    """The symmetric powers that a product reaches."""
 
     orders: tuple[OrderReach, ...]
     dof: int  # of all orders together
-    residual: float  # what is not a sum of couplings, relative to the largest value
+    residual: float  # part of the map that is not a sum of couplings, relative to the largest value
 
 
 def basis_reach(product: TensorProduct, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> BasisReach:
-    """Of the product as it stands in a product basis.
+    """Measure a product in a product basis.
 
     Raises:
         InputError: the product cannot make these powers.
@@ -164,10 +170,13 @@ def _order_reach(
 def _basis_probe(
     plan: ProductBasisPlan, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int
 ) -> Callable[[np.ndarray], tuple[np.ndarray, float]]:
-    """Weights [num_weights] → (coordinates [couplings] in the reduced symmetric basis, residual), by least squares over random features."""
+    """Return a function from weights [num_weights] to (coordinates [couplings] in the reduced symmetric basis, residual).
+
+    The coordinates are a least-squares fit over random features.
+    """
     reference = CGProductBasis(irreps_in, irreps_out, correlation)
     num_couplings = reference.num_weights
-    # Every output component of a sample is an equation; three times as many samples as couplings leave a residual to look at.
+    # Every output component of a sample is an equation. With three times as many samples as couplings the fit has a residual.
     feats = np.random.default_rng(1).normal(size=(irreps_in.dim, 3 * num_couplings, 1))
     species = np.zeros(feats.shape[1], np.int32)
     samples = jnp.asarray(np.repeat(feats, num_couplings, axis=2))

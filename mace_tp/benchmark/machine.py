@@ -1,4 +1,4 @@
-"""Peak performance of the machine: matrix products, and bandwidth for arrays of several sizes, measured in the same run."""
+"""Measures the peak performance of the machine: matrix products, and the bandwidth for arrays of several sizes."""
 
 import concurrent.futures
 import dataclasses
@@ -13,10 +13,10 @@ from mace_tp.benchmark.timing import time_in_turn
 from mace_tp.runtime.environment import num_threads
 
 _SIDES = {"cpu": (256, 512, 1024)}  # of the matrices
-_LARGE_SIDES = (2048, 4096, 8192)  # on other devices
-# Bytes of the arrays that are passed over: from those that stay in the caches of the cores to those that fit into none.
+_LARGE_SIDES = (2048, 4096, 8192)  # on a GPU
+# Bytes of the arrays that a pass reads and writes: the smallest stay in the caches of the cores, the largest fit into no cache.
 _SIZES = tuple(2**power for power in range(18, 29, 2))
-_PASSED = 2**26  # bytes for a measurement, in as many passes as that takes
+_PASSED = 2**26  # bytes per measurement; a small array is passed over several times
 _REPEATS = 5
 
 
@@ -25,31 +25,34 @@ class Machine:
     """Peaks of a roofline (Williams et al. 2009)."""
 
     flops_per_second: float  # of a matrix product
-    bandwidths: tuple[tuple[int, float], ...]  # (bytes that are passed over again and again, bytes read and written in a second)
+    bandwidths: tuple[tuple[int, float], ...]  # (bytes of the array, bytes read and written per second)
 
     def bandwidth(self, working_set: int) -> float:
-        """The most bytes per second where a program works on so many bytes: less can only be faster."""
+        """Return the most bytes per second for a program that works on `working_set` bytes.
+
+        That is the largest bandwidth of all measured arrays of this size (rounded down) or more, because smaller ones are never slower.
+        """
         below = max((size for size, _ in self.bandwidths if size <= working_set), default=0)
         return max(bandwidth for size, bandwidth in self.bandwidths if size >= below)
 
     def roof(self, intensity: float, working_set: int) -> float:
-        """The most operations per second at `intensity` operations per byte, with data where `working_set` bytes have place."""
+        """Return the most operations per second at `intensity` operations per byte, for a program that works on `working_set` bytes."""
         return min(self.flops_per_second, intensity * self.bandwidth(working_set))
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """The smallest and the largest array that was passed over: within the caches, and outside."""
+        """Bytes of the smallest array, which is in the caches, and of the largest array, which is not."""
         return self.bandwidths[0][0], self.bandwidths[-1][0]
 
     def best(self, other: "Machine") -> "Machine":
-        """The higher of two measurements: noise only takes away."""
+        """Return the higher values of two measurements, because noise only lowers them."""
         pairs = zip(self.bandwidths, other.bandwidths, strict=True)
         bandwidths = tuple((size, max(mine, theirs)) for (size, mine), (_, theirs) in pairs)
         return Machine(max(self.flops_per_second, other.flops_per_second), bandwidths)
 
 
 def measure_machine(dtype: jnp.dtype) -> Machine:
-    """The fastest of several matrix products, and of several passes in place over arrays of each size, on the default device."""
+    """Time matrix products, and passes in place over arrays of each size, on the default device; the fastest counts."""
     platform = jnp.zeros(()).devices().pop().platform
     in_place = _by_numpy if platform == "cpu" else _by_jax
     bandwidths = tuple((size, in_place(size, dtype)) for size in _SIZES)
@@ -57,14 +60,14 @@ def measure_machine(dtype: jnp.dtype) -> Machine:
 
 
 def _matrix_product(side: int, dtype: jnp.dtype) -> float:
-    """Operations per second."""
+    """Return operations per second."""
     matrix = jnp.ones((side, side), dtype)
     product = jax.jit(jnp.matmul).lower(matrix, matrix).compile()
     return 2 * side**3 / time_in_turn({"product": lambda: product(matrix, matrix)}, _REPEATS)["product"].min()
 
 
 def _by_numpy(size: int, dtype: jnp.dtype) -> float:
-    """Bytes per second of all cores, each with a part of the array; a loop of XLA costs more than a pass over a small array."""
+    """Return bytes per second of all cores together. numpy, because a loop of XLA costs more than a pass over a small array."""
     cores = num_threads()
     parts = [np.ones(size // jnp.dtype(dtype).itemsize // cores, dtype) for _ in range(cores)]
     num_passes = max(1, _PASSED // size)
@@ -78,7 +81,7 @@ def _by_numpy(size: int, dtype: jnp.dtype) -> float:
 
 
 def _by_jax(size: int, dtype: jnp.dtype) -> float:
-    """Bytes per second of the device."""
+    """Return bytes per second of the device."""
     num_passes = max(1, _PASSED // size)
     passes = jax.jit(lambda x: jax.lax.fori_loop(0, num_passes, lambda _, x: -x, x), donate_argnums=0)
     held = [jnp.ones(size // jnp.dtype(dtype).itemsize, dtype)]

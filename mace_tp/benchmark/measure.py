@@ -1,6 +1,7 @@
-"""Rows of measurements: every product in every setting, degree and derivative."""
+"""Measures every product in every setting, degree and derivative; a row of numbers for each."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -14,37 +15,32 @@ from mace_tp.tensor_products.base import TensorProduct
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One product in one setting, at one degree and derivative; only `note` where the product cannot do it."""
+    """One product in one setting, at one degree and derivative. If the product cannot do it, only `note` is set."""
 
     setting: str
     l_max: int
     derivative: str  # `value`, `forces` or `training`
     product: str
-    note: str = ""
-    irreps: str | None = None
-    num_entries: int | None = None  # products of two features; edges or nodes times channels at a site
-    num_paths: int | None = None
-    dof: int | None = None
-    median_seconds: float | None = None
-    quartiles_seconds: tuple[float, float] | None = None
-    min_seconds: float | None = None
-    repeats: int | None = None
-    compile_seconds: float | None = None
-    flops: int | None = None  # counted by the plan; of the value only
-    bytes: int | None = None
-    xla_flops: float | None = None  # with those of the compiled kernel
-    xla_bytes: float | None = None
-    moved_bytes: int | None = None  # arguments and outputs of the program: the least that is read and written
-    memory_bytes: int | None = None  # arguments, outputs and temporary arrays of the program
+    note: str = ""  # why the product cannot do it; all that follows is then unset
+    irreps: str = ""
+    num_entries: int = 0  # pairs of features; at a site edges or nodes, times channels
+    num_paths: int = 0
+    dof: int = 0
+    median_seconds: float = math.nan
+    quartiles_seconds: tuple[float, float] = (math.nan, math.nan)
+    min_seconds: float = math.nan
+    repeats: int = 0
+    compile_seconds: float = math.nan
+    flops: int | None = None  # counted in the polynomial of a site, for the value only
+    xla_flops: float = math.nan  # includes those of the compiled kernel
+    xla_bytes: float = math.nan
+    moved_bytes: int = 0  # arguments and outputs of the program, which are read and written at least once
+    memory_bytes: int = 0  # arguments, outputs and temporary arrays of the program
 
     @property
     def counted_flops(self) -> float:
-        """The plan's count where there is one, else XLA's."""
+        """The polynomial's count if there is one, else XLA's."""
         return self.xla_flops if self.flops is None else self.flops
-
-    @property
-    def counted_bytes(self) -> float:
-        return self.xla_bytes if self.bytes is None else self.bytes
 
 
 def measure(
@@ -55,7 +51,7 @@ def measure(
     sizes: Sizes,
     repeats: int,
 ) -> Iterator[list[Row]]:
-    """Rows of all products for one setting, degree and derivative after the other; the products of a list were timed in turn."""
+    """Yield the rows of all products, for one setting, degree and derivative after another. The products of a list are timed in turn."""
     for setting in settings:
         for l_max in degrees:
             cases = {name: _case(setting, product, l_max, sizes) for name, product in products.items()}
@@ -99,7 +95,6 @@ def _row(key: tuple[str, int, str], name: str, case: Case, compiled: Compiled, s
         repeats=len(seconds),
         compile_seconds=compiled.compile_seconds,
         flops=case.flops if is_value else None,
-        bytes=case.bytes if is_value else None,
         xla_flops=compiled.flops,
         xla_bytes=compiled.bytes,
         moved_bytes=compiled.moved,

@@ -1,4 +1,4 @@
-"""Pictures of measurements: time and time per degree of freedom against L, and the roofline."""
+"""Plots of measurements: time and time per degree of freedom against L, and the roofline."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +11,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from mace_tp.benchmark.machine import Machine
 from mace_tp.benchmark.report import Record
-
-# Okabe and Ito's palette, made to be told apart by everyone; markers tell again what colors do.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_DPI = 100
+from mace_tp.plotting import COLORS, DPI, GRAY, MARKERS, tick_label
 
 
 def draw(folder: Path, records: Sequence[Record], machine: Machine, caption: str) -> list[Path]:
-    """Write a picture for each setting, and the roofline; return where they are."""
+    """Write a picture for each setting and one of the roofline; return their paths."""
     timed = [values for values in records if not values["note"]]
     products = list(dict.fromkeys(values["product"] for values in records))
     figures = {
@@ -29,7 +25,7 @@ def draw(folder: Path, records: Sequence[Record], machine: Machine, caption: str
     if timed:
         figures["roofline.png"] = _roofline_figure(timed, products, machine, caption)
     for name, figure in figures.items():
-        figure.savefig(folder / name, dpi=_DPI)
+        figure.savefig(folder / name, dpi=DPI)
     return [folder / name for name in figures]
 
 
@@ -55,16 +51,17 @@ def _draw_products(axes: Axes, records: Sequence[Record], products: Sequence[str
         mine = [values for values in records if values["product"] == product]
         scale = 1.0 if key == "median_ms" else 1e3 / np.array([values["dof"] for values in mine])
         spread = scale * np.array([values["spread_ms"] for values in mine])
-        style = {"color": _COLORS[number % len(_COLORS)], "marker": _MARKERS[number % len(_MARKERS)]}
-        axes.errorbar([v["l_max"] for v in mine], [v[key] for v in mine], spread, label=product, linewidth=1.5, markersize=5, **style)
+        color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+        degrees, values = [v["l_max"] for v in mine], [v[key] for v in mine]
+        axes.errorbar(degrees, values, spread, label=product, linewidth=1.5, markersize=5, color=color, marker=marker)
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(_plain)
+    axes.yaxis.set_major_formatter(tick_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
 
 
 def _roofline_figure(records: Sequence[Record], products: Sequence[str], machine: Machine, caption: str) -> Figure:
-    """Achieved operations per second against operations per byte that must be moved, of the values where there are any."""
+    """Plot operations per second against operations per byte of arguments and results; of the values if they were measured."""
     shown = [values for values in records if values["derivative"] == "value"] or list(records)
     figure = Figure(figsize=(8, 5.4), layout="constrained")
     axes = figure.subplots()
@@ -74,7 +71,7 @@ def _roofline_figure(records: Sequence[Record], products: Sequence[str], machine
     for size, line, place in zip(machine.sizes, ("-", "--"), ("within the caches", "from memory"), strict=True):
         roof = np.array([machine.roof(intensity, size) / 1e9 for intensity in span])
         label = f"{place}: {machine.bandwidth(size) / 1e9:.0f} GB/s (arrays of {size / 1e6:.3g} MB)"
-        axes.plot(span, roof, color="#777777", linewidth=1.5, linestyle=line, label=label)
+        axes.plot(span, roof, color=GRAY, linewidth=1.5, linestyle=line, label=label)
     peak = f"matrix product: {machine.flops_per_second / 1e9:.0f} GFLOP/s"
     where = span[-1], machine.flops_per_second / 1e9
     axes.annotate(peak, where, xytext=(-2, 6), textcoords="offset points", ha="right", fontsize=9, color="#555555")
@@ -83,7 +80,7 @@ def _roofline_figure(records: Sequence[Record], products: Sequence[str], machine
     for number, product in enumerate(products):
         mine = [entry for entry in shown if entry["product"] == product]
         sizes = [18 + 14 * entry["l_max"] for entry in mine]
-        style = {"color": _COLORS[number % len(_COLORS)], "marker": _MARKERS[number % len(_MARKERS)], "alpha": 0.75}
+        style = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)], "alpha": 0.75}
         where = [v["flop_per_moved_byte"] for v in mine], [v["gflop_per_second"] for v in mine]
         handles.append(axes.scatter(*where, s=sizes, label=product, **style))
     axes.margins(y=0.1)
@@ -91,7 +88,7 @@ def _roofline_figure(records: Sequence[Record], products: Sequence[str], machine
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(_plain)
+        axis.set_major_formatter(tick_label)
     axes.grid(alpha=0.3)
     settings = ", ".join(dict.fromkeys(entry["setting"].replace("_", " ") for entry in shown))
     axes.set_title(f"roofline of {shown[0]['derivative']}s, {settings}; larger marks: larger L", fontsize=10)
@@ -99,11 +96,7 @@ def _roofline_figure(records: Sequence[Record], products: Sequence[str], machine
     return figure
 
 
-def _plain(value: float, _: int) -> str:
-    return f"{value:g}"
-
-
 def _add_legend(figure: Figure, handles: Sequence[Artist], caption: str) -> None:
-    """The products, under small print that says where it was measured."""
+    """Add a legend of the products, with a caption in small print that says where they were measured."""
     columns = min(len(handles), 5)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9, title=caption, title_fontsize=7, frameon=False)

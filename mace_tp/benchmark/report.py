@@ -1,4 +1,4 @@
-"""What is written of measurements: derived numbers, a table for the terminal, CSV and JSON."""
+"""Reports measurements: derived numbers, a table for the terminal, CSV and JSON."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from mace_tp.benchmark.machine import Machine
 from mace_tp.benchmark.measure import Row
 
 Record = dict[str, Any]
-"""A row with what follows from it: {column: value}, in the units that the column's name says; None where there is nothing."""
+"""A row and its derived numbers: {column: value}, in the units of the column's name; None where there is no value."""
 
 _COLUMNS = {
     "product": (22, "s", "product"),
@@ -32,17 +32,17 @@ _COLUMNS = {
 
 
 def record(row: Row, machine: Machine) -> Record:
-    """All of a row's numbers, those that follow included.
+    """Return a row's numbers and those derived from them.
 
-    "± ms" is half of the distance between the quartiles. `share_of_roof` is the least time over the median: that of a matrix product
-    with as many operations, or that of one pass over arguments and results, whichever is longer. How fast a pass is depends on where
-    the data are: it is measured with arrays that take as much memory as the program.
+    "± ms" is half the distance between the quartiles. `share_of_roof` is the shortest possible time divided by the median. The shortest
+    possible time is that of a matrix product with as many operations, or that of one pass over arguments and results, whichever is longer.
+    The bandwidth of the pass is that of arrays as large as the program's memory, because it depends on the cache that they fit into.
     """
     head = {"setting": row.setting, "l_max": row.l_max, "derivative": row.derivative, "product": row.product, "note": row.note}
-    if row.median_seconds is None:
+    if row.note:
         return head
     rate = row.counted_flops / row.median_seconds
-    intensity = row.counted_flops / row.counted_bytes
+    intensity = row.counted_flops / row.xla_bytes
     low, high = row.quartiles_seconds
     return head | {
         "irreps": row.irreps,
@@ -56,11 +56,10 @@ def record(row: Row, machine: Machine) -> Record:
         "compile_seconds": row.compile_seconds,
         "million_entries_per_second": row.num_entries / row.median_seconds / 1e6,
         "gflop": None if row.flops is None else row.flops / 1e9,
-        "gbyte": None if row.bytes is None else row.bytes / 1e9,
         "xla_gflop": row.xla_flops / 1e9,
         "xla_gbyte": row.xla_bytes / 1e9,
         "gflop_per_second": rate / 1e9,
-        "gbyte_per_second": row.counted_bytes / row.median_seconds / 1e9,
+        "gbyte_per_second": row.xla_bytes / row.median_seconds / 1e9,
         "flop_per_byte": intensity,
         "share_of_peak": rate / machine.flops_per_second,
         "flop_per_moved_byte": row.counted_flops / row.moved_bytes,
@@ -73,12 +72,12 @@ def record(row: Row, machine: Machine) -> Record:
 
 
 def header() -> str:
-    """The first line of the table."""
+    """Return the first line of the table."""
     return "  ".join(f"{title:>{width}}" if kind != "s" else f"{title:{width}}" for width, kind, title in _COLUMNS.values())
 
 
 def table(records: Sequence[Record]) -> list[str]:
-    """Lines for the rows that were timed in turn, under a line that says what they are."""
+    """Return the lines of rows that were timed in turn, below a line that names their setting."""
     first = records[0]
     lines = [f"{first['setting']}, L = {first['l_max']}, {first['derivative']}"]
     for values in records:
@@ -94,7 +93,7 @@ def _cell(value: Any, width: int, kind: str) -> str:
 
 
 def write(folder: Path, records: Sequence[Record], machine: Machine, environment: dict[str, str | int], options: dict[str, Any]) -> None:
-    """Write `benchmark.json` and `benchmark.csv`; in the table the environment is a column for each of its entries."""
+    """Write `benchmark.json` and `benchmark.csv`. In the CSV every entry of the environment is a column."""
     small, large = machine.sizes
     peaks = {
         "peak_gflop_per_second": machine.flops_per_second / 1e9,

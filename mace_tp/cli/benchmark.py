@@ -1,4 +1,4 @@
-"""`mace-tp benchmark`: what tensor products cost, by themselves and in the two sites of the model."""
+"""`mace-tp benchmark`: times tensor products alone and at the two sites of the model."""
 
 import argparse
 import time
@@ -13,6 +13,7 @@ from mace_tp.benchmark.derivatives import DERIVATIVES
 from mace_tp.benchmark.graphs import first_batch
 from mace_tp.benchmark.machine import measure_machine
 from mace_tp.benchmark.measure import measure
+from mace_tp.cli.outputs import make_folder
 from mace_tp.cli.shipped import shipped_data
 from mace_tp.config import check_hidden_irreps
 from mace_tp.errors import InputError
@@ -29,11 +30,11 @@ def main(arguments: list[str]) -> None:
     _check(options)
     dtype = set_dtype(options.dtype)
     device = find_device(options.device)
-    products = {name: parse_product(name) for name in options.products or tensor_product_names()}
+    products: dict[str, TensorProduct] = {name: parse_product(name) for name in options.products or tensor_product_names()}
     if options.kernel == "auto":
         products = {name: Compiled(product) for name, product in products.items()}
     environment = describe(device, options.dtype)
-    folder = _make_folder(options.out)
+    folder = make_folder("--out", options.out)
     with jax.default_device(device):
         _run(options, products, _sizes(options, dtype), environment, folder)
 
@@ -77,7 +78,7 @@ def _sizes(options: argparse.Namespace, dtype: jnp.dtype) -> Sizes:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raise InputError for values that the parser takes and nobody can use."""
+    """Raise an InputError for values that the parser accepts although they cannot be used."""
     for setting in options.settings:
         require_setting(setting)
     for name in ("batch", "channels", "graphs", "correlation", "repeats", "cutoff"):
@@ -88,39 +89,31 @@ def _check(options: argparse.Namespace) -> None:
     check_hidden_irreps(options.hidden_irreps, "--hidden-irreps")
 
 
-def _make_folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {path}: cannot be made ({error.strerror})") from error
-    return path
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mace-tp benchmark",
-        description="What tensor products cost, by themselves (SISO, SIMO, MIMO) and in the two sites of the model. "
-        "They are timed in turn, in one process; compilation apart.",
+        description="Time tensor products alone (SISO, SIMO, MIMO) and at the two sites of the model. "
+        "They are timed in turn, in one process; compilation is timed separately.",
     )
     defaults = Architecture()
     parser.add_argument("--settings", nargs="+", metavar="SETTING", default=["MIMO"], help=f"{', '.join(SETTINGS)} (default MIMO)")
     parser.add_argument("--products", nargs="+", metavar="PRODUCT", help="such as cg, cg/gaunt, spherical_grid:rank=2 (default: all)")
     parser.add_argument("--l-max", nargs="+", type=int, metavar="L", default=[1, 2, 3, 4], help="(default 1 2 3 4)")
     parser.add_argument("--derivatives", nargs="+", choices=tuple(DERIVATIVES), default=list(DERIVATIVES), help="(default: all)")
-    parser.add_argument("--batch", type=int, default=10_000, help="pairs of features that SISO, SIMO and MIMO multiply (default 10000)")
+    parser.add_argument("--batch", type=int, default=10_000, help="pairs of features for SISO, SIMO and MIMO (default 10000)")
     parser.add_argument(
-        "--outputs", choices=("natural", "all"), default="all", help="of those: `all` has pseudo-tensors, too (default all)"
+        "--outputs", choices=("natural", "all"), default="all", help="of SISO, SIMO and MIMO; `all` includes pseudo-tensors (default all)"
     )
-    parser.add_argument("--data", metavar="FILE", help="structures for the sites (default: ethanol, which ships)")
-    parser.add_argument("--graphs", type=int, default=5, help="how many of them make the batch (default %(default)s)")
+    parser.add_argument("--data", metavar="FILE", help="structures for the sites (default: the ethanol data that ship)")
+    parser.add_argument("--graphs", type=int, default=5, help="structures per batch (default %(default)s)")
     parser.add_argument("--cutoff", type=float, default=defaults.cutoff, help="Å (default %(default)s)")
-    parser.add_argument("--channels", type=int, default=defaults.num_channels, help="in the sites (default %(default)s)")
-    parser.add_argument("--hidden-irreps", default=defaults.hidden_irreps, help="in the sites (default %(default)s)")
+    parser.add_argument("--channels", type=int, default=defaults.num_channels, help="at the sites (default %(default)s)")
+    parser.add_argument("--hidden-irreps", default=defaults.hidden_irreps, help="at the sites (default %(default)s)")
     parser.add_argument("--correlation", type=int, default=defaults.correlation, help="of the product basis (default %(default)s)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
-    parser.add_argument("--kernel", choices=KERNELS, default="auto", help="of the sites: compiled where it can be (default), or XLA's own")
-    parser.add_argument("--repeats", type=int, default=15, help="timed rounds, after two that are not (default %(default)s)")
+    parser.add_argument("--kernel", choices=KERNELS, default="auto", help="at the sites: auto uses it if it compiles (default)")
+    parser.add_argument("--repeats", type=int, default=15, help="timed rounds, after two that do not count (default %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=Path(time.strftime("runs/benchmark/%Y-%m-%d_%H-%M-%S")), help="folder (default %(default)s)"
     )

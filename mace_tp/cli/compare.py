@@ -1,4 +1,4 @@
-"""`mace-tp compare`: one table and pictures over finished trainings."""
+"""`mace-tp compare`: a table and pictures of finished trainings."""
 
 import argparse
 import dataclasses
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from mace_tp.cli.outputs import make_folder
 from mace_tp.cli.signals import raising
 from mace_tp.errors import InputError
 from mace_tp.evaluation import comparison_plots, comparison_table
@@ -45,10 +46,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _remarks(groups: list[Group], unfinished: list[Run], baseline: Group | None, *, data_may_differ: bool) -> list[str]:
-    """What to bear in mind, most important first.
+    """Return the remarks on the table, most important first.
 
     Raises:
-        InputError: the runs are of other data.
+        InputError: the runs have different data.
     """
     data = differences_of_data(groups)
     if data and not data_may_differ:
@@ -59,19 +60,19 @@ def _remarks(groups: list[Group], unfinished: list[Run], baseline: Group | None,
     remarks.append("errors: mean ± standard deviation over the seeds; times, memory and operations: medians")
     if baseline is not None:
         remarks.append(f"speed-up: step time of {baseline.name} over that of the row")
-    environment = groups[0].runs[0].results["environment"]
+    environment = groups[0].runs[0].finished["environment"]
     named = [f"{key} {environment[key]}" for key in ("jax", "jaxlib", "device", "dtype", "threads", "commit") if key in environment]
     return [*remarks, f"first row measured with {', '.join(named)}"]
 
 
 def _step_times(groups: list[Group], num_rounds: int | None) -> tuple[Mapping[str, StepTimes], list[str]]:
-    """Step times recorded by the trainings, or measured anew in several rounds; and warnings about them."""
+    """Return step times, recorded by the trainings or measured now in several rounds, and warnings about them."""
     if num_rounds is None:
         times = {group.name: recorded(group) for group in groups}
         lines = doubts(groups, times) + cpu_doubts(groups)
         remedy = "other work on the machine, or batches of unequal size; --retime times all rows in turn"
         return times, [f"WARNING {line}; {remedy}" for line in lines]
-    with raising():  # so that a signal ends the process that is timed, too
+    with raising():  # so that a signal also ends the process that is timed
         times, environment = retime(groups, num_rounds, lambda line: print(line, file=sys.stderr, flush=True))
     named = ", ".join(f"{key} {environment[key]}" for key in ("device", "dtype", "threads", "jax", "commit") if key in environment)
     how = f"steps and s/epoch: timed now, {num_rounds} rounds of all rows in turn, each in a fresh process ({named})"
@@ -79,22 +80,23 @@ def _step_times(groups: list[Group], num_rounds: int | None) -> tuple[Mapping[st
 
 
 def _time_steps(run_dir: Path) -> dict[str, object]:
-    """Step times of one run, for `--retime`. A run with `tensor_product=auto` is timed with the products that it chose."""
-    # Only the processes that compute load jax.
+    """Time the steps of one run, for `--retime`. A run with `tensor_product=auto` is timed with the products that it chose."""
+    # Imported here: only the processes that compute load jax.
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from mace_tp.cli.config_errors import to_config
     from mace_tp.config import Config
     from mace_tp.tensor_products.registry import TensorProductConfig
     from mace_tp.training.retiming import time_steps
 
-    run = next(run for run in find_runs([run_dir]) if run.path == run_dir)  # others may be below it
+    run = next(run for run in find_runs([run_dir]) if run.path == run_dir)  # folders below it may hold further runs
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(run_dir / "config.yaml")))
+        config = to_config(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(run_dir / "config.yaml")))
     except OmegaConfBaseException as error:
         raise InputError(f"{run_dir / 'config.yaml'}: of another version of mace-tp ({' '.join(str(error).split())[:120]})") from error
     data = dataclasses.replace(config.data, test=None)
-    products = TensorProductConfig(**run.results["tensor_product"])
+    products = TensorProductConfig(**run.finished["tensor_product"])
     return dataclasses.asdict(time_steps(dataclasses.replace(config, data=data, tensor_product=products)))
 
 
@@ -104,8 +106,8 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _write(folder: Path, rows: list[comparison_table.Row], remarks: list[str], groups: list[Group], unfinished: list[Run]) -> None:
+    make_folder("--out", folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         comparison_table.write(folder, rows, remarks, groups, unfinished)
     except OSError as error:
         raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from error
@@ -118,13 +120,13 @@ def _write(folder: Path, rows: list[comparison_table.Row], remarks: list[str], g
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mace-tp compare",
-        description="Errors and costs of finished trainings side by side. Runs that differ in their seed are one row.",
+        description="Compare errors and costs of finished trainings. Runs that differ only in their seed are one row.",
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, or folders that hold some, such as a sweep's")
-    parser.add_argument("--baseline", metavar="NAME", help="the row that others are measured against (default: cg, if it is there)")
-    retime_help = "time the training step of every row on this machine, in turn, in fresh processes, which read the data of the runs again"
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, or folders with run directories in them")
+    parser.add_argument("--baseline", metavar="NAME", help="the row with which speed-ups are computed (default: cg, if there is one)")
+    retime_help = "time the training step of every row again on this machine, in turn, in fresh processes that read the data of the runs"
     parser.add_argument("--retime", action="store_true", help=retime_help)
-    parser.add_argument("--rounds", type=int, default=3, help="how often --retime times each row (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="how many times --retime times each row (default %(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write comparison.md, .csv, .json and pictures")
-    parser.add_argument("--anyway", action="store_true", help="compare runs of other data, too, and say so")
+    parser.add_argument("--anyway", action="store_true", help="compare runs with different data as well; the table says so")
     return parser

@@ -1,4 +1,4 @@
-"""Compilations in a terminal: the time that has gone by while they last, and a line before them for commands without a log."""
+"""Shows compilations in a terminal: the elapsed time, and for commands without a log a line before each."""
 
 import contextlib
 import logging
@@ -14,7 +14,7 @@ _REFRESH = 4  # per second
 
 
 def elapsed_time() -> AbstractContextManager[object]:
-    """Show the time since it was entered, where stderr is a terminal, and leave nothing behind."""
+    """Show the elapsed time as long as the context is open, if stderr is a terminal; leave no line behind."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         return contextlib.nullcontext()
@@ -26,7 +26,7 @@ def elapsed_time() -> AbstractContextManager[object]:
 
 @contextlib.contextmanager
 def told_compilations() -> Iterator[None]:
-    """Tell compilations on stdout, for a command that has no log; it may decorate a function."""
+    """Print a line for each compilation on stdout, for a command without a log. May be used as a decorator."""
     handler, level = _StdoutHandler(), LOGGER.level
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
@@ -39,7 +39,7 @@ def told_compilations() -> Iterator[None]:
 
 
 class _StdoutHandler(logging.Handler):
-    """Prints on what is stdout at the time: a progress bar puts something in its place."""
+    """Prints on the current sys.stdout, because a progress bar replaces it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(record.getMessage(), flush=True)

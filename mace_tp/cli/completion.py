@@ -1,6 +1,6 @@
-"""`mace-tp completion bash`: a script with which bash completes commands, options, keys of the configuration and their values.
+"""`mace-tp completion bash`: prints a script that completes commands, options, keys of the configuration and their values in bash.
 
-The script holds all words, so that a key press starts no Python. Where it has none, bash completes names of files.
+The script holds all words, so that a key press does not start Python. If no word fits, bash completes file names.
 """
 
 import argparse
@@ -17,8 +17,8 @@ _SCRIPT = """\
 # Completion of mace-tp for bash, made by `mace-tp completion bash`.
 _mace_tp() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} key= stem= words= context
-    [[ $command =~ ^(data|convert)$ ]] && ((COMP_CWORD > 2)) && command+=" ${COMP_WORDS[2]}"
-    # Bash takes `=` for a word of its own, unless COMP_WORDBREAKS lacks it.
+    [[ $command =~ ^convert$ ]] && ((COMP_CWORD > 2)) && command+=" ${COMP_WORDS[2]}"
+    # Bash splits words at `=`, unless COMP_WORDBREAKS lacks it.
     if [[ $word == = ]]; then key=$before word=
     elif [[ $before == = ]]; then key=${COMP_WORDS[COMP_CWORD-2]}
     elif [[ $word == *=* ]]; then key=${word%%=*} word=${word#*=} stem=$key=
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mace-tp completion",
-        description="Print a script for the shell, which completes commands, options, keys and names of files: "
+        description="Print a script that completes commands, options, keys and file names in the shell: "
         "mace-tp completion bash > FILE, and `source FILE` in ~/.bashrc.",
     )
     parser.add_argument("shell", choices=("bash",))
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _contexts() -> Iterator[tuple[str, list[str]]]:
-    """The words that may come next: after `COMMAND `, `COMMAND OPTION`, `COMMAND KEY=`, and for a beginning of an option (`COMMAND -`)."""
+    """Yield contexts and the words that may follow: `COMMAND `, `COMMAND OPTION`, `COMMAND KEY=`, and `COMMAND -` for options."""
     yield "", [*COMMANDS, "--help", "--version"]
     for command in COMMANDS:
         if command != "train":
@@ -84,8 +84,8 @@ def _of_parser(command: str, parser: argparse.ArgumentParser) -> Iterator[tuple[
 
 
 def _values() -> dict[str, list[str]]:
-    """Valid values of a key that accepts one of a few words."""
-    sites = dict.fromkeys(("tensor_product.interaction", "tensor_product.product_basis"), tensor_product_names())
+    """Return the valid values of every key that accepts one of a few words."""
+    sites = dict.fromkeys(("tensor_product", "tensor_product.interaction", "tensor_product.product_basis"), tensor_product_names())
     named = {key: ["null" if word is None else word for word in words] for key, words in CHOICES.items()}
     truths = {key: ["true", "false"] for key, value in schema_keys().items() if isinstance(value, bool)}
     return {**group_options(), **sites, **named, **truths}

@@ -1,4 +1,4 @@
-"""`mace-tp train --config FILE`: a YAML file of the user's, or the `config.yaml` of a run; overrides of the command line go over it."""
+"""`mace-tp train --config FILE`: reads a YAML file of the user or the `config.yaml` of a run; the command line overrides it."""
 
 import dataclasses
 import os
@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mace_tp.cli.config_errors import check_keys, group_options, one_line, schema_keys
+from mace_tp.cli.config_errors import check_keys, group_options, one_line, schema_keys, to_dict
 from mace_tp.cli.overrides import for_hydra, store_products
 from mace_tp.cli.shipped import config_directory
 from mace_tp.config import Config
@@ -29,24 +29,24 @@ class ConfigFile:
     """Keys and group options from a YAML file."""
 
     schema: DictConfig  # `Config` with the file's values as defaults
-    products: str | None  # of the group `tensor_product`, the option that it chooses
-    names_data: bool  # whether it says what to train on
+    products: str | None  # option of the group `tensor_product` that the file chooses
+    names_data: bool  # whether the file names training data
 
     def overrides(self, line: Sequence[str]) -> list[str]:
-        """The override that chooses the tensor products, unless the command line chooses them itself."""
+        """Return the override that chooses the tensor products of the file, unless the command line chooses some."""
         return [] if self.products is None or _PRODUCTS in _keys(line) else [f"{_PRODUCTS}={self.products}"]
 
 
 def read_config_file(path: str, line: Sequence[str], *, is_sweep: bool) -> ConfigFile:
-    """Read a YAML file that has any of the keys of the configuration. They go over the options of groups that it names.
+    """Read a YAML file with keys of the configuration. Its keys override the options of groups that it names.
 
     Args:
         path: of the file.
-        line: overrides of the command line, whose options of groups take the place of the file's.
+        line: overrides of the command line; an option of a group replaces that of the file.
         is_sweep: whether commas separate values in the line.
 
     Raises:
-        InputError: it cannot be read, is no YAML, or has a key or a value that cannot be used.
+        InputError: the file cannot be read, is not YAML, or has a key or a value that cannot be used.
     """
     read = _read(path)
     groups = {name: read.pop(name) for name in group_options() if name in read and not isinstance(read[name], dict)}
@@ -56,16 +56,17 @@ def read_config_file(path: str, line: Sequence[str], *, is_sweep: bool) -> Confi
     products = groups.pop(_PRODUCTS, None)
     values = _nested(read, path, frozenset(schema_keys()))
     values = {name: value for name, value in values.items() if value is not None or name not in _sections()}
+    data = values.get("data")
     try:
         check_keys(OmegaConf.create(values))
         if _PRODUCTS in values:
-            products = _stored_products(values.pop(_PRODUCTS), path)
-        schema = OmegaConf.merge(_composed(groups, [] if is_sweep else line), values)
+            products = _stored_products(values.pop(_PRODUCTS) or {}, path)
+        schema = _merged(_composed(groups, [] if is_sweep else line), values)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(f"{path}: {one_line(error)}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    names_data = bool(groups.keys() & {"data", "experiment"}) or values.get("data", {}).get("train") is not None
+    names_data = bool(groups.keys() & {"data", "experiment"}) or (data is not None and data.get("train") is not None)
     return ConfigFile(schema, products, names_data)
 
 
@@ -78,7 +79,7 @@ def _sections() -> set[str]:
 
 
 def _composed(groups: Mapping[str, str], line: Sequence[str]) -> DictConfig:
-    """The configuration with options of groups, and with those of the command line in their place."""
+    """Return the configuration with the file's options of groups, or those of the command line instead."""
     if not groups:
         return OmegaConf.structured(Config)
     ConfigStore.instance().store(name="schema", node=Config)
@@ -87,7 +88,13 @@ def _composed(groups: Mapping[str, str], line: Sequence[str]) -> DictConfig:
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         composed = compose("config", for_hydra([*of_file, *in_line], is_sweep=False))
     composed = OmegaConf.masked_copy(composed, [key for key in composed if key != _PRODUCTS])
-    return OmegaConf.merge(OmegaConf.structured(Config), composed)
+    return _merged(OmegaConf.structured(Config), composed)
+
+
+def _merged(config: DictConfig, over: DictConfig | dict[str, Any]) -> DictConfig:
+    merged = OmegaConf.merge(config, over)
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def _read(path: str) -> dict[Any, Any]:
@@ -101,15 +108,15 @@ def _read(path: str) -> dict[Any, Any]:
         raise InputError(f"{path}{line}: not YAML ({error.problem or error.context})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    except OSError as error:  # without a reason where there is a single number in it
+    except OSError as error:  # OmegaConf raises one without a reason if the file holds a single number
         raise InputError(f"--config {path}: {error.strerror or 'must hold keys with their values, such as seed: 1'}") from error
     if not isinstance(loaded, DictConfig):
         raise InputError(f"--config {path}: must hold keys with their values, such as seed: 1")
-    return OmegaConf.to_container(loaded)
+    return to_dict(loaded)
 
 
 def _nested(values: dict[Any, Any], path: str, keys: frozenset[str], prefix: str = "") -> dict[str, Any]:
-    """With `data.train: FILE` as `data: {train: FILE}`; the value of a key of the configuration, which may be a mapping, stays as it is.
+    """Write `data.train: FILE` as `data: {train: FILE}`. The value of a key of the configuration stays as it is, also if it is a mapping.
 
     Raises:
         InputError: a key is there twice.
@@ -129,7 +136,7 @@ def _nested(values: dict[Any, Any], path: str, keys: frozenset[str], prefix: str
 
 
 def _stored_products(sites: dict[str, Any], path: str) -> str:
-    """The tensor products of the file as an option of the group, in place of the default."""
+    """Store the tensor products of the file as an option of the group; return its name."""
     products = TensorProductConfig(**sites)
     as_mappings = {
         field.name: split_product(site, f"tensor_product.{field.name}={site}") if isinstance(site, str) else site

@@ -1,11 +1,11 @@
-"""`mace-tp convert`: models of ACEsuit's mace-torch as models of mace-tp, and back."""
+"""`mace-tp convert`: converts models of ACEsuit's mace-torch to mace-tp and back."""
 
 import argparse
 import hashlib
-import os
 import shlex
 from pathlib import Path
 
+from mace_tp.cli.outputs import require_absent, require_new_folder
 from mace_tp.data.elements import symbols
 from mace_tp.errors import InputError
 from mace_tp.model.architecture import Architecture
@@ -22,13 +22,13 @@ def main(arguments: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mace-tp convert", description="Read a model of mace-torch, or write one.")
+    parser = argparse.ArgumentParser(prog="mace-tp convert", description="Read or write a model of mace-torch.")
     commands = parser.add_subparsers(required=True, metavar="mace-torch | to-mace-torch")
     read = commands.add_parser("mace-torch", help="FILE.model of mace-torch → a model of mace-tp")
     read.add_argument("file", type=Path, metavar="FILE.model")
     read.add_argument("out", type=Path, metavar="OUT", help="folder of the new model")
-    read.add_argument("--trust", action="store_true", help="the file is a pickle, which can run anything: say that you trust it")
-    read.add_argument("--head", help="of a model with several heads")
+    read.add_argument("--trust", action="store_true", help="confirm that you trust the file: it is a pickle, which can run any code")
+    read.add_argument("--head", help="the head to read from a model with several heads")
     read.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the file")
     read.set_defaults(run=_read)
     write = commands.add_parser("to-mace-torch", help="a model of mace-tp → FILE.model of mace-torch")
@@ -37,15 +37,15 @@ def _parser() -> argparse.ArgumentParser:
     write.add_argument("--dtype", choices=("float32", "float64"), help="default: as trained")
     write.set_defaults(run=_write)
     for command in (read, write):
-        command.add_argument("--force", action="store_true", help="replace OUT if it is there")
+        command.add_argument("--force", action="store_true", help="replace OUT if it exists")
     return parser
 
 
 def _read(options: argparse.Namespace) -> None:
     if not options.trust:
         raise InputError(f"{options.file}: a .model file is a pickle, which can run anything when it is read; if you trust it, add --trust")
-    _require_absent(options)
-    _require_folder(options.out)
+    require_absent(options.out, force=options.force)
+    require_new_folder("OUT", options.out)
     source = files.read(options.file, options.head)
     dtype = options.dtype or source.dtype
     try:
@@ -63,26 +63,14 @@ def _read(options: argparse.Namespace) -> None:
 
 
 def _write(options: argparse.Namespace) -> None:
-    _require_absent(options)
+    require_absent(options.out, force=options.force)
     model = load_model(options.model, None if options.dtype is None else set_dtype(options.dtype))
     convert.write_model(options.out, model)
     print(f"{options.out}: a ScaleShiftMACE in {model.dtype}, for mace.calculators.MACECalculator with default_dtype='{model.dtype}'")
 
 
-def _require_absent(options: argparse.Namespace) -> None:
-    if options.out.exists() and not options.force:
-        raise InputError(f"{options.out}: is there already; --force replaces it")
-
-
-def _require_folder(path: Path) -> None:
-    """Raise an InputError, before anything is read, where no folder can be made."""
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError(f"{path}: cannot be made a folder, for {there} {'cannot be written' if there.is_dir() else 'is a file'}")
-
-
 def _keys(model: Potential, dtype: str) -> list[str]:
-    """The keys of the configuration that make this architecture, and those with which a training goes on where the model is."""
+    """Return the configuration keys of this architecture, and those for continuing to train a converged model."""
     defaults = Architecture().to_dict()
     changed = {name: value for name, value in model.architecture.to_dict().items() if value != defaults[name]}
     keys = [f"model.{name}={str(value).replace(' ', '')}" for name, value in changed.items()]

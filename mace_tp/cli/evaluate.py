@@ -1,4 +1,4 @@
-"""`mace-tp evaluate`: errors of a trained model on files, and its predictions."""
+"""`mace-tp evaluate`: errors and predictions of a trained model on files."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from mace_tp.cli.compilation_display import told_compilations
-from mace_tp.cli.outputs import require_new_file, require_new_folder
+from mace_tp.cli.outputs import make_folder, require_new_file, require_new_folder
 from mace_tp.cli.report import breakdown_lines, conservativity_lines, error_table
 from mace_tp.cli.signals import raising
 from mace_tp.data.configuration import LabelKeys
@@ -28,7 +28,7 @@ from mace_tp.runtime.devices import find_device, set_dtype
 from mace_tp.runtime.environment import describe
 from mace_tp.simulation.energy_drift import NVERun, energy_drift
 
-_NUM_WORST = 10  # listed in the JSON at least
+_NUM_WORST = 10  # configurations that the JSON lists at least
 _UNITS = UNITS | {"energy_error": UNITS["energy_rmse"]}
 
 
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
     breakdowns = {path: evaluation.breakdown(max(options.worst, _NUM_WORST)) for path, evaluation in evaluations.items()}
     _print_errors(evaluations, breakdowns, options.worst)
     if options.conservativity:
-        print("\n".join(conservativity_lines(model.architecture.forces, environment["dtype"], measured)))
+        print("\n".join(conservativity_lines(model.architecture.forces, str(environment["dtype"]), measured)))
     if options.json:
         files = {path: evaluation.errors | _in_json(breakdowns[path]) for path, evaluation in evaluations.items()}
         content = {"model": str(options.model), "units": _UNITS, "files": files, "environment": environment, "conservativity": measured}
@@ -68,10 +68,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mace-tp evaluate", description="Energy, force and stress errors of a trained model.")
+    parser = argparse.ArgumentParser(prog="mace-tp evaluate", description="Compute energy, force and stress errors of a trained model.")
     parser.add_argument("model", type=Path, help="run directory, or the folder `model` in it")
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="extended XYZ (also .gz, .xz, .bz2), rMD17 .npz, or anything that ASE reads"
+        "files", nargs="+", metavar="FILE", help="extended XYZ (also .gz, .xz, .bz2), rMD17 .npz, or any format that ASE reads"
     )
     parser.add_argument(
         "--predictions", type=Path, metavar="OUT.extxyz", help="write MACE_energy, MACE_forces, MACE_stress beside the labels"
@@ -79,15 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="write the errors")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw parity plots and histograms of the errors")
     parser.add_argument(
-        "--worst", type=int, default=3, metavar="N", help=f"list so many configurations (default %(default)s; {_NUM_WORST} in the JSON)"
+        "--worst", type=int, default=3, metavar="N", help=f"list the N worst configurations (default %(default)s; {_NUM_WORST} in the JSON)"
     )
     parser.add_argument("--conservativity", action="store_true", help="measure how far forces are from a gradient, and the drift of energy")
     nve = NVERun()
-    parser.add_argument("--conservativity-configs", type=int, default=5, metavar="N", help="of each file (default %(default)s)")
-    parser.add_argument("--nve-steps", type=int, default=nve.num_steps, help="from the first of them (default %(default)s)")
+    parser.add_argument("--conservativity-configs", type=int, default=5, metavar="N", help="configurations per file (default %(default)s)")
+    parser.add_argument("--nve-steps", type=int, default=nve.num_steps, help="starting from the first of them (default %(default)s)")
     parser.add_argument("--nve-timestep", type=float, default=nve.timestep, help="fs (default %(default)s)")
     parser.add_argument("--nve-temperature", type=float, default=nve.temperature, help="at the start, K (default %(default)s)")
-    parser.add_argument("--skip-bad-frames", action="store_true", help="list frames that cannot be used, and go on without them")
+    parser.add_argument("--skip-bad-frames", action="store_true", help="list and skip frames that cannot be used")
     parser.add_argument("--batch-size", type=int, default=20, help="configurations per batch (default 20)")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: as trained")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
@@ -109,10 +109,10 @@ def _require_positive(options: argparse.Namespace) -> None:
 
 
 def _require_places(options: argparse.Namespace) -> None:
-    """Before the evaluation, which may take long.
+    """Check all outputs before the evaluation, which may take long.
 
     Raises:
-        InputError: what shall be written has no place, would take that of a file that is read, or has the name of another format.
+        InputError: an output cannot be written, would replace an input, or has the suffix of another format.
     """
     if options.predictions:
         require_new_file("--predictions", options.predictions, options.files)
@@ -127,21 +127,21 @@ def _require_places(options: argparse.Namespace) -> None:
 
 
 def _require_other_names(keys: LabelKeys) -> None:
-    """Predictions lie beside the labels, so neither may take the other's place.
+    """Require that labels and predictions have different names, because both are written to one file.
 
     Raises:
-        InputError: a label is looked for under the name of its prediction.
+        InputError: the key of a label is the name of a prediction.
     """
     for field, key in asdict(keys).items():
         if key in PREDICTED.values():
-            raise InputError(f"--{field}-key {key}: --predictions writes what this model predicts under that name; rename the labels")
+            raise InputError(f"--{field}-key {key}: --predictions writes the predictions of this model under that name; rename the labels")
 
 
 def _conservativity(model: Potential, evaluation: Evaluation, options: argparse.Namespace) -> dict[str, Any]:
-    """Configurations spread evenly over a file; the run starts from the first."""
+    """Measure configurations spread evenly over a file, and the drift of a run from the first one."""
     graphs = evaluation.graphs[:: -(-len(evaluation.graphs) // options.conservativity_configs)]
     nve = NVERun(options.nve_steps, options.nve_timestep, options.nve_temperature)
-    configurations = [
+    configurations: list[dict[str, Any]] = [
         asdict(found) | {"source": graph.source} for graph, found in zip(graphs, measure_conservativity(model, graphs), strict=True)
     ]
     drift = energy_drift(model, evaluation.configurations[0], nve, options.device)
@@ -153,10 +153,10 @@ def _conservativity(model: Potential, evaluation: Evaluation, options: argparse.
 
 
 def _require_errors(path: str, evaluation: Evaluation, keys: LabelKeys) -> None:
-    """Without a label there is no error to tell.
+    """Require labels, without which there are no errors.
 
     Raises:
-        InputError: neither energies nor forces; lists the keys that the file has.
+        InputError: the file has neither energies nor forces; lists the keys that it has.
     """
     if not evaluation.is_labelled:
         require_labels(evaluation.configurations, keys, ("energy", "forces"), path)
@@ -177,14 +177,14 @@ def _in_json(breakdown: Breakdown) -> dict[str, Any]:
 def _write_json(path: Path, content: dict) -> None:
     text = json.dumps(_strict(content), indent=2, ensure_ascii=False, allow_nan=False)
     try:
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files need not be Unicode
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be Unicode
     except OSError as error:
         raise InputError(f"--json {path}: cannot be written ({error.strerror})") from error
     print(f"errors: {path}")
 
 
 def _strict(value: Any) -> Any:
-    """JSON has numbers only that are finite: others become null, as in `metrics.jsonl`."""
+    """Replace numbers that are not finite by null, as in `metrics.jsonl`: JSON has only finite ones."""
     if isinstance(value, dict):
         return {name: _strict(part) for name, part in value.items()}
     if isinstance(value, list):
@@ -203,12 +203,9 @@ def _write_predictions(path: Path, model: Potential, evaluations: list[Evaluatio
 def _draw(folder: Path, evaluations: dict[str, Evaluation]) -> None:
     labelled = {path: evaluation for path, evaluation in evaluations.items() if evaluation.is_labelled}
     if not labelled:
-        print("plots: none, for nothing is labelled")
+        print("plots: none, because nothing is labelled")
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--plots {folder}: cannot be made ({error.strerror})") from error
+    make_folder("--plots", folder)
     names = short_names(evaluations)
     for path, evaluation in labelled.items():
         draw_parity(evaluation.graphs, evaluation.predictions, names[path], folder)

@@ -1,4 +1,4 @@
-"""`mace-tp export`: a trained model as one compiled function in a file, checked against the model."""
+"""`mace-tp export`: writes a trained model as one compiled function and checks the file against the model."""
 
 import argparse
 from pathlib import Path
@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from mace_tp.cli.compilation_display import told_compilations
+from mace_tp.cli.outputs import require_absent
 from mace_tp.cli.signals import raising
 from mace_tp.data.configuration import Configuration
 from mace_tp.data.neighbors import neighbor_list
@@ -18,16 +19,16 @@ from mace_tp.model.saved_model import load_model
 from mace_tp.runtime.compilation import compiling
 from mace_tp.runtime.devices import set_dtype
 
-# Largest difference that is accepted, relative to the largest number: rounding of a few hundred operations.
+# Largest accepted difference, relative to the largest number: rounding of a few hundred operations.
 _TOLERANCES = {"float32": 1e-4, "float64": 1e-10}
-_SPACING = 1.6  # Å, between the atoms of the structures that are checked
+_SPACING = 1.6  # Å, between the atoms of the structures for the check
 
 
 @told_compilations()
 def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     _check_place(options.out, options.force)
-    # The program notes which line each operation comes from; folders of this machine are nobody's business.
+    # jax notes the source file of each operation; the regex removes the folders of this machine.
     jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*/")
     model = load_model(options.model, None if options.dtype is None else set_dtype(options.dtype))
     part = options.out.with_name(options.out.name + ".part")
@@ -45,29 +46,28 @@ def main(arguments: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mace-tp export", description="A trained model as one compiled function in a file.")
+    parser = argparse.ArgumentParser(prog="mace-tp export", description="Write a trained model as one compiled function.")
     parser.add_argument("model", type=Path, help="run directory, or the folder `model` in it")
     parser.add_argument("out", type=Path, metavar="OUT", help="the new file")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: as trained")
     parser.add_argument("--platforms", nargs="+", choices=(*PLATFORMS, "rocm", "tpu"), default=list(PLATFORMS), help="(default: cpu cuda)")
-    parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     return parser
 
 
 def _check_place(out: Path, force: bool) -> None:
     if out.is_dir():
         raise InputError(f"{out}: is a folder, must be a file")
-    if out.exists() and not force:
-        raise InputError(f"{out}: is there already; --force replaces it")
+    require_absent(out, force=force)
     if not out.parent.is_dir():
         raise InputError(f"{out}: there is no folder {out.parent}")
 
 
 def _check(path: Path, model: Potential) -> str:
-    """Compare the file with the model on a cluster and a crystal of random elements; a line that says how far apart they are.
+    """Compare the file with the model on a cluster and a crystal of random elements; return a line with the differences.
 
     Raises:
-        TrainingError: further than by rounding.
+        TrainingError: they differ by more than rounding.
     """
     exported = load_exported(path)
     free_atoms = dict(zip(model.statistics.atomic_numbers, model.statistics.atomic_energies, strict=True))
@@ -84,25 +84,25 @@ def _check(path: Path, model: Potential) -> str:
 
 
 def _differences(ours: StructurePrediction, theirs: Result, interaction: np.ndarray, tolerance: float) -> tuple[float, float, float]:
-    """Energy per atom in eV, largest force in eV/Å, largest stress in eV/Å³.
+    """Return the largest differences: energy per atom in eV, force in eV/Å, stress in eV/Å³.
 
     Args:
-        ours: of the model.
-        theirs: of the file.
-        interaction: energies of the atoms without E0 [atoms], eV, which the function computes in its dtype.
+        ours: prediction of the model.
+        theirs: prediction of the file.
+        interaction: energies of the atoms without E0 [atoms], eV; the file computes these in its dtype.
         tolerance: relative.
 
     Raises:
-        TrainingError: further apart than by rounding.
+        TrainingError: they differ by more than rounding.
     """
     size = len(ours.energies)
     force = max(np.abs(ours.forces).max(), 1.0)
     if (ours.stress is None) != (theirs.stress is None):
-        raise TrainingError("the model and the file do not both have a stress; it is not written")
-    # E0s are added in float64, which rounds what may be a million eV.
+        raise TrainingError("only one of the model and the file has a stress; the file is not written")
+    # E0s are added in float64; their sum may be a million eV, so its rounding counts.
     energy = max(_SPACING * force, np.abs(interaction).max(), 1e-4 * np.abs(ours.energies).max())
-    stress = (np.zeros(1),) * 2 if ours.stress is None else (ours.stress, theirs.stress)
-    differences = []
+    stress = (np.zeros(1), np.zeros(1)) if ours.stress is None or theirs.stress is None else (ours.stress, theirs.stress)
+    differences: list[float] = []
     for name, unit, first, second, scale in (
         ("energies", "eV/atom", ours.energy / size, theirs.energy / size, energy),
         ("forces", "eV/Å", ours.forces, theirs.forces, force),
@@ -110,12 +110,14 @@ def _differences(ours: StructurePrediction, theirs: Result, interaction: np.ndar
     ):
         differences.append(float(np.abs(first - second).max()))
         if not differences[-1] <= tolerance * scale:
-            raise TrainingError(f"{name} of the file differ from those of the model by {differences[-1]:.2g} {unit}; it is not written")
-    return tuple(differences)
+            found = f"{name} of the file differ from those of the model by {differences[-1]:.2g} {unit}"
+            raise TrainingError(f"{found}; the file is not written")
+    energy_difference, force_difference, stress_difference = differences
+    return energy_difference, force_difference, stress_difference
 
 
 def _structures(atomic_numbers: tuple[int, ...]) -> list[Configuration]:
-    """A cluster of twelve atoms, and a crystal of eight."""
+    """Make a cluster of twelve atoms and a crystal of eight."""
     rng = np.random.default_rng(0)
     structures = []
     for size, pbc in (((3, 2, 2), False), ((2, 2, 2), True)):
@@ -123,7 +125,7 @@ def _structures(atomic_numbers: tuple[int, ...]) -> list[Configuration]:
         grid = _SPACING * np.indices(size).reshape(3, -1).T
         positions = grid + rng.normal(scale=0.1, size=grid.shape)
         numbers = rng.choice(atomic_numbers, len(positions))
-        structures.append(Configuration(numbers, positions, cell, (pbc,) * 3, None, None, None, "", "check"))
+        structures.append(Configuration(numbers, positions, cell, (pbc, pbc, pbc), None, None, None, "", "check"))
     return structures
 
 

@@ -1,4 +1,4 @@
-"""`mace-tp expressivity`: what tensor products couple, and how many independent maps they reach, measured on their plans."""
+"""`mace-tp expressivity`: measures which irreps tensor products couple and how many independent maps they reach."""
 
 import argparse
 import csv
@@ -12,6 +12,7 @@ import jax
 
 from mace_tp.benchmark.coupling_plots import draw_couplings
 from mace_tp.benchmark.expressivity import BasisReach, BilinearReach, OrderReach, basis_reach, bilinear_reach
+from mace_tp.cli.outputs import make_folder
 from mace_tp.errors import InputError
 from mace_tp.runtime.devices import set_dtype
 from mace_tp.runtime.environment import describe
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> None:
     products = {name: parse_product(name) for name in options.products or tensor_product_names()}
     set_dtype("float64")
     if options.out:
-        _make_folder(options.out)
+        make_folder("--out", options.out)
     rows: list[Row] = []
     with jax.default_device(jax.devices("cpu")[0]):
         for l_max in options.l_max:
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _bilinear(products: dict[str, TensorProduct], l_max: int, outputs: str, folder: Path | None) -> list[Row]:
-    """Measure and print the bilinear map from 0..L and 0..L to 0..2L."""
+    """Measure and print the bilinear map 0..L × 0..L → 0..2L."""
     harmonics, keep = e3nn.s2_irreps(l_max), e3nn.s2_irreps(2 * l_max)
     if outputs == "all":
         keep += e3nn.Irreps([(1, (irrep.ir.l, -irrep.ir.p)) for irrep in keep])
@@ -96,7 +97,7 @@ def _order_numbers(entry: OrderReach) -> Row:
 
 
 def _tried(name: str, measure: Callable[[], Any]) -> Any:
-    """What was measured; a line and the reason where the product cannot do this."""
+    """Return the measurement. If the product cannot do this, print a line and return the reason."""
     try:
         return measure()
     except InputError as error:
@@ -114,13 +115,6 @@ def _irreps(flag: str, text: str) -> e3nn.Irreps:
     return irreps
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {path}: cannot be made ({error.strerror})") from error
-
-
 def _write(folder: Path, rows: list[Row]) -> None:
     content = {"environment": describe(jax.devices("cpu")[0], "float64"), "rows": rows}
     (folder / "expressivity.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -135,12 +129,12 @@ def _write(folder: Path, rows: list[Row]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mace-tp expressivity",
-        description="Which irreps tensor products couple, and the dimension of the family of maps that they reach (dof), by evaluating "
-        "them in float64. `residual` is what is not a sum of couplings: how far a product is from equivariant.",
+        description="Measure which irreps tensor products couple, and the dimension of the family of maps that they reach (dof), by "
+        "evaluating them in float64. `residual` is the part of a map that is not a sum of couplings, zero for an equivariant product.",
     )
     parser.add_argument("--products", nargs="+", metavar="PRODUCT", help="such as cg, cg/gaunt, spherical_grid:rank=2 (default: all)")
     parser.add_argument("--l-max", nargs="+", type=int, metavar="L", default=[1, 2, 3], help="of the bilinear map (default 1 2 3)")
-    parser.add_argument("--outputs", choices=("natural", "all"), default="all", help="`all` has pseudo-tensors, too (default all)")
+    parser.add_argument("--outputs", choices=("natural", "all"), default="all", help="`all` includes pseudo-tensors (default all)")
     parser.add_argument("--basis-irreps", default="0e+1o+2e+3o", help="factors of the product basis (default %(default)s)")
     parser.add_argument("--hidden-irreps", default="0e+1o+2e", help="outputs of the product basis (default %(default)s)")
     parser.add_argument("--correlation", type=int, default=3, help="highest order of the product basis (default 3)")

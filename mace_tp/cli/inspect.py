@@ -1,4 +1,4 @@
-"""`mace-tp inspect`: what is in files of structures, and what looks wrong."""
+"""`mace-tp inspect`: says what files of structures contain and what looks wrong."""
 
 import argparse
 import logging
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
 
 
 class _Logged(logging.StreamHandler):
-    """Prints what is logged while the files are read, and remembers whether there was a warning."""
+    """Prints log records while the files are read, and remembers whether one was a warning."""
 
     warned = False
 
@@ -42,8 +42,8 @@ class _Logged(logging.StreamHandler):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mace-tp inspect", description="What is in files of structures, and what looks wrong.")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="as for a training; the first is taken for the training set")
+    parser = argparse.ArgumentParser(prog="mace-tp inspect", description="Say what files of structures contain and what looks wrong.")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="as for a training; the first file counts as the training set")
     parser.add_argument("--isolated-atoms", metavar="FILE", help="a file of isolated atoms, for E0")
     parser.add_argument("--cutoff", type=float, default=Architecture().cutoff, help="Å (default %(default)s)")
     parser.add_argument("--batch-size", type=int, default=DataConfig().batch_size, help="for the padding (default %(default)s)")

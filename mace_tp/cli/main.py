@@ -1,4 +1,4 @@
-"""`mace-tp COMMAND`: prepares the process, then hands over to one module for each command."""
+"""`mace-tp COMMAND`: prepares the process and runs the module of the command."""
 
 import importlib
 import importlib.util
@@ -17,24 +17,26 @@ COMMANDS = {
     "train": "train a model: mace-tp train [data.train=FILE] [key=value ...], -m for sweeps, --help for all keys",
     "evaluate": "errors and predictions of a model: mace-tp evaluate MODEL FILE...",
     "compare": "errors and costs of finished trainings side by side: mace-tp compare RUN...",
-    "benchmark": "what tensor products cost: mace-tp benchmark --settings MIMO interaction product_basis",
-    "expressivity": "what tensor products couple and reach: mace-tp expressivity --l-max 1 2 3",
+    "benchmark": "time of tensor products: mace-tp benchmark --settings MIMO interaction product_basis",
+    "expressivity": "couplings and freedom of tensor products: mace-tp expressivity --l-max 1 2 3",
     "md": "molecular dynamics: mace-tp md MODEL STRUCTURE --ensemble nve",
     "export": "a model as one compiled function: mace-tp export MODEL OUT",
     "convert": "models of mace-torch, both ways: mace-tp convert mace-torch FILE.model OUT --trust",
-    "data": "open data sets of the field: mace-tp data list, mace-tp data get NAME",
-    "inspect": "what is in files of structures, and what looks wrong: mace-tp inspect FILE...",
-    "completion": "a script with which the shell completes all this: mace-tp completion bash",
+    "inspect": "contents of files of structures, and what looks wrong: mace-tp inspect FILE...",
+    "completion": "a script that completes all this in the shell: mace-tp completion bash",
 }
-_COMPILES_ANEW = ("benchmark",)  # commands that tell how long it takes to compile
+_COMPILES_ANEW = ("benchmark",)  # commands that report compile times
 _STARTED = "MACE_TP_STARTED"
-# By the names of the compiler those of XLA.
+# XLA's names of instruction sets, by the compiler's names.
 _XLA_ISAS = {"x86-64-v2": "SSE4_2", "x86-64-v3": "AVX2", "x86-64-v4": "AVX512"}
 
 
 def main() -> None:
-    """Run one command. What the user got wrong ends in one line and exit code 2, a training that failed in one line and 1, a signal in 128
-    + its number. A reader of the output that has gone, such as `head`, ends it quietly; `train` and `md` go on without."""
+    """Run one command.
+
+    Exit codes: 2 and one line for a mistake of the user, 1 and one line for a training that failed, 128 + the number of a signal. If the
+    reader of the output has gone, such as `head`, the command ends quietly; `train` and `md` go on without output.
+    """
     try:
         end_on_signals()
         guard_streams()
@@ -42,9 +44,9 @@ def main() -> None:
             _run()
         finally:
             if sys.stdout is not None:  # started with a closed standard output
-                sys.stdout.flush()  # while Python ends, a failure could only be "Exception ignored"
+                sys.stdout.flush()  # here, because Python would print a later failure as "Exception ignored"
     except BaseException:
-        leave_after_signal()  # on the way out it may have become any exception
+        leave_after_signal()  # first: libraries may have turned the exception of a signal into any other
         raise
 
 
@@ -55,7 +57,7 @@ def _run() -> None:
         print(_usage())
         return
     if arguments[0] in ("-V", "--version") or arguments[1:] == ["--version"]:
-        from mace_tp import __version__  # asked for here, since it takes longer to find than signals may go unheard
+        from mace_tp import __version__  # here, because finding the version takes longer than signals may go unheard
 
         print(f"mace-tp {__version__}")
         return
@@ -82,7 +84,7 @@ def _run() -> None:
 
 
 def command_started() -> float:
-    """time.monotonic() when the command began, before the process replaced itself; asked again, for a later job of a sweep, now."""
+    """Return time.monotonic() at the start of the command, before the process replaced itself; later calls (jobs of a sweep) return now."""
     return float(os.environ.pop(_STARTED, time.monotonic()))
 
 
@@ -92,11 +94,11 @@ def _usage() -> str:
 
 
 def _use_huge_pages() -> None:
-    """Start the process anew with huge pages for malloc, where glibc and Linux offer them on demand.
+    """Restart the process with huge pages for malloc, if glibc and Linux offer them.
 
-    XLA's buffers on a CPU come from malloc, a hundred megabytes and more anew for every step. In pages of 4 kB that is
-    34,000 page faults a step, in huge pages 190 (scripts/benchmark_step.py). glibc reads its tunables once, at the start of a process.
-    (To keep the memory on one heap ends the faults altogether, but that heap's lock then makes a step half as slow again.)
+    On a CPU XLA allocates its buffers with malloc, more than a hundred megabytes in every step. With pages of 4 kB that is 34,000 page
+    faults per step, with huge pages 190 (benchmarks/benchmark_step.py). glibc reads its tunables only at the start of a process.
+    (Keeping all memory on one heap avoids the faults altogether, but then the lock of that heap makes a step 1.5 times as long.)
     """
     offered = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     tunables = os.environ.get("GLIBC_TUNABLES", "")
@@ -110,11 +112,11 @@ def _use_huge_pages() -> None:
 
 
 def set_xla_flags() -> None:
-    """Have XLA compile with its older emitter of fused loops on a CPU, and for the instruction set that the kernel is compiled for.
+    """Make XLA use its older emitter of fused loops on a CPU, and the instruction set of the kernel.
 
-    The newer emitter holds a compiler context for each of hundreds of kernels in work, and unrolls loops. `scripts/benchmark_step.py
-    --light-compiler 0 1` prints the effect of the two options on compilation, memory and step. They are names of jaxlib 0.10.1; XLA
-    ignores unknown ones. Flags must be there before XLA compiles anything.
+    The newer emitter keeps a compiler context for each of hundreds of kernels and unrolls loops. `benchmarks/benchmark_step.py
+    --light-compiler 0 1` prints the effect of the two options on compilation, memory and step. The options are those of jaxlib 0.10.1; XLA
+    ignores unknown ones. The flags must be set before XLA compiles anything.
     """
     _add_xla_flag("--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters,xla_cpu_disable_loop_unrolling")
     isa = _XLA_ISAS.get(os.environ.get("MACE_TP_TARGET", ""))
@@ -125,14 +127,14 @@ def set_xla_flags() -> None:
 def _add_xla_flag(flag: str) -> None:
     """Add a flag unless the user has set it."""
     given = os.environ.get("XLA_FLAGS", "").strip()
-    # A value that is no flag is the path of a file of flags, which nothing can be added to.
+    # A value without a leading dash is the path of a file of flags, to which nothing can be added.
     if flag.partition("=")[0] in given or (given and not given.startswith("-")):
         return
     os.environ["XLA_FLAGS"] = f"{flag} {given}".strip()
 
 
 def _import_later(name: str) -> None:
-    """Load a module when something in it is first used. e3nn_jax imports scipy.signal, for peaks on spheres; it takes longer than jax.
+    """Delay the import of a module until something in it is used. e3nn_jax imports scipy.signal, which takes longer to load than jax.
 
     (`importlib.util.LazyLoader` would load it at the first `import`, which looks at the module's `__spec__`.)
     """
@@ -141,7 +143,7 @@ def _import_later(name: str) -> None:
         return
 
     def first_use(attribute: str) -> Any:
-        if attribute.startswith("__"):  # who looks through all modules uses none
+        if attribute.startswith("__"):  # asked for by code that looks through all modules, without using this one
             raise AttributeError(attribute)
         if sys.modules.get(name) is module:
             del sys.modules[name]
@@ -153,12 +155,13 @@ def _import_later(name: str) -> None:
 
 
 def _use_compilation_cache() -> None:
-    """Keep compiled programs between runs; jax reads these variables when it is imported. Set by the user, they stay."""
-    from mace_tp.runtime.cache import cache_directory, processor  # loads OpenSSL, which takes longer than signals may go unheard
+    """Keep compiled programs between runs. jax reads these environment variables at import; values that the user has set stay."""
+    # Imported here, because it loads OpenSSL, which takes longer than signals may go unheard.
+    from mace_tp.runtime.cache import cache_directory, processor
 
     cache = cache_directory() / "xla" / processor()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-    # XLA takes two of its own tuning flags for features that the processor lacks and warns at every load from the cache,
-    # at its highest level. The folder's name holds the processor, so programs for another one are never loaded.
+    # XLA mistakes two of its own tuning flags for missing features of the processor and warns at every load from the cache, at its highest
+    # level. The warning is never right, because the folder's name contains the processor.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

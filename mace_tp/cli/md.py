@@ -1,4 +1,4 @@
-"""`mace-tp md`: molecular dynamics of a structure with a trained model."""
+"""`mace-tp md`: runs molecular dynamics of a structure with a trained model."""
 
 import argparse
 import contextlib
@@ -16,6 +16,7 @@ import ase.io
 from rich.progress import track
 
 from mace_tp.cli.compilation_display import told_compilations
+from mace_tp.cli.outputs import make_folder
 from mace_tp.cli.signals import raising
 from mace_tp.cli.standard_streams import outlived_output
 from mace_tp.data.ase_files import read_structure
@@ -57,18 +58,18 @@ def _run(atoms: ase.Atoms, simulation: Simulation, folder: Path) -> None:
         try:
             for sample in _record(atoms, simulation, folder):
                 samples.append(sample)
-        finally:  # a run that ends early leaves the picture, too
+        finally:  # a run that ends early still gets its picture
             if samples:
                 _report(samples, len(atoms), simulation, folder)
 
 
 def _parser() -> argparse.ArgumentParser:
     defaults = Simulation(NVE)
-    parser = argparse.ArgumentParser(prog="mace-tp md", description="Molecular dynamics of a structure with one trained model, or several.")
-    parser.add_argument("model", type=Path, nargs="+", help="run directory, or the folder `model` in it; of several their mean is taken")
-    parser.add_argument("structure", type=Path, help="anything that ASE reads")
-    parser.add_argument("--frame", type=int, default=0, help="of the structure's file, from 0; -1: the last (default %(default)s)")
-    parser.add_argument("--keep-velocities", action="store_true", help="of the structure's file, to continue a run; others are drawn")
+    parser = argparse.ArgumentParser(prog="mace-tp md", description="Run molecular dynamics with one trained model or several.")
+    parser.add_argument("model", type=Path, nargs="+", help="run directory, or the folder `model` in it; several models are averaged")
+    parser.add_argument("structure", type=Path, help="any format that ASE reads")
+    parser.add_argument("--frame", type=int, default=0, help="frame of the structure's file, from 0; -1 is the last (default %(default)s)")
+    parser.add_argument("--keep-velocities", action="store_true", help="continue with those of the file (default: draw new ones)")
     parser.add_argument("--ensemble", choices=tuple(ENSEMBLES), default=defaults.ensemble.name, help="(default %(default)s)")
     parser.add_argument("--steps", type=int, default=defaults.num_steps, help="(default %(default)s)")
     parser.add_argument("--timestep", type=float, default=defaults.timestep, help="fs (default %(default)s)")
@@ -98,7 +99,7 @@ def _read(path: Path, frame: int) -> ase.Atoms:
     atoms = read_structure(path, frame)
     if not len(atoms):
         raise InputError(f"{path} frame {frame}: has no atoms")
-    # Labels and what else the file holds belong to another place.
+    # Labels and other entries of the file would be wrong after the first step.
     kept = {"numbers", "positions", "masses", "momenta"}
     for name in set(atoms.arrays) - kept:
         del atoms.arrays[name]
@@ -111,20 +112,13 @@ def _require_new(folder: Path) -> None:
         raise InputError(f"--out {folder}: is there already; give a new folder")
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {folder}: cannot be made ({error.strerror})") from error
-
-
 def _record(atoms: ase.Atoms, simulation: Simulation, folder: Path) -> Iterator[Sample]:
-    """Samples, each written as it comes, so that a run that ends early leaves what it has."""
+    """Yield the samples of a run and write each at once, so that a run that ends early leaves its files."""
     stream = simulate(atoms, simulation)
-    first = next(stream)  # what cannot be run ends here, and leaves no folder
-    _make(folder)
+    first = next(stream)  # raises for a run that cannot start, before there is a folder
+    make_folder("--out", folder)
     total = -(-simulation.num_steps // simulation.interval) + 1
-    # The bar of the run is in the place of other displays.
+    # The progress bar of the run replaces the display of compilations.
     with open(folder / _LOG, "w", newline="", encoding="utf-8") as file, shown_compilations(contextlib.nullcontext):
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Sample)])
         writer.writeheader()

@@ -1,6 +1,6 @@
-"""Overrides as people type them → as Hydra reads them: paths and texts in quotes, tensor products by their notation.
+"""Translates overrides as people type them into Hydra's grammar: quotes paths and texts, and expands the notation of tensor products.
 
-Hydra takes `( ) [ ] { } , = ' " $` and more for its own grammar. A path may hold any of them.
+Hydra's grammar uses `( ) [ ] { } , = ' " $` and more. A path may contain any of them.
 """
 
 import dataclasses
@@ -21,40 +21,42 @@ from mace_tp.cli.config_errors import group_options
 from mace_tp.config import CHOICES, Config
 from mace_tp.errors import InputError
 from mace_tp.tensor_products.notation import split_product
-from mace_tp.tensor_products.registry import TensorProductConfig, parse_products
+from mace_tp.tensor_products.registry import TensorProductConfig, parse_products, tensor_product_names
 
 # Keys whose values are paths, or lists of paths.
 _PATHS = ("data.train", "data.valid", "data.test", "data.isolated_atoms", "model.init_from", "run_dir")
-# Below these any key may come: the options of a tensor product. `++` tells Hydra not to look for it in the schema.
+# Below these any key is allowed: the options of a tensor product. `++` makes Hydra accept a key that is not in the schema.
 _SITES = ("tensor_product.interaction", "tensor_product.product_basis")
 _PRODUCTS = "tensor_product"
 
 
 def for_hydra(overrides: Sequence[str], *, is_sweep: bool) -> list[str]:
-    """The same overrides, in Hydra's grammar.
+    """Return the overrides in Hydra's grammar.
 
     Args:
         overrides: KEY=VALUE, with or without `+`, `++` and `~`.
         is_sweep: commas separate the values of jobs.
 
     Raises:
-        InputError: there is no such tensor product, or a value that Hydra cannot read; says how it is written.
+        InputError: there is no such tensor product, or Hydra cannot read a value; the message says how to write it.
     """
-    # A site before its options, which would be lost with what they are added to.
+    # A site must come before its options, because it replaces everything below it.
     in_order = sorted(overrides, key=lambda override: _split(override)[1] not in _SITES)
     return [part for override in in_order for part in _for_hydra(override, overrides, is_sweep)]
 
 
 def store_products(name: str, sites: TensorProductConfig) -> str:
-    """Make tensor products an option of Hydra's group `tensor_product`; returns the option in quotes."""
+    """Store tensor products as an option of Hydra's group `tensor_product`; return the option in quotes."""
     folder, _, file = f"{_PRODUCTS}/{name}".rpartition("/")
     ConfigStore.instance().store(name=file, node=dataclasses.asdict(sites), group=folder)
     return _quoted(name)
 
 
 def _split(override: str) -> tuple[str, str, str]:
-    """Prefix, key and value."""
-    return re.fullmatch(r"([+~]*)([^=]*)=(.*)", override, flags=re.DOTALL).groups()
+    """Split an override into prefix, key and value."""
+    name, _, value = override.partition("=")
+    key = name.lstrip("+~")
+    return name.removesuffix(key), key, value
 
 
 def _for_hydra(override: str, all_overrides: Sequence[str], is_sweep: bool) -> list[str]:
@@ -84,17 +86,14 @@ def _require_readable(prefix: str, key: str, value: str) -> None:
         override = OverridesParser.create().parse_override(f"{prefix}{key}={value}")
     except HydraException as error:
         written = shlex.quote(f"{prefix}{key}={QuotedString(value, Quote.double).with_quotes()}")
-        raise InputError(f"{key}={value}: Hydra has its own use for ( ) [ ] {{ }} , = and others; text is written {written}") from error
+        raise InputError(f"{key}={value}: ( ) [ ] {{ }} , = and more are part of Hydra's grammar; write text as {written}") from error
     groups = {} if "~" in prefix or override.is_sweep_override() else group_options()
     if key in groups and not isinstance(override.value(), str | list | dict):
         raise InputError(f"{key}={value}: must be the name of an option; valid: {', '.join(groups[key])}")
 
 
-# Paths and other texts
-
-
 def _path(value: str) -> str:
-    """A path in quotes, unless it is in quotes already or null."""
+    """Return a path in quotes, unless it is null or in quotes already."""
     if value in ("", "null") or (_is_quoted(value) and not _exists(value)):
         return value
     # The name of an existing path is taken literally; a new run_dir may contain interpolations of other keys.
@@ -102,19 +101,19 @@ def _path(value: str) -> str:
 
 
 def _paths(key: str, value: str, is_sweep: bool) -> str:
-    """The same for one path, a list, and the values of a sweep."""
+    """Quote one path, the paths of a list, or those of a sweep."""
     items = [value] if _exists(value) else _items(value)
     if len(items) > 1 and is_sweep:
         return ",".join(_paths(key, item, is_sweep=False) for item in items)
     if len(items) > 1 and all(map(_exists, items)):
-        raise InputError(f"{key}={value}: several files are written {shlex.quote(f'{key}=[{value}]')}; a sweep over them needs -m")
+        raise InputError(f"{key}={value}: write several files as {shlex.quote(f'{key}=[{value}]')}; a sweep over them needs -m")
     if value.startswith("[") and value.endswith("]") and not _exists(value):
         return f"[{','.join(map(_path, _items(value[1:-1])))}]"
     return value if is_sweep and _is_function(value) else _path(value)
 
 
 def _items(text: str) -> list[str]:
-    """Items that are separated by commas outside quotes and brackets. An existing path is one item, even with commas."""
+    """Split at commas outside quotes and brackets. An existing path is one item, even if it contains commas."""
     parts, items = text.split(","), []
     while parts:
         longest_first = [",".join(parts[:count]) for count in range(len(parts), 0, -1)]
@@ -135,7 +134,7 @@ def _is_quoted(text: str) -> bool:
 
 
 def _is_closed(text: str) -> bool:
-    """Whether the quote or the brackets that the text begins with have their end."""
+    """Whether the quote or the brackets at the start of the text are closed."""
     text = text.strip()
     if text.startswith(("'", '"')):
         return _is_quoted(text)
@@ -143,7 +142,7 @@ def _is_closed(text: str) -> bool:
 
 
 def _is_function(text: str) -> bool:
-    """Such as choice(1,2) or range(1,4), which a sweep takes."""
+    """Whether this is a function of Hydra's sweeps, such as choice(1,2) or range(1,4)."""
     return re.fullmatch(r"\w+\(.*\)", text) is not None
 
 
@@ -153,11 +152,12 @@ def _quoted(text: str) -> str:
 
 @functools.cache
 def _free_texts() -> frozenset[str]:
-    """Keys that take any text."""
+    """Return the keys whose values are free text."""
     return frozenset(_of_type(Config, (str, str | None))) - {*_PATHS, *CHOICES}
 
 
-def _of_type(of: type, types: tuple[Any, ...], prefix: str = "") -> Iterator[str]:
+def _of_type(of: Any, types: tuple[Any, ...], prefix: str = "") -> Iterator[str]:
+    """Yield the full names of the fields of some types in a dataclass and in the dataclasses within it."""
     for field in dataclasses.fields(of):
         if dataclasses.is_dataclass(field.type):
             yield from _of_type(field.type, types, f"{prefix}{field.name}.")
@@ -166,7 +166,7 @@ def _of_type(of: type, types: tuple[Any, ...], prefix: str = "") -> Iterator[str
 
 
 def _is_text(value: str, is_sweep: bool) -> bool:
-    """Whether Hydra reads one value, or those of a sweep."""
+    """Whether Hydra reads one value or, in a sweep, several."""
     try:
         override = OverridesParser.create().parse_override(f"key={value}")
     except HydraException:
@@ -174,19 +174,21 @@ def _is_text(value: str, is_sweep: bool) -> bool:
     return is_sweep if override.is_sweep_override() else not isinstance(override.value(), list | dict)
 
 
-# Tensor products
-
-
 def _products(value: str, is_sweep: bool) -> str:
-    """Options of the group `tensor_product`; those of the notation are made."""
+    """Return options of the group `tensor_product`. Products without a YAML file and products in notation become new options."""
     if _is_function(value):
         return value
-    texts = _texts(value, is_sweep)
-    return ",".join(store_products(text, parse_products(text)) if re.search("[/:]", text) else text for text in texts)
+    return ",".join(text if _is_file(text) else store_products(text, parse_products(text)) for text in _texts(value, is_sweep))
+
+
+def _is_file(text: str) -> bool:
+    """Whether Hydra shall look for a YAML file of this name: there is one, or there is no product of this name."""
+    is_notation = re.search("[/:]", text) is not None
+    return not is_notation and (text in group_options()[_PRODUCTS] or text not in tensor_product_names())
 
 
 def _site(key: str, value: str, is_sweep: bool, *, as_mapping: bool) -> str:
-    """One product for a site, as text, or as a mapping to which options can be added."""
+    """Return the product of a site as text, or as a mapping to which options can be added."""
     if value.startswith("{") or value in ("", "null") or _is_function(value):
         return value
     products = [(text, split_product(text, f"{key}={text}")) for text in _texts(value, is_sweep)]
@@ -194,7 +196,7 @@ def _site(key: str, value: str, is_sweep: bool, *, as_mapping: bool) -> str:
 
 
 def _texts(value: str, is_sweep: bool) -> list[str]:
-    """The values of a sweep, of which one may hold `:option=value,option=value`; without quotes."""
+    """Return the values of a sweep without quotes. A value may contain commas: `:option=value,option=value`."""
     texts = re.split(r",(?![^,:/]*=)", value) if is_sweep else [value]
     return [text[1:-1] if _is_quoted(text) else text for text in map(str.strip, texts)]
 

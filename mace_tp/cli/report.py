@@ -18,7 +18,7 @@ _HEADINGS = {
 
 
 def error_table(errors: Mapping[str, Mapping[str, float]], of: str = "data set", count: str = "num_configs") -> list[str]:
-    """Aligned lines: a heading of two, then one for each data set, or what else `of` says; `-` where there is no label.
+    """Return aligned lines: two lines of heading, then one for each data set (or what `of` names); `-` if there is no label.
 
     "E" is per atom; "total E" is the energy of a configuration.
     """
@@ -34,7 +34,7 @@ def error_table(errors: Mapping[str, Mapping[str, float]], of: str = "data set",
 
 
 def breakdown_lines(name: str, breakdown: Breakdown, num_worst: int) -> list[str]:
-    """Tables by element and by configuration type, each where there are several, and the worst configurations."""
+    """Return tables by element and by configuration type, if there are several, and the worst configurations."""
     lines: list[str] = []
     if len(breakdown.per_element) > 1:
         lines += error_table(breakdown.per_element, "element", "num_atoms")
@@ -57,7 +57,7 @@ def _worst_lines(breakdown: Breakdown, num_worst: int) -> list[str]:
 
 
 def _places(errors: Sequence[str], worst: Sequence[BadConfiguration], *, with_types: bool) -> list[str]:
-    """Aligned: an error, the frame, the formula, and the type where there are several."""
+    """Return aligned lines of error, frame, formula and, if there are several, configuration type."""
     columns = [errors, [f"frame {bad.frame}" for bad in worst], [bad.formula for bad in worst]]
     if with_types:
         columns.append([bad.config_type for bad in worst])
@@ -70,8 +70,8 @@ def _places(errors: Sequence[str], worst: Sequence[BadConfiguration], *, with_ty
 
 
 def conservativity_lines(forces: str, dtype: str, measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What `--conservativity` measured of each file, as in the JSON, and how."""
-    note = "" if dtype == "float64" else f"; in {dtype}, whose rounding is part of it: --dtype float64 is better"
+    """Return the lines of `--conservativity` from the values in the JSON."""
+    note = "" if dtype == "float64" else f"; includes the rounding of {dtype}: --dtype float64 is better"
     lines = [f"conservativity of the {forces} forces (J = dF/dr = S + A, symmetric and antisymmetric){note}"]
     for name, values in measured.items():
         configurations, nve = values["configurations"], values["nve"]

@@ -1,4 +1,4 @@
-"""Where configurations and data lie: beside the package in a source tree, inside it when installed from a wheel."""
+"""Finds the configurations and data that ship: beside the package in a source tree, inside the package after installation from a wheel."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ def config_directory() -> Path:
 
 
 def shipped_data(name: str) -> str:
-    """Path of a data file that ships, such as `ethanol/train_300K.xyz.xz`."""
+    """Return the path of a data file that ships, such as `ethanol/train_300K.xyz.xz`."""
     return str(_shipped("data") / name)
 
 
 def _shipped(folder: str) -> Path:
     in_tree = _PACKAGE.parent / folder
-    # Any folder may be called `data`; the source tree is the one that has the project file beside it.
+    # Many folders are called `data`; that of the source tree has the project file beside it.
     return in_tree if (_PACKAGE.parent / "pyproject.toml").exists() else _PACKAGE / "shipped" / folder

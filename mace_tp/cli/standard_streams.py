@@ -1,27 +1,28 @@
-"""Standard output and standard error of a command: in every encoding, and where the reader has gone or the disk is full."""
+"""Standard output and standard error of a command, for every encoding, for readers that go away and for full disks."""
 
 import contextlib
 import io
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any, TextIO
 
 
 def guard_streams() -> None:
-    """Let a failing standard output end the command, whatever is printing, and a failing standard error end nothing.
+    """Let the command end if standard output fails, whatever code prints, and go on if standard error fails.
 
-    The failure is not raised as an OSError, because libraries would catch it as their own. A closed pipe, as with `head`, ends the
-    command with exit code 141 and no message. A full disk ends it with exit code 1 and one line. A character that the encoding lacks,
-    such as Å, is printed as a question mark.
+    The failure raises a SystemExit, because libraries catch OSErrors. A closed pipe, as with `head`, ends the command with exit code 141
+    and no message. A full disk ends it with exit code 1 and one line. A character that the encoding lacks, such as Å, is printed as a
+    question mark.
     """
     sys.stdout, sys.stderr = _guarded(sys.stdout, _end), _guarded(sys.stderr, lambda error: None)
 
 
 @contextlib.contextmanager
 def outlived_output(tell: Callable[[str], None]) -> Iterator[None]:
-    """Within it a failing standard output does not end the command: a function is told, once, and later text goes nowhere."""
+    """Within this context a failing standard output does not end the command. A function gets the reason once; later text is dropped."""
     file = _file_of(sys.stdout)
-    if not isinstance(file, _File):  # of a program that calls the command
+    if not isinstance(file, _File):  # the stream belongs to a program that calls the command
         yield
         return
     before, file.on_failure = file.on_failure, lambda error: tell(_message(error))
@@ -33,13 +34,13 @@ def outlived_output(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 class _File(io.FileIO):
-    """The file of a stream; after its first failure text goes nowhere."""
+    """The file of a stream. After its first failure it drops all text."""
 
     def __init__(self, number: int, on_failure: Callable[[OSError], None]) -> None:
         super().__init__(number, "w", closefd=False)
         self.on_failure = on_failure
 
-    def write(self, data: bytes | memoryview) -> int | None:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -47,11 +48,11 @@ class _File(io.FileIO):
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
             self.on_failure(error)
-            return len(data)
+            return memoryview(data).nbytes
 
 
-def _guarded(stream: io.TextIOBase | None, on_failure: Callable[[OSError], None]) -> io.TextIOBase | None:
-    if not isinstance(stream, io.TextIOWrapper):  # there may be none, or one of a program that calls the command
+def _guarded(stream: TextIO, on_failure: Callable[[OSError], None]) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper):  # it is None, or belongs to a program that calls the command
         return stream
     if type(_file_of(stream)) is not io.FileIO:
         stream.reconfigure(errors="replace")
@@ -65,13 +66,13 @@ def _guarded(stream: io.TextIOBase | None, on_failure: Callable[[OSError], None]
 
 
 def _file_of(stream: object) -> object:
-    """The file below the buffer of a stream, which is its buffer where Python does not buffer."""
+    """Return the raw file of a stream, which is its buffer if Python does not buffer."""
     buffer = getattr(stream, "buffer", None)
     return getattr(buffer, "raw", buffer)
 
 
 def _end(error: OSError) -> None:
-    """End the command, which only a SystemExit does everywhere."""
+    """End the command with a SystemExit, the only exception that ends it everywhere."""
     if isinstance(error, BrokenPipeError):
         raise SystemExit(141)
     print(f"mace-tp: {_message(error)}", file=sys.stderr)

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mace_tp.cli.compilation_display import elapsed_time
-from mace_tp.cli.config_errors import check_keys, one_line
+from mace_tp.cli.config_errors import check_keys, one_line, to_config
 from mace_tp.cli.config_file import ConfigFile, read_config_file
 from mace_tp.cli.main import command_started
 from mace_tp.cli.outputs import require_new_folder
@@ -141,7 +141,7 @@ def _check_before_showing(overrides: list[str]) -> None:
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         composed = compose("config", overrides)
     check_keys(composed)
-    check_config(OmegaConf.to_object(composed))
+    check_config(to_config(composed))
 
 
 class _Jobs:
@@ -224,7 +224,7 @@ def _config(composed: DictConfig) -> Config:
     check_keys(composed)
     if OmegaConf.is_missing(composed, "data") or composed.data.train is None:
         raise InputError("data.train: no training file; give data.train=FILE, or data=ethanol for the data that ship")
-    return OmegaConf.to_object(composed)
+    return to_config(composed)
 
 
 def _log_to(path: Path, run_dir: Path) -> None:

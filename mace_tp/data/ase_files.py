@@ -1,4 +1,4 @@
-"""Files that ASE's parsers read: their frames, and one line where a parser fails or a calculation was cut off."""
+"""Frames of the files that ASE's parsers read, with one line of error where a parser fails or a calculation was cut off."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -10,13 +10,13 @@ import ase.io
 from ase.io.formats import filetype, open_with_compression
 
 from mace_tp.data.bad_frames import BadFrames
-from mace_tp.errors import InputError
+from mace_tp.errors import InputError, one_line
 
-# ASE reads the part of such a file that is there and does not mention the rest. A finished calculation writes these words last.
+# ASE silently reads the part of such a file that exists. A finished calculation writes these words last.
 _LAST_WORDS = {"vasp-xml": b"</modeling>", "vasp-out": b"General timing and accounting informations"}
-# The last line of a step in an OUTCAR. A number that lost its last digits is still a number.
+# The last line of a step in an OUTCAR. If the file ends in this line, its number may have lost digits.
 _LAST_ENERGY = b"energy(sigma->0)"
-# Bytes at the end of a file that are searched for them; VASP's table of timings takes a few thousand.
+# Bytes at the end of a file in which both are searched; VASP's table of timings takes a few thousand.
 _TAIL = 1 << 16
 _CHUNK = 1 << 20
 _DATABASES = ("db", "json")
@@ -24,36 +24,36 @@ _DATABASES = ("db", "json")
 
 @contextlib.contextmanager
 def parser_errors(describe: Callable[[str], str]) -> Iterator[None]:
-    """Turn whatever a parser of ASE raises in this block into one line.
+    """Turn any exception of ASE's parsers in this block into one line.
 
     Args:
-        describe: the whole line, from the error's own text.
+        describe: makes the whole line from the text of the exception.
 
     Raises:
-        InputError: something was raised, except MemoryError, which says nothing about the file.
+        InputError: the block raised an exception other than MemoryError, which says nothing about the file.
     """
     try:
         yield
     except (InputError, MemoryError):
         raise
-    # Parsers raise exceptions of many kinds, some derived from Exception itself, and others with each version of ASE. No list is complete.
+    # Parsers raise many kinds of exceptions, some of them bare `Exception`, and new kinds with each version of ASE: no list is complete.
     except Exception as error:
-        raise InputError(describe(" ".join(str(error).split())[:200] or type(error).__name__)) from error
+        raise InputError(describe(one_line(error))) from error
 
 
 def ase_frames(path: Path, bad: BadFrames) -> Iterator[ase.Atoms]:
     """Frames in the order of the file.
 
     Args:
-        path: the file; of a database, the values of a row are in `info`.
-        bad: takes the frame at which the file ends or cannot be read any further.
+        path: the file. The values of a database's row go to `info`.
+        bad: receives the frame at which the file is cut or becomes unreadable.
 
     Raises:
         InputError: ASE cannot read the file, or it has no frames.
     """
     count = 0
     with bad.of_one_frame():
-        # Every write to `count` is seen by the message.
+        # The message is made when the error occurs, so that it has the `count` of that moment.
         with parser_errors(lambda said: f"{path} frame {count}: ASE cannot read it ({said})"):
             format = filetype(str(path))
             tail = _tail(path) if format in _LAST_WORDS else b""
@@ -65,15 +65,16 @@ def ase_frames(path: Path, bad: BadFrames) -> Iterator[ase.Atoms]:
         if count == 0 and not is_cut:
             raise InputError(f"{path}: holds no frames; at least one is needed")
         if is_cut:
-            raise InputError(f"{path} frame {count}: the file ends before this frame is complete; it is truncated, or not finished")
+            reason = "it is truncated, or the calculation is not finished"
+            raise InputError(f"{path} frame {count}: the file ends before this frame is complete; {reason}")
 
 
 def read_structure(path: Path, frame: int) -> ase.Atoms:
-    """One frame of a file, with everything that ASE finds there.
+    """Read one frame of a file, with everything that ASE finds in it.
 
     Args:
         path: the file.
-        frame: counts from 0, or from the end where it is negative.
+        frame: index from 0, or from the end if negative.
 
     Raises:
         InputError: there is no such file or frame, or ASE cannot read it.
@@ -84,14 +85,14 @@ def read_structure(path: Path, frame: int) -> ase.Atoms:
         try:
             return ase.io.read(path, index=frame, do_not_split_by_at_sign=True)
         except (IndexError, StopIteration) as error:
-            # A parser that stumbles may raise the same, so that of the first frame nothing is known.
+            # A failing parser may raise the same, so for the first frame the reason is unknown.
             if frame == 0:
                 raise
             raise InputError(f"{path}: has no frame {frame}; frames count from 0") from error
 
 
 def _all_but_last(frames: Iterable[ase.Atoms]) -> Iterator[ase.Atoms]:
-    """The frames but the last one, which is the one that a cut may have changed."""
+    """All frames but the last one, which the cut may have changed."""
     last = None
     for atoms in frames:
         if last is not None:
@@ -100,7 +101,7 @@ def _all_but_last(frames: Iterable[ase.Atoms]) -> Iterator[ase.Atoms]:
 
 
 def _rows(path: Path) -> Iterator[ase.Atoms]:
-    """Rows of a database, which ASE's readers of files return without the values that the user has stored."""
+    """Rows of a database with the values that the user has stored; `ase.io.iread` would drop these values."""
     with ase.db.connect(path) as database:
         for row in database.select():
             atoms = row.toatoms()
@@ -109,7 +110,7 @@ def _rows(path: Path) -> Iterator[ase.Atoms]:
 
 
 def _tail(path: Path) -> bytes:
-    """The last bytes of a file, which may be compressed."""
+    """The last bytes of a file, decompressed."""
     tail = b""
     with open_with_compression(str(path), "rb") as file:
         while chunk := file.read(_CHUNK):

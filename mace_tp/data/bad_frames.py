@@ -1,4 +1,4 @@
-"""What becomes of a frame that cannot be used: an error, or, if the user wants that, a line in the log."""
+"""Handling of frames that cannot be used: an error, or a line in the log if the user wants to skip them."""
 
 import contextlib
 import logging
@@ -11,7 +11,7 @@ _MAX_LISTED = 20
 
 
 class BadFrames:
-    """Takes the errors of single frames of a file."""
+    """Collects the errors of single frames of a file, or raises the first one."""
 
     def __init__(self, skip: bool) -> None:
         self._skip = skip
@@ -19,7 +19,7 @@ class BadFrames:
 
     @contextlib.contextmanager
     def of_one_frame(self) -> Iterator[None]:
-        """Let an error pass, or keep it and go on behind this block."""
+        """Raise an InputError of this block, or keep it and continue after the block."""
         try:
             yield
         except InputError as error:
@@ -28,10 +28,10 @@ class BadFrames:
             self._errors.append(error)
 
     def report(self, path: str, num_used: int) -> None:
-        """Log every frame that is skipped.
+        """Log the skipped frames.
 
         Raises:
-            InputError: none is left.
+            InputError: all frames were skipped.
         """
         if not self._errors:
             return

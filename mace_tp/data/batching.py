@@ -1,9 +1,11 @@
-"""Padded batches of graphs, prepared ahead on a background thread."""
+"""Padded batches of graphs, prepared in advance on a background thread."""
 
 import collections
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from jax.typing import DTypeLike
@@ -17,19 +19,19 @@ from mace_tp.graph import GraphBatch
 __all__ = ["BatchLoader", "Bucket", "are_weighted", "choose_buckets", "estimated_padding", "pad_batch"]
 
 _LOG = logging.getLogger("mace_tp")
-# Batches prepared ahead of the one in use.
+# Batches prepared in advance of the one in use.
 _AHEAD = 4
 
 
 def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> GraphBatch:
-    """Several graphs as one batch of the bucket's shape, in numpy arrays.
+    """Join several graphs into one batch of the bucket's shape, in numpy arrays.
 
-    Padded nodes have species 0 and belong to the last graph. Padded edges behind the graphs' own join the last
+    Padded nodes have species 0 and belong to the last graph. Padded edges after those of the graphs connect the last
     node to itself.
 
     Args:
-        graphs: fewer than `bucket.graphs`, with fewer nodes and no more edge slots than the bucket.
-        bucket: the shape.
+        graphs: fewer than `bucket.graphs`, with fewer nodes and pairs and at most as many edge slots as the bucket.
+        bucket: the padded shape.
         dtype: of every real-valued array.
 
     Raises:
@@ -49,7 +51,7 @@ def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> Grap
     pair_edges = _fill((bucket.pairs, 2), [graph.pairs + first for graph, first in zip(graphs, first_slots)], np.int32)
     edge_pair = np.full(bucket.edges, bucket.pairs - 1, np.int32)
     edge_pair[pair_edges[:num_pairs]] = np.arange(num_pairs)[:, None]
-    return GraphBatch(
+    arrays: dict[str, Any] = dict(
         species=_fill((bucket.nodes,), [graph.species for graph in graphs], np.int32),
         node_graph=_fill((bucket.nodes,), [np.repeat(np.arange(len(graphs)), sizes)], np.int32, padding_graph),
         node_mask=np.arange(bucket.nodes) < num_nodes,
@@ -68,6 +70,7 @@ def pad_batch(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> Grap
         forces_mask=_fill((bucket.graphs,), [[graph.forces is not None for graph in graphs]], bool),
         stress_mask=_fill((bucket.graphs,), [[graph.stress is not None for graph in graphs]], bool),
     )
+    return GraphBatch(**arrays)  # numpy arrays, which jax moves to the device
 
 
 def label_weights(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> np.ndarray:
@@ -76,14 +79,14 @@ def label_weights(graphs: Sequence[Graph], bucket: Bucket, dtype: DTypeLike) -> 
 
 
 def are_weighted(graphs: Iterable[Graph]) -> bool:
-    """Whether some label counts more or less than others in the loss."""
+    """Whether any label has a weight in the loss other than one."""
     return any(graph.weights is not None for graph in graphs)
 
 
 class BatchLoader:
-    """The batches of a data set, epoch by epoch. The last batch of an epoch may hold fewer graphs; its shape is a bucket's all the same.
+    """The batches of a data set, epoch by epoch. The last batch of an epoch may hold fewer graphs, but is padded to a bucket, too.
 
-    Weights of labels are part of the batches only with `weighted`: where all are one, the step need not know them.
+    Batches contain weights of labels only with `weighted`, so that a step without weights skips their arithmetic.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class BatchLoader:
 
     @property
     def buckets(self) -> tuple[Bucket, ...]:
-        """The shapes in use, ascending; more than were given once a batch did not fit them."""
+        """The shapes in use, ascending. The loader adds one when a batch fits none of them."""
         return self._buckets
 
     @buckets.setter
@@ -124,12 +127,12 @@ class BatchLoader:
         self._buckets = tuple(buckets)
 
     def epoch(self, index: int, first: int = 0) -> Iterator[GraphBatch]:
-        """The batches of one epoch, from number `first` on; their order depends on the seed and the index alone."""
+        """The batches of one epoch, from number `first` on. Their order depends only on the seed and the index."""
         order = self._order(index)
         return _ahead(self._batch, (self._part(order, number) for number in range(first, self.num_batches)))
 
     def members(self, epoch: int, number: int) -> list[Graph]:
-        """The graphs that make up a batch."""
+        """The graphs in a batch."""
         return [self._graphs[index] for index in self._part(self._order(epoch), number)]
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -142,8 +145,8 @@ class BatchLoader:
         graphs = [self._graphs[index] for index in indices]
         bucket = self._bucket(*_total(graphs))
         batch = pad_batch(graphs, bucket, self._dtype)
-        # Batches of one loader have the same arrays, since steps are compiled for them.
-        return batch.replace(label_weights=label_weights(graphs, bucket, self._dtype)) if self._weighted else batch
+        # All batches of one loader have the same arrays, because a step is compiled for them.
+        return dataclasses.replace(batch, label_weights=label_weights(graphs, bucket, self._dtype)) if self._weighted else batch
 
     def _bucket(self, nodes: int, edges: int, pairs: int) -> Bucket:
         bucket = select_bucket(self._buckets, nodes, edges, pairs)
@@ -151,16 +154,16 @@ class BatchLoader:
             bucket = larger_bucket(self._buckets, nodes, edges)
             self._buckets = (*self._buckets, bucket)
             _LOG.info(
-                "a batch of %d atoms and %d edges is larger than those before; batches of up to %d atoms and %d edges are compiled, too",
+                "a batch of %d atoms and %d edges fits no shape; adding one for up to %d atoms and %d edges, which is compiled now",
                 nodes, edges, bucket.nodes - 1, bucket.edges,
             )  # fmt: skip
         return bucket
 
 
 def _ahead(prepare: Callable[[np.ndarray], GraphBatch], items: Iterable[np.ndarray]) -> Iterator[GraphBatch]:
-    """`prepare` of every item, a few of them in advance on a thread that ends with this iterator, however it ends.
+    """Yield `prepare(item)` for every item, computed a few items in advance on a thread, which ends when this iterator ends.
 
-    What `prepare` raises is raised here, in its place in the order.
+    An exception of `prepare` is raised here when its item is due.
     """
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mace_tp_batches")
     pending: collections.deque[Future[GraphBatch]] = collections.deque()
@@ -177,11 +180,15 @@ def _ahead(prepare: Callable[[np.ndarray], GraphBatch], items: Iterable[np.ndarr
 
 def _total(graphs: Sequence[Graph]) -> tuple[int, int, int]:
     """Nodes, edge slots and pairs."""
-    return tuple(sum(sizes) for sizes in zip(*((graph.num_nodes, graph.num_edge_slots, len(graph.pairs)) for graph in graphs)))
+    return (
+        sum(graph.num_nodes for graph in graphs),
+        sum(graph.num_edge_slots for graph in graphs),
+        sum(len(graph.pairs) for graph in graphs),
+    )
 
 
 def _fill(shape: tuple[int, ...], parts: Sequence, dtype: DTypeLike, padding: int = 0) -> np.ndarray:
-    """The parts one after another along the first axis, then padding."""
+    """Concatenate the parts along the first axis and pad to the shape."""
     filled = np.full(shape, padding, dtype)
     values = np.concatenate(parts)
     filled[: len(values)] = values

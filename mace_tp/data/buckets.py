@@ -1,4 +1,4 @@
-"""The few padded shapes that the batches of a data set take: every shape is one compilation, every padded edge is wasted work."""
+"""Choice of a few padded shapes for the batches of a data set. Each shape costs a compilation, each padded edge wasted work."""
 
 import dataclasses
 import itertools
@@ -14,19 +14,19 @@ from mace_tp.edge_blocks import EDGE_BLOCK
 _NODE_MULTIPLE = 4
 _PAIR_MULTIPLE = 8
 _EDGE_MULTIPLE = math.lcm(32, EDGE_BLOCK)
-# Batches drawn to choose the shapes; more than most trainings take, and milliseconds to draw.
+# Batches simulated to choose the shapes: more than most trainings have, and drawn in milliseconds.
 _MAX_DRAWS = 20_000
-# Limits of the drawing for large and for tiny data sets, so that it stays below a second.
+# Limits for large and for tiny data sets, so that the simulation stays below a second.
 _MAX_DRAWN_GRAPHS = 1_000_000
 _MAX_DRAWN_EPOCHS = 2_000
-# The work of a node in units of the work of an edge: the product basis and the linear layers against the edge product. Only a weight
-# between two numbers that grow together; the choice hardly depends on it.
+# Work per node (product basis, linear layers) in units of the work per edge. The choice of shapes hardly depends on it, because numbers
+# of nodes and edges grow together.
 _NODE_WORK = 8.0
-# Shapes between which the choice is made.
+# Number of candidate shapes.
 _CANDIDATES = 32
-# A further shape costs a compilation, so it must save this fraction of the work.
+# An additional shape costs a compilation, so it must save this fraction of the work.
 _WORTH_A_COMPILATION = 0.05
-# A shape made on demand is larger than the largest chosen one by at least this factor, so that one is enough.
+# A shape added on demand is larger than the largest chosen one by at least this factor, so that one addition is enough.
 _GROWTH = 1.25
 
 
@@ -39,31 +39,31 @@ class Bucket:
     """
 
     nodes: int
-    edges: int  # slots: the edges, those that fill up blocks, and those behind
+    edges: int  # slots: real edges, fillers of blocks, and padding
     graphs: int
-    pairs: int  # of opposite edges, those that are padding included; half as many as the edges and one are always enough
+    pairs: int  # of opposite edges, including padding; edges / 2 + 1 are always enough
 
     def __post_init__(self) -> None:
         if self.edges % EDGE_BLOCK:
             raise ValueError(f"edges must be a multiple of {EDGE_BLOCK}, got {self.edges}")
 
     def holds(self, nodes: int, edges: int, pairs: int) -> bool:
-        """Whether so many nodes, edge slots and pairs fit, with one padded node and pair left."""
+        """Whether these numbers of nodes, edge slots and pairs fit, with at least one padded node and pair left."""
         return nodes < self.nodes and edges <= self.edges and pairs < self.pairs
 
 
 def choose_buckets(
     graphs: Sequence[Graph], batch_size: int, max_buckets: int = 3, seed: int = 0, shuffle: bool = True
 ) -> tuple[Bucket, ...]:
-    """The shapes, ascending, that waste the least work on the batches of a loader with this seed.
+    """Choose the shapes, ascending, that waste the least work on the batches of a loader with this seed.
 
-    The loader's first batches (20,000, a million graphs, or 2,000 epochs) are known, since their order depends on the seed alone:
-    all of them fit the last shape. A second and third shape are taken only where each saves 5 % of the work.
+    The order of the graphs depends only on the seed, so the loader's first batches (up to 20,000 batches, a million graphs or 2,000 epochs)
+    are known: all of them fit the last shape. A second and third shape are added only if each saves 5 % of the work.
 
     Args:
         graphs: at least one.
         batch_size: graphs per batch.
-        max_buckets: most shapes.
+        max_buckets: largest number of shapes.
         seed: the loader's.
         shuffle: the loader's.
 
@@ -85,7 +85,7 @@ def choose_buckets(
 
 
 def padded_shape(nodes: int, edges: int, pairs: int) -> Bucket:
-    """The least shape of one graph that holds so many nodes, edge slots and pairs."""
+    """The smallest shape for one graph with these numbers of nodes, edge slots and pairs."""
     slots = _round_up(max(edges, 1), _EDGE_MULTIPLE)
     return Bucket(
         nodes=_round_up(nodes + 1, _NODE_MULTIPLE),
@@ -96,12 +96,12 @@ def padded_shape(nodes: int, edges: int, pairs: int) -> Bucket:
 
 
 def select_bucket(buckets: Sequence[Bucket], nodes: int, edges: int, pairs: int) -> Bucket | None:
-    """The first of ascending shapes that holds so many nodes, edge slots and pairs; None if none does."""
+    """The first of ascending shapes that holds these numbers of nodes, edge slots and pairs; None if none does."""
     return next((bucket for bucket in buckets if bucket.holds(nodes, edges, pairs)), None)
 
 
 def larger_bucket(buckets: Sequence[Bucket], nodes: int, edges: int) -> Bucket:
-    """A shape for a batch that none of the ascending shapes holds, with room for others like it and for every pair."""
+    """A shape for a batch that none of the ascending shapes holds, with headroom for similar batches and room for every pair."""
     top = buckets[-1]
     slots = _round_up(max(edges, _GROWTH * top.edges), _EDGE_MULTIPLE)
     return Bucket(
@@ -113,7 +113,7 @@ def larger_bucket(buckets: Sequence[Bucket], nodes: int, edges: int) -> Bucket:
 
 
 def estimated_padding(graphs: Sequence[Graph], buckets: Sequence[Bucket], batch_size: int, seed: int = 0, shuffle: bool = True) -> float:
-    """The fraction of all edge slots that hold no edge, be it in blocks or behind them, over the batches of a loader with this seed."""
+    """The fraction of edge slots without a real edge, in blocks or after them, over the batches of a loader with this seed."""
     totals = _batch_totals(graphs, batch_size, seed, shuffle).tolist()
     slots = sum((select_bucket(buckets, *total) or larger_bucket(buckets, *total[:2])).edges for total in totals)
     filled = sum(edges for _, edges, _ in totals)
@@ -121,7 +121,7 @@ def estimated_padding(graphs: Sequence[Graph], buckets: Sequence[Bucket], batch_
 
 
 def _batch_totals(graphs: Sequence[Graph], batch_size: int, seed: int, shuffle: bool) -> np.ndarray:
-    """Nodes, edge slots and pairs of the batches that a loader would make [batches, 3], over as many whole epochs as the limits allow."""
+    """Nodes, edge slots and pairs of a loader's batches [batches, 3], over as many whole epochs as the limits allow."""
     sizes = np.array([(graph.num_nodes, graph.num_edge_slots, len(graph.pairs)) for graph in graphs])
     per_epoch = -(-len(sizes) // batch_size)
     num_epochs = max(1, min(_MAX_DRAWS // per_epoch, _MAX_DRAWN_GRAPHS // len(sizes), _MAX_DRAWN_EPOCHS)) if shuffle else 1
@@ -134,22 +134,22 @@ def _batch_totals(graphs: Sequence[Graph], batch_size: int, seed: int, shuffle: 
 
 
 def _candidates(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shapes [candidates, 3] of which each holds the batches up to a quantile of the edges, and how many it holds [candidates].
+    """Shapes [candidates, 3] that each hold the batches up to a quantile of the edges, and the number of these batches [candidates].
 
-    The batches come sorted by edges. Their nodes and pairs are not, so a shape's are the most of any batch below the quantile.
+    The batches are sorted by edges, not by nodes and pairs: a shape has the maximum of these over all batches below its quantile.
     """
     quantiles = np.unique(np.linspace(0, len(totals), _CANDIDATES + 1).astype(int)[1:])
     nodes = _round_up(np.maximum.accumulate(totals[:, 0])[quantiles - 1] + 1, _NODE_MULTIPLE)
     edges = _round_up(np.maximum(totals[quantiles - 1, 1], 1), _EDGE_MULTIPLE)
     pairs = _round_up(np.maximum.accumulate(totals[:, 2])[quantiles - 1] + 1, _PAIR_MULTIPLE)
     shapes = np.stack([nodes, edges, np.minimum(pairs, edges // 2 + 1)], axis=1)
-    # Where rounding makes shapes equal, the last one holds the most.
+    # Rounding may make shapes equal; the last of them holds the most batches.
     last = np.append((shapes[1:, :2] != shapes[:-1, :2]).any(axis=1), True)
     return shapes[last], quantiles[last]
 
 
 def _cheapest(work: np.ndarray, counts: np.ndarray, num_buckets: int) -> tuple[tuple[int, ...], float]:
-    """The candidates, the last always among them, with the least expected work, and that work per batch."""
+    """The candidates with the least expected work, always including the last one, and this work per batch."""
     last = len(work) - 1
     choices = np.array([(*lower, last) for lower in itertools.combinations(range(last), num_buckets - 1)])
     used = np.diff(counts[choices], axis=1, prepend=0)

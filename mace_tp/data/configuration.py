@@ -1,4 +1,4 @@
-"""One labelled structure as read from a file, and the keys under which its labels lie."""
+"""One labelled structure as read from a file, and the keys of its labels."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class LabelWeights(NamedTuple):
-    """Factors of a configuration's terms of the loss, positive or zero; a label of weight zero is as good as none."""
+    """Factors of a configuration's terms in the loss, positive or zero. A label of weight zero is not used."""
 
     energy: float = 1.0
     forces: float = 1.0
@@ -17,19 +17,19 @@ class LabelWeights(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FileFrame:
-    """Where a configuration was read, and what else lies there, so that it can be written again with nothing lost."""
+    """Place and full content of a frame in its file, so that it can be written again without loss."""
 
     path: str
-    index: int  # counts every frame of the file from 0, as ASE indexes them
+    index: int  # of the frame in the file, from 0, as in ASE
     results: Mapping[str, Any]  # labels under ASE's own names
     info: Mapping[str, Any]
-    arrays: Mapping[str, np.ndarray]  # [atoms, ...] each; numbers and positions are not among them
-    constraints: Sequence[Any]  # as ASE has them
+    arrays: Mapping[str, np.ndarray]  # [atoms, ...] each, without numbers and positions
+    constraints: Sequence[Any]  # ASE's objects
 
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """Atoms with the labels that their file holds. A label that is absent is None."""
+    """Atoms with the labels of their file. An absent label is None."""
 
     atomic_numbers: np.ndarray  # [atoms], int: Z
     positions: np.ndarray  # [atoms, 3], Å
@@ -38,9 +38,9 @@ class Configuration:
     energy: float | None  # eV, total
     forces: np.ndarray | None  # [atoms, 3], eV/Å
     stress: np.ndarray | None  # [3, 3], eV/Å³, symmetric, ASE's sign
-    config_type: str  # the file's own tag; empty where there is none
-    source: str  # where it was read, such as `train.xyz frame 12`; frames count from 0, as ASE indexes them
-    frame: FileFrame | None = None  # None: it was not read from a file
+    config_type: str  # the file's own tag; empty if it has none
+    source: str  # for messages, such as `train.xyz frame 12`; frames count from 0, as in ASE
+    frame: FileFrame | None = None  # None: not read from a file
     weights: LabelWeights = LabelWeights()
 
     @property
@@ -49,13 +49,13 @@ class Configuration:
 
     @property
     def labels(self) -> dict[str, float | np.ndarray | None]:
-        """The labels by the names of the fields of `LabelKeys`."""
+        """The labels by the field names of `LabelKeys`."""
         return {"energy": self.energy, "forces": self.forces, "stress": self.stress}
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelKeys:
-    """The names of the labels in a file; the defaults are ASE's own words."""
+    """The names of the labels in a file; the defaults are ASE's own names."""
 
     energy: str = "energy"
     forces: str = "forces"

@@ -1,4 +1,4 @@
-"""The numbers that a model takes from its training data."""
+"""The numbers that a model takes from its training set."""
 
 import dataclasses
 
@@ -7,9 +7,9 @@ import dataclasses
 class DatasetStatistics:
     """Computed once from the training set, handed to the model's constructor, saved with the model."""
 
-    atomic_numbers: tuple[int, ...]  # ascending Z; a species is an index into it
+    atomic_numbers: tuple[int, ...]  # ascending Z; a species is an index into this tuple
     atomic_energies: tuple[float, ...]  # E0 of each species, eV
-    avg_num_neighbors: float  # mean number of edges of an atom that has any within the cutoff
+    avg_num_neighbors: float  # mean number of neighbors within the cutoff, over atoms that have any
     scale: float  # root mean square of the force components, eV/Å
     shift: float  # mean of (E - sum of E0) per atom, eV
 

@@ -1,7 +1,7 @@
-"""The structure of extended-XYZ text: which lines make up a frame, and what is wrong with them.
+"""Structure of extended-XYZ text: the lines of each frame, and checks of them.
 
-ASE reads such text without complaint where lines or columns are missing; these checks run before it and know the line.
-Frames and atoms count from 0, as ASE indexes them; lines count from 1, as editors do.
+ASE accepts text with missing lines or columns. These checks run before ASE and name the line.
+Frames and atoms count from 0, as in ASE; lines count from 1, as in editors.
 """
 
 import bz2
@@ -21,9 +21,9 @@ _LOG = logging.getLogger("mace_tp")
 _PROPERTIES = re.compile(r"(?:^|\s)Properties\s*=\s*[\"']?([^\s\"']+)")
 _PLAIN_PROPERTIES = "species:S:1:pos:R:3"
 _MAX_CELL_LINES = 3
-# Of one property; more are a number that was spoiled, and a list of so many would fill the memory.
+# Largest number of columns of one property. A larger one is a damaged number, and a list of that length would fill the memory.
 _MAX_COLUMNS = 100_000
-# Numbers written by hand have fewer.
+# Numbers written by hand have fewer decimals.
 _FIXED_DECIMALS = 4
 COMPRESSED: dict[str, Callable] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 """Functions that open a compressed file, by suffix."""
@@ -31,10 +31,10 @@ COMPRESSED: dict[str, Callable] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": b
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """The lines of one frame: the count, the comment, one line per atom, and perhaps ADF's VEC lines."""
+    """The lines of one frame: number of atoms, comment, one line per atom, and optionally ADF's VEC lines."""
 
     index: int
-    start: int  # of the line with the count, from 0
+    start: int  # index of the line with the number of atoms, from 0
     num_atoms: int
     stop: int
 
@@ -44,12 +44,12 @@ class Frame:
 
 
 def scan(lines: Sequence[str], path: str, errors: BadFrames) -> list[Frame]:
-    """Find the frames of an extended-XYZ file and check their lines and columns. Blank lines between frames are passed over.
+    """Find the frames of an extended-XYZ file and check their lines and columns. Blank lines between frames are allowed.
 
     Args:
         lines: of the whole file.
         path: for messages.
-        errors: takes those of single frames; behind a bad frame the next one is looked for.
+        errors: receives errors of single frames; the scan continues at the next frame.
 
     Raises:
         InputError: the file is empty, or a frame is truncated, has no atoms, or a line without the announced columns.
@@ -75,13 +75,13 @@ def scan(lines: Sequence[str], path: str, errors: BadFrames) -> list[Frame]:
 
 
 def _next_frame(lines: Sequence[str], start: int) -> int:
-    """The first line from `start` on that can be the count of a frame: a number, and below it a comment that announces something."""
+    """The first line from `start` on that can begin a frame: a whole number, followed by a comment with an `=`."""
     candidates = range(start, len(lines) - 1)
     return next((row for row in candidates if re.fullmatch(r"\s*\d+\s*", lines[row]) and "=" in lines[row + 1]), len(lines))
 
 
 def explain(lines: Sequence[str], frame: Frame, path: str) -> None:
-    """Look in a frame that ASE cannot read for the word at fault.
+    """Find the faulty word in a frame that ASE cannot read.
 
     Raises:
         InputError: a chemical symbol is unknown, or a word is not the number that `Properties` announces.
@@ -122,7 +122,7 @@ def _check_columns(lines: Sequence[str], start: int, num_atoms: int, where: str)
         expected = len(_columns(properties))
     except ValueError as error:
         raise InputError(f"{where}: Properties={properties} is not a list of name:type:columns such as {_PLAIN_PROPERTIES}") from error
-    # A plain XYZ file announces nothing, and may carry columns of its own behind the positions.
+    # A plain XYZ file announces no columns, and may have further ones after the positions.
     exact = _PROPERTIES.search(lines[start + 1]) is not None
     for row in range(start + 2, start + 2 + num_atoms):
         found = len(lines[row].split())
@@ -133,7 +133,7 @@ def _check_columns(lines: Sequence[str], start: int, num_atoms: int, where: str)
 
 
 def _check_last_number(lines: Sequence[str], frame: Frame, path: str) -> None:
-    """A file cut in its last number has no line end there, and fewer decimals than all other numbers of a frame of fixed format."""
+    """Detect a file that is cut in its last number: no final line end, and fewer decimals than all other numbers of a fixed format."""
     if lines[-1].endswith("\n") or frame.stop < len(lines):
         return
     reals = [column for column, (_, kind) in enumerate(_columns(_properties(lines[frame.start + 1]))) if kind == "R"]

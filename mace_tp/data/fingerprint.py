@@ -1,34 +1,53 @@
-"""What a data set holds, as a digest: two trainings can tell whether they have seen the same."""
+"""SHA-256 digests of data sets, by which two trainings can tell whether they have seen the same data."""
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from mace_tp.data.configuration import Configuration, LabelWeights
+from mace_tp.data.graphs import Graph
 
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """Equal for equal sets of labelled structures, wherever they were read and in whatever order."""
+    """Equal for equal sets of labelled structures, whatever their files and their order."""
 
     configurations: int
     sha256: str
 
 
 def fingerprint(configurations: Sequence[Configuration]) -> Fingerprint:
-    """Of structures and labels as their files hold them, so that neither cutoff, E0s nor the machine matter."""
-    digests = sorted(_digest(configuration) for configuration in configurations)
+    """Digest of structures and labels as their files hold them, independent of cutoff, E0s and machine."""
+    digests = sorted(_digest_of_configuration(configuration) for configuration in configurations)
     return Fingerprint(len(digests), hashlib.sha256(b"".join(digests)).hexdigest())
 
 
-def _digest(configuration: Configuration) -> bytes:
+def digest_of_graphs(graphs: Sequence[Graph]) -> str:
+    """Digest of structures and labels as the model sees them, in their order; files and neighbor lists do not matter.
+
+    Checkpoints hold it: a resumed training must have the same data in the same order.
+    """
     digest = hashlib.sha256()
+    for graph in graphs:
+        for name in ("positions", "species", "cell", "interaction_energy", "forces", "stress", "weights"):
+            _update(digest, name, getattr(graph, name))
+    return digest.hexdigest()
+
+
+def _digest_of_configuration(configuration: Configuration) -> bytes:
     structure = {"numbers": configuration.atomic_numbers, "positions": configuration.positions, "cell": configuration.cell}
-    # Data without weights keep the digest that they had before there were any.
+    # Data without weights keep the digest that versions without weights gave them.
     weights = None if configuration.weights == LabelWeights() else configuration.weights
-    for name, value in {**structure, "pbc": configuration.pbc, **configuration.labels, "weights": weights}.items():
-        if value is not None:
-            digest.update(name.encode() + np.ascontiguousarray(value, dtype=np.float64).tobytes())
+    fields: Mapping[str, Any] = {**structure, "pbc": configuration.pbc, **configuration.labels, "weights": weights}
+    digest = hashlib.sha256()
+    for name, value in fields.items():
+        _update(digest, name, None if value is None else np.asarray(value, np.float64))
     return digest.digest()
+
+
+def _update(digest: "hashlib._Hash", name: str, value: Any) -> None:
+    if value is not None:
+        digest.update(name.encode() + np.ascontiguousarray(value).tobytes())

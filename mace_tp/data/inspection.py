@@ -1,4 +1,4 @@
-"""Files of structures without a training: what is in them, and what looks like a mistake."""
+"""Inspection of structure files without a training: their content, and signs of mistakes."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -20,20 +20,20 @@ from mace_tp.errors import InputError
 def inspect_files(
     paths: Sequence[str], keys: LabelKeys, *, isolated_atoms: str | None, cutoff: float, batch_size: int
 ) -> tuple[list[str], list[str]]:
-    """Read files as a training would, but go on behind frames that cannot be used.
+    """Read files as a training would, but skip frames that cannot be used.
 
     Args:
-        paths: the first one is taken for the training set.
-        keys: where labels lie.
-        isolated_atoms: a file of them, for the E0s; without it tagged frames are used, and then least squares.
-        cutoff: Å, for the neighbors.
-        batch_size: for the padding.
+        paths: the first file serves as the training set.
+        keys: names of the labels.
+        isolated_atoms: a file of isolated atoms for the E0s. Without it the E0s come from tagged frames, else from least squares.
+        cutoff: Å, of the neighbors.
+        batch_size: determines the padding.
 
     Returns:
-        (lines of what there is, lines of warning).
+        (lines that describe the data, lines of warning).
 
     Raises:
-        InputError: a file has nothing that can be used.
+        InputError: a file has no frame that can be used.
     """
     frames: dict[str, list[Configuration]] = {}
     known: dict[int, float] = read_isolated_atoms(isolated_atoms, keys, cutoff) if isolated_atoms else {}
@@ -60,7 +60,7 @@ def inspect_files(
 
 
 def _energies(configurations: Sequence[Configuration], known: Mapping[int, float]) -> tuple[dict[int, float], str]:
-    """The best E0s that there are: of isolated atoms, by least squares, or none."""
+    """E0s of isolated atoms if all are known, else of least squares, else zero; and a line that describes them."""
     numbers = {int(number) for configuration in configurations for number in configuration.atomic_numbers}
     if numbers <= set(known):
         return atomic_energies("isolated", configurations, known)

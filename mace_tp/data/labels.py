@@ -1,4 +1,4 @@
-"""Energies, forces and stresses as they lie in a frame, checked and brought to one form."""
+"""Energies, forces and stresses of a frame, checked and converted to one form."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +9,17 @@ from mace_tp.errors import InputError
 
 # Voigt's order xx yy zz yz xz xy, as positions in the 3×3 matrix.
 _VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
-# A stress printed with few digits is symmetric only to its last one.
+# A stress printed with few digits is symmetric only to its last digit.
 _ASYMMETRY = 1e-2
 
 
 def find_label(key: str, places: tuple[Mapping[str, Any], ...]) -> Any:
-    """The value under a key in the first place that has it; None where none has."""
+    """The value under a key in the first place that has this key; None if no place has it."""
     return next((place[key] for place in places if key in place), None)
 
 
 def energy_label(value: Any, key: str, source: str) -> float | None:
-    """A total energy in eV, or None where there is none.
+    """A total energy in eV; None if the value is None.
 
     Raises:
         InputError: not one finite number.
@@ -34,10 +34,10 @@ def energy_label(value: Any, key: str, source: str) -> float | None:
 
 
 def forces_label(value: Any, num_atoms: int, key: str, source: str) -> np.ndarray | None:
-    """Forces [atoms, 3] in eV/Å, or None where there are none.
+    """Forces [atoms, 3] in eV/Å; None if the value is None.
 
     Raises:
-        InputError: another shape, or a component that is not finite.
+        InputError: the shape is wrong, or a component is not finite.
     """
     if value is None:
         return None
@@ -49,17 +49,17 @@ def forces_label(value: Any, num_atoms: int, key: str, source: str) -> np.ndarra
 
 
 def stress_label(value: Any, volume: float, key: str, source: str) -> np.ndarray | None:
-    """A symmetric stress [3, 3] in eV/Å³ from 6 numbers (Voigt: xx yy zz yz xz xy) or 9; None where there is none.
+    """A symmetric stress [3, 3] in eV/Å³ from 6 numbers (Voigt: xx yy zz yz xz xy) or 9; None if the value is None.
 
     Args:
-        value: what lies under the key. Where the key has `virial` in it, a virial W in eV, of which the stress is -W / volume:
-            W = -dE/dε for a strain ε, as ACEsuit's MACE, QUIP and NequIP have it, and the stress is dE/dε / volume, as ASE has it.
+        value: the value under the key. If the key contains `virial`, the value is a virial W = -dE/dε in eV for a strain ε, the
+            convention of ACEsuit's MACE, QUIP and NequIP, and the stress is -W / volume = dE/dε / volume, the convention of ASE.
         volume: of the cell, Å³.
         key: for messages.
         source: for messages.
 
     Raises:
-        InputError: another number of components, one that is not finite, a matrix that is not symmetric, or a virial without a volume.
+        InputError: the number of components is wrong, one is not finite, the matrix is not symmetric, or a virial has no volume.
     """
     if value is None:
         return None
@@ -69,7 +69,7 @@ def stress_label(value: Any, volume: float, key: str, source: str) -> np.ndarray
     _check_finite(numbers, key, source)
     matrix = stress_matrix(numbers)
     if np.abs(matrix - matrix.T).max() > _ASYMMETRY * np.abs(matrix).max():
-        raise InputError(f"{source}: {key} is not a symmetric matrix; a stress is, to {_ASYMMETRY:.0%} of its largest component")
+        raise InputError(f"{source}: {key} is not symmetric; a stress must be, within {_ASYMMETRY:.0%} of its largest component")
     symmetric = (matrix + matrix.T) / 2
     if "virial" not in key.lower():
         return symmetric
@@ -79,7 +79,7 @@ def stress_label(value: Any, volume: float, key: str, source: str) -> np.ndarray
 
 
 def stress_matrix(numbers: np.ndarray) -> np.ndarray:
-    """Six numbers in Voigt's order or nine as a matrix [3, 3]."""
+    """Six numbers in Voigt's order, or nine, as a matrix [3, 3]."""
     return numbers.ravel()[_VOIGT] if numbers.size == 6 else numbers.reshape(3, 3)
 
 
@@ -87,7 +87,7 @@ def check_atoms_finite(values: np.ndarray, name: str, source: str) -> None:
     """Require finite values [atoms, ...].
 
     Raises:
-        InputError: names the first atom with one that is not.
+        InputError: names the first atom whose value is not finite.
     """
     finite = np.isfinite(values)
     if not finite.all():
@@ -98,11 +98,11 @@ def check_atoms_finite(values: np.ndarray, name: str, source: str) -> None:
 def _check_finite(numbers: np.ndarray, key: str, source: str) -> None:
     finite = np.isfinite(numbers)
     if not finite.all():
-        raise InputError(f"{source}: {key} holds {numbers[~finite][0]}; it must be finite, or be left out where it is not known")
+        raise InputError(f"{source}: {key} holds {numbers[~finite][0]}; it must be finite; leave the label out where it is not known")
 
 
 def _numbers(value: Any, key: str, source: str) -> np.ndarray:
-    """The value as float64. A key without a value reads as True, a Fortran exponent or stars as text: neither is a number."""
+    """The value as float64. ASE reads a key without a value as True, and a Fortran exponent or stars as text: these are no numbers."""
     if isinstance(value, int | float | list | tuple | np.ndarray | np.number):
         numbers = np.asarray(value)
         if numbers.dtype.kind in "iuf":

@@ -1,4 +1,4 @@
-"""Labels of single frames that are far outside those of all others, by quantiles, which such frames do not move."""
+"""Detection of single frames with labels far outside the rest, by quantiles, which such frames do not shift."""
 
 import collections
 from collections.abc import Callable, Sequence
@@ -7,35 +7,35 @@ import numpy as np
 
 from mace_tp.data.graphs import Graph
 
-# Least number of frames of one composition from which usual values are taken.
+# Smallest number of frames of one composition that defines usual values.
 _ENOUGH = 8
-# Share of the frames that are usual, and how many times farther off than these an outlier must be. In thermal, rattled and strained
-# structures the farthest frame is less than 4 times as far.
+# Fraction of frames that count as usual, and the factor by which an outlier exceeds them. In thermal, rattled and strained structures the
+# farthest frame is less than 4 times as far away.
 _USUAL, _FAR = 0.9, 10.0
-# eV/atom: frames that differ by less are no outliers, however alike the others are. It is added to what is usual.
+# eV/atom, added to the usual distance: frames that differ by less are no outliers, even if all others are equal.
 _SAME_ENERGY = 0.02
-# eV/Å and eV/Å³ below which no component is an outlier: atoms that come near have 20 eV/Å, compressed crystals 0.5 eV/Å³ (80 GPa).
+# eV/Å and eV/Å³ below which no component is an outlier: close atoms have 20 eV/Å, compressed crystals 0.5 eV/Å³ (80 GPa).
 _LEAST_FORCE, _LEAST_STRESS = 20.0, 0.5
 _MAX_LISTED = 10
 
 
 def outliers(graphs: Sequence[Graph]) -> list[str]:
-    """Lines of warning that name the frames of a part whose energy, forces or stress are far outside the rest."""
+    """Lines of warning that name the frames with an energy, forces or a stress far outside the rest of `graphs`."""
     return _energies(graphs) + _components(graphs, "forces", "eV/Å", _LEAST_FORCE) + _components(graphs, "stress", "eV/Å³", _LEAST_STRESS)
 
 
 def listed(graphs: Sequence[Graph], describe: Callable[[Graph], str]) -> str:
-    """Files and numbers of frames, each with its remark; at most ten, then a count."""
+    """The sources of at most ten graphs, each with its description, and the number of further ones."""
     shown = graphs[:_MAX_LISTED]
     file = shown[0].source.rpartition(" frame ")[0]
-    is_one_file = all(graph.source.startswith(f"{file} ") for graph in shown)  # then its name is said once
+    is_one_file = all(graph.source.startswith(f"{file} ") for graph in shown)  # then its name is written once
     names = [shown[0].source, *(graph.source.removeprefix(f"{file} " * is_one_file) for graph in shown[1:])]
     named = ", ".join(f"{name} ({describe(graph)})" for name, graph in zip(names, shown, strict=True))
     return named + (f" and {len(graphs) - _MAX_LISTED} more" if len(graphs) > _MAX_LISTED else "")
 
 
 def _energies(graphs: Sequence[Graph]) -> list[str]:
-    """Energies per atom are compared with those of the same composition; where there are few, with what the compositions let expect."""
+    """Compare energies per atom with frames of the same composition; if there are few of these, with a fit to all such compositions."""
     groups: dict[tuple, list[Graph]] = collections.defaultdict(list)
     for graph in graphs:
         if graph.interaction_energy is not None:
@@ -52,7 +52,7 @@ def _energies(graphs: Sequence[Graph]) -> list[str]:
 
 
 def _far_energies(graphs: Sequence[Graph], energies: np.ndarray) -> dict[int, float]:
-    """Distance from the median by id of each graph whose energy [graphs], eV/atom, is far off."""
+    """{id of a graph: distance from the median} of the graphs whose energy [graphs], eV/atom, is far off."""
     if len(graphs) < _ENOUGH:
         return {}
     distances = energies - np.median(energies)
@@ -61,7 +61,7 @@ def _far_energies(graphs: Sequence[Graph], energies: np.ndarray) -> dict[int, fl
 
 
 def _unexplained(graphs: Sequence[Graph]) -> np.ndarray:
-    """Energies [graphs], eV/atom, less what the shares of the elements explain."""
+    """Residuals [graphs], eV/atom, of a linear fit of the energies to the fractions of the elements."""
     if not graphs:
         return np.zeros(0)
     num_species = max(int(graph.species.max()) for graph in graphs) + 1
@@ -71,7 +71,7 @@ def _unexplained(graphs: Sequence[Graph]) -> np.ndarray:
 
 
 def _components(graphs: Sequence[Graph], field: str, unit: str, least: float) -> list[str]:
-    """Frames whose largest component of the forces or the stress is far above the largest ones of other frames."""
+    """Frames whose largest component of the forces or the stress is far above those of other frames."""
     values = {"forces": lambda graph: graph.forces, "stress": lambda graph: graph.stress}[field]
     labelled = [graph for graph in graphs if values(graph) is not None]
     if len(labelled) < _ENOUGH:
@@ -85,5 +85,5 @@ def _components(graphs: Sequence[Graph], field: str, unit: str, least: float) ->
 
 
 def _usual(sizes: np.ndarray) -> float:
-    # The lower of the two that a quantile is between, so that it is never the largest one.
+    # `lower`: between two values the quantile takes the lower one, so that it is never the maximum.
     return float(np.quantile(sizes, _USUAL, method="lower"))

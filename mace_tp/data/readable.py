@@ -1,4 +1,4 @@
-"""Frames in a form in which extended XYZ gives them back. ASE writes some values such that no program can read the file."""
+"""Frames in a form that survives extended XYZ. ASE writes some values such that no program can read the file."""
 
 import io
 import json
@@ -16,20 +16,20 @@ from ase.spacegroup import Spacegroup
 from ase.stress import voigt_6_to_full_3x3_stress
 
 _LOG = logging.getLogger("mace_tp")
-# Columns have eight decimals.
+# ASE writes columns with eight decimals.
 _ROUNDING = 1e-7
-# ASE reads nine numbers under these names and nothing else.
+# Under these names ASE reads only nine numbers.
 _MATRICES = ("stress", "virial")
 
 
 def readable(atoms: ase.Atoms, source: str) -> ase.Atoms:
-    """The frame itself if the text that ASE writes of it can be read back; else a copy in which single values are written another way.
+    """The frame itself if ASE can read back the text that it writes; else a copy with the offending values in another form.
 
-    A line break, an empty value or None in the comment line, a word with a blank in a column and the like spoil a frame, or even the
-    file. Such values are written as JSON, which ASE understands. The log names those that cannot be written at all.
+    Some values, such as a line break, an empty value or None in the comment line, or a word with a blank in a column, make a frame or even
+    the whole file unreadable. They are written as JSON, which ASE understands. The log names values that cannot be written at all.
 
     Args:
-        atoms: with results in a `SinglePointCalculator`; values for each atom have one axis or two.
+        atoms: with results in a `SinglePointCalculator`; values per atom have one or two axes.
         source: for messages.
     """
     if _reads_back(atoms, _values(atoms)):
@@ -52,14 +52,14 @@ def readable(atoms: ase.Atoms, source: str) -> ase.Atoms:
 
 
 def _values(atoms: ase.Atoms) -> dict[str, Any]:
-    """Everything besides elements, positions and cell, by name."""
+    """All values except elements, positions and cell, by name."""
     arrays = {name: values for name, values in atoms.arrays.items() if name not in ("numbers", "positions")}
     values = {**atoms.info, **arrays, **({} if atoms.calc is None else atoms.calc.results)}
     return {name: _matrix(value) if name in _MATRICES else value for name, value in values.items()}
 
 
 def _matrix(value: Any) -> Any:
-    """A stress [3, 3] from six numbers or nine; another value as it is."""
+    """A stress [3, 3] from six or nine numbers; any other value unchanged."""
     numbers = np.asarray(value)
     if numbers.dtype.kind not in "if" or numbers.size not in (6, 9):
         return value
@@ -67,7 +67,7 @@ def _matrix(value: Any) -> Any:
 
 
 def _forms(atoms: ase.Atoms, name: str, value: Any) -> Iterator[ase.Atoms]:
-    """Frames with one value in the ways in which it can be written, the best first."""
+    """Frames that hold one value, in each form in which it can be written, the best form first."""
     frame, as_json = (ase.Atoms(atoms.numbers, atoms.positions) for _ in range(2))
     if atoms.calc is not None and name in atoms.calc.results:
         frame.calc = SinglePointCalculator(frame, **{name: value})
@@ -77,27 +77,27 @@ def _forms(atoms: ase.Atoms, name: str, value: Any) -> Iterator[ase.Atoms]:
         frame.info[name] = value
     yield frame
     try:
-        # ASE escapes quotes, but not the sign that escapes them.
+        # ASE escapes quotes, but not backslashes.
         as_json.info[name] = "_JSON " + json.dumps(value, default=_plain).replace("\\", "\\\\")
-    except (TypeError, ValueError, RecursionError):  # there is no such form
+    except (TypeError, ValueError, RecursionError):  # the value has no JSON
         return
     yield as_json
 
 
 def _reads_back(atoms: ase.Atoms, values: Mapping[str, Any]) -> bool:
-    """Whether ASE finds the same atoms and values in the text that it writes of a frame."""
+    """Whether ASE reads the same atoms and values from the text that it writes for a frame."""
     try:
         with io.StringIO() as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of values that ASE leaves out; the comparison finds them
+            warnings.simplefilter("ignore")  # ASE warns of values that it leaves out; the comparison finds these
             ase.io.write(file, atoms, format="extxyz")
             text = file.getvalue()
         text.encode()
         [after] = read_xyz(io.StringIO(text), slice(None))
-        # Programs differ in what they take for a line break.
+        # Programs differ in the characters that they take for line breaks.
         return len(text.splitlines()) == len(atoms) + 2 and _is_same_structure(atoms, after) and _are_same(values, _values(after))
     except MemoryError:
         raise
-    except Exception:  # whatever goes wrong in writing or reading, this is not the way to write the frame
+    except Exception:  # any failure of writing or reading rules this form out
         return False
 
 
@@ -114,7 +114,7 @@ def _is_same(before: Any, after: Any) -> bool:
     if isinstance(before, Spacegroup):
         before = before.symbol
     if isinstance(before, str):
-        return str(after) == before  # a tag such as 300 comes back as a number
+        return str(after) == before  # ASE reads a tag such as 300 as a number
     if isinstance(before, int | float | np.number | np.ndarray) and np.asarray(before).dtype.kind in "iufb":
         numbers, found = np.ravel(before), np.ravel(after)
         is_number = found.dtype.kind in "iufb" and found.shape == numbers.shape
@@ -123,7 +123,7 @@ def _is_same(before: Any, after: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays and numbers of numpy as those of Python, for JSON."""
+    """Arrays and numbers of numpy as Python objects, for JSON."""
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iufbUO":
         return value.tolist()
     raise TypeError(f"{type(value).__name__} has no JSON")

@@ -1,4 +1,4 @@
-"""Reads labelled structures from extended XYZ, any file that ASE reads, and rMD17 archives."""
+"""Readers of labelled structures: extended XYZ, all other formats of ASE, and rMD17 archives."""
 
 import dataclasses
 import io
@@ -23,14 +23,14 @@ from mace_tp.data.rmd17 import read_rmd17
 from mace_tp.data.unused import second_labels
 from mace_tp.data.validation import check_configuration
 from mace_tp.data.weights import frame_weights
-from mace_tp.errors import InputError
+from mace_tp.errors import InputError, one_line
 
 _LOG = logging.getLogger("mace_tp")
 _XYZ_SUFFIXES = (".xyz", ".extxyz")
-# A stress of six numbers, which ASE's parser of comment lines refuses under its own words.
+# A stress of six numbers, which ASE's parser of comment lines refuses under these two names.
 _VOIGT_STRESS = re.compile(r"(?<!\S)(stress|virial)=([\"'{])\s*((?:[^\s\"'{}]+[\s,]+){5}[^\s\"'{}]+)\s*[\"'}]")
 _VOIGT_TO_MATRIX = (0, 5, 4, 5, 1, 3, 4, 3, 2)
-# eV. Energies that differ by less differ by rounding.
+# eV. Smaller differences of energies are rounding.
 _SAME_ENERGY = 1e-4
 _DEFAULT_KEYS = dataclasses.asdict(LabelKeys())
 _LIKELY_KEYS = {
@@ -47,17 +47,17 @@ def read_configurations(path: str | Path, keys: LabelKeys, *, skip_bad: bool = F
     """Read every frame of a file.
 
     Extended XYZ (`.xyz`, `.extxyz`, also compressed as `.gz`, `.xz`, `.bz2`), rMD17 archives (`.npz`, in kcal/mol; they have no keys),
-    and whatever else ASE reads. A label is looked for in ASE's calculator results, in `atoms.info` and in `atoms.arrays`;
-    where it is not, it is None. Frames and atoms in messages count from 0, as ASE indexes them.
+    and all other formats of ASE. The reader searches ASE's calculator results, `atoms.info` and `atoms.arrays` for each label;
+    a missing label is None. Frames and atoms in messages count from 0, as in ASE.
 
     Args:
         path: the file.
-        keys: where the labels lie. A key with `virial` in it names a virial in eV, of which the stress is -virial / volume.
-        skip_bad: log frames that cannot be used and go on; where ASE cannot read a frame, those before it are used.
+        keys: names of the labels. A stress key that contains `virial` names a virial in eV; the stress is -virial / volume.
+        skip_bad: log frames that cannot be used and continue. If ASE fails at a frame, the frames before it are used.
 
     Raises:
         InputError: the file is missing, empty, truncated or not readable, a label or position is not finite, an element is unknown,
-            a frame has no atoms, two atoms are at one place, or a cell is not one.
+            a frame has no atoms, two atoms are at the same place, or a cell is not valid.
     """
     path = _existing_file(path)
     bad = BadFrames(skip_bad)
@@ -81,12 +81,12 @@ def read_configurations(path: str | Path, keys: LabelKeys, *, skip_bad: bool = F
 
 
 def require_labels(configurations: Sequence[Configuration], keys: LabelKeys, need: Sequence[str], path: str | Path) -> None:
-    """Require that some frame of a file has each field of `need` (of `energy`, `forces`, `stress`), and each that has a key of its own.
+    """Require that some frame of a file has each field of `need` (`energy`, `forces`, `stress`), and each field with a non-default key.
 
-    Where all or some frames lack a field that is not required, the log says where it may be.
+    If frames lack another field, a warning suggests the key under which it may be stored.
 
     Raises:
-        InputError: no frame has them; lists the keys that the file has.
+        InputError: no frame has them; lists the keys in the file.
     """
     names = dataclasses.asdict(keys)
     missing = {field: key for field, key in names.items() if all(frame.labels[field] is None for frame in configurations)}
@@ -100,11 +100,11 @@ def require_labels(configurations: Sequence[Configuration], keys: LabelKeys, nee
 
 
 def hint_at_labels(configurations: Sequence[Configuration], keys: Mapping[str, str], path: str | Path) -> None:
-    """Log where the labels may be that all frames of a file lack, or some.
+    """Log the keys under which labels may be stored that all or some frames of a file lack.
 
     Args:
         configurations: the frames.
-        keys: {field: key} of the labels that are looked for.
+        keys: {field: key} of the expected labels.
         path: for messages.
     """
     for field, key in keys.items():
@@ -115,22 +115,22 @@ def hint_at_labels(configurations: Sequence[Configuration], keys: Mapping[str, s
             continue
         if all(frame.labels[field] is None for frame in configurations):
             advice = _advice({field: name}, [field])
-            _LOG.warning("%s: no frame has %s under the key %r, and none is looked at%s", path, field, key, advice)
+            _LOG.warning("%s: no frame has %s under the key %r, so none is used%s", path, field, key, advice)
         else:
             frames = [frame for frame in lacking if name in _names([frame])]
             count, where = f"{len(frames)} of {len(configurations)} frames", f"first {frames[0].source}"
-            said = f"have no {field} under the key {key!r} but {name}, which is not looked at, {where}"
+            said = f"have no {field} under the key {key!r} but {name}, which is not used, {where}"
             _LOG.warning("%s: %s %s; write the %s of all frames under one key", path, count, said, field)
 
 
 def _names(configurations: Sequence[Configuration]) -> list[str]:
-    """Every name in the frames under which a label could lie, sorted."""
+    """All names in the frames that could hold a label, sorted."""
     places = (place for c in configurations if c.frame is not None for place in (c.frame.results, c.frame.info, c.frame.arrays))
     return sorted({name for place in places for name in place} - {"config_type"})
 
 
 def _advice(likely: Mapping[str, str | None], fields: Iterable[str]) -> str:
-    """How to name the keys under which the fields may be, in a training and in an evaluation."""
+    """Options of a training and of an evaluation that set the likely keys of the fields."""
     found = [(field, likely[field]) for field in fields if likely[field] is not None]
     training = " ".join(f"data.{field}_key={name}" for field, name in found)
     evaluation = " ".join(f"--{field}-key {name}" for field, name in found)
@@ -138,7 +138,7 @@ def _advice(likely: Mapping[str, str | None], fields: Iterable[str]) -> str:
 
 
 def label_keys(path: str | Path) -> list[str]:
-    """Every name in a file under which a label could lie, sorted."""
+    """All names in a file that could hold a label, sorted."""
     path = _existing_file(path)
     if path.suffix == ".npz":
         return ["energies", "forces"]
@@ -158,14 +158,14 @@ def _existing_file(path: str | Path) -> Path:
 
 
 def _frames(path: Path, bad: BadFrames) -> Iterator[tuple[int, ase.Atoms]]:
-    """Frames with their numbers in the file."""
+    """Frames with their indices in the file."""
     if is_extended_xyz(path):
         return _extended_xyz_frames(path, bad)
     return enumerate(ase_frames(path, bad))
 
 
 def is_extended_xyz(path: Path) -> bool:
-    """By its name, compressed or not."""
+    """Whether the name of a file is that of extended XYZ, compressed or not."""
     name = path.name.removesuffix(path.suffix) if path.suffix in extended_xyz.COMPRESSED else path.name
     return Path(name).suffix.lower() in _XYZ_SUFFIXES
 
@@ -184,7 +184,7 @@ def _read_frame(lines: Sequence[str], frame: extended_xyz.Frame, path: Path) -> 
     text = io.StringIO("".join(lines[frame.start : frame.stop]))
 
     def describe(said: str) -> str:
-        extended_xyz.explain(lines, frame, str(path))  # raises where it finds the word at fault
+        extended_xyz.explain(lines, frame, str(path))  # raises if it finds the faulty word
         return f"{path} frame {frame.index} (line {frame.line}): cannot be read ({said})"
 
     with parser_errors(describe):
@@ -196,9 +196,9 @@ def _lines(path: Path) -> list[str]:
         with extended_xyz.COMPRESSED.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
             return list(file)
     except EOFError as error:
-        raise InputError(f"{path}: the compressed file is truncated ({_one_line(error)})") from error
+        raise InputError(f"{path}: the compressed file is truncated ({one_line(error)})") from error
     except (OSError, UnicodeDecodeError, zlib.error, lzma.LZMAError) as error:
-        raise InputError(f"{path}: cannot be read as text ({_one_line(error)})") from error
+        raise InputError(f"{path}: cannot be read as text ({one_line(error)})") from error
 
 
 def _parse_comment(line: str) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _matrix_from_voigt(match: re.Match) -> str:
 
 
 def _places(atoms: ase.Atoms) -> tuple[Mapping[str, Any], ...]:
-    # The bare results, not get_forces(): that one would apply constraints.
+    # The bare results, because get_forces() would apply constraints.
     results = {} if atoms.calc is None else atoms.calc.results
     return results, atoms.info, atoms.arrays
 
@@ -248,11 +248,11 @@ def _warn_of_second_labels(frames: Sequence[ase.Atoms], keys: LabelKeys, path: P
 
 
 def _warn_of_free_energy(frames: Sequence[ase.Atoms], keys: LabelKeys, path: Path) -> None:
-    """ASE has the energy extrapolated to zero smearing as `energy`, and the one whose gradient the forces are as `free_energy`."""
+    """ASE's `energy` is extrapolated to zero smearing; the forces are the gradient of its `free_energy`."""
     if keys.energy != _DEFAULT_KEYS["energy"]:
         return
     both = [(len(atoms), *(find_label(key, _places(atoms)) for key in ("energy", "free_energy"))) for atoms in frames]
-    # Values that are no numbers are refused by the reader of labels where they are used.
+    # Values that are no numbers are an error of the label readers if they are used.
     gaps = [(abs(energy - free), num_atoms) for num_atoms, energy, free in both if isinstance(energy, float) and isinstance(free, float)]
     if any(gap > _SAME_ENERGY for gap, _ in gaps):
         _LOG.warning(
@@ -261,7 +261,3 @@ def _warn_of_free_energy(frames: Sequence[ase.Atoms], keys: LabelKeys, path: Pat
             path,
             1000 * max(gap / num_atoms for gap, num_atoms in gaps),
         )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

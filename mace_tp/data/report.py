@@ -1,4 +1,4 @@
-"""What the data look like, in the lines that are printed before a training."""
+"""Description of the data in the lines that are printed before a training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,7 +24,7 @@ def describe_parts(parts: Mapping[str, Sequence[Graph]], atomic_numbers: Sequenc
 def describe_batches(
     graphs: Sequence[Graph], statistics: DatasetStatistics, buckets: Sequence[Bucket], batch_size: int, seed: int = 0
 ) -> list[str]:
-    """Shapes and padding of a loader's batches, and what the model takes from the data.
+    """Shapes and padding of a loader's batches, and the statistics that the model takes from the data.
 
     Args:
         graphs: the training set, at least one graph.
@@ -61,7 +61,7 @@ def _part_lines(name: str, graphs: Sequence[Graph], atomic_numbers: Sequence[int
     if stresses:
         components = np.concatenate(stresses)
         lines.append(f"  stress: RMS {np.sqrt(np.mean(components**2)):.4g} eV/Å³, largest component {np.abs(components).max():.4g} eV/Å³")
-    num_edges, shortest = sum(graph.num_edges for graph in graphs), min(_shortest(graph) for graph in graphs)
+    num_edges, shortest = sum(graph.num_edges for graph in graphs), min(graph.shortest_length() for graph in graphs)
     distance = f"shortest distance {shortest:.3f} Å" if num_edges else "no two atoms within the cutoff"
     neighbors = np.concatenate([np.bincount(graph.receivers[graph.edge_mask], minlength=graph.num_nodes) for graph in graphs])
     lines.append(f"  {distance}, {num_edges / sizes.sum():.1f} neighbors per atom ({_range(neighbors, 'd')})")
@@ -84,15 +84,11 @@ def _weights(graphs: Sequence[Graph]) -> str:
 
 def _num_zero(weights: Sequence[float]) -> str:
     count = sum(weight == 0 for weight in weights)
-    return f" (zero in {count}, where it is not used)" if count else ""
+    return f" (zero in {count}, whose labels are not used)" if count else ""
 
 
 def _all_or_some(count: int, total: int) -> str:
     return {0: "in none", total: "in all"}.get(count, f"in {count} (missing in {total - count})")
-
-
-def _shortest(graph: Graph) -> float:
-    return float(graph.lengths().min(initial=np.inf))
 
 
 def _range(values: Sequence[float] | np.ndarray, form: str) -> str:

@@ -1,4 +1,4 @@
-"""The npz files of revised MD17: one molecule, many frames, energies and forces in kcal/mol."""
+"""Reader of the npz files of revised MD17: one molecule, many frames, energies and forces in kcal/mol."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ _FIELDS = ("nuclear_charges", "coords", "energies", "forces")
 def read_rmd17(path: Path) -> list[Configuration]:
     """The frames of an rMD17 archive, in eV and eV/Å.
 
-    It holds `nuclear_charges` [atoms], `coords` [frames, atoms, 3] in Å, `energies` [frames] in kcal/mol and `forces` [frames, atoms, 3]
-    in kcal/mol/Å. Every frame is free of periodic boundaries.
+    The archive holds `nuclear_charges` [atoms], `coords` [frames, atoms, 3] in Å, `energies` [frames] in kcal/mol and `forces`
+    [frames, atoms, 3] in kcal/mol/Å. No frame is periodic.
 
     Raises:
-        InputError: the archive is damaged, a field is missing, or the shapes do not agree.
+        InputError: the archive is damaged, a field is missing, or shapes disagree.
 
     Source: Christensen and von Lilienfeld 2020, doi:10.6084/m9.figshare.12672038.
     """

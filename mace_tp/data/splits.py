@@ -1,4 +1,4 @@
-"""Divides configurations: training from validation, isolated atoms from the rest."""
+"""Separation of configurations: training from validation, isolated atoms from the rest."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,25 +12,25 @@ from mace_tp.data.order import random_order
 from mace_tp.data.readers import read_configurations
 from mace_tp.errors import InputError
 
-# eV. Two energies of one isolated atom that differ by more belong to two calculations.
+# eV. Energies of an isolated atom that differ by more come from different calculations.
 SAME_ENERGY = 1e-4
-# Å. Boxes of isolated atoms are 10 Å and more; in the crystals of nearly all elements the nearest neighbor is within 5 Å.
+# Å. Boxes of isolated atoms are at least 10 Å wide; in crystals of nearly all elements the nearest neighbor is within 5 Å.
 _CRYSTAL = 5.0
 
 
 def split(configurations: Sequence[Configuration], valid_fraction: float, seed: int) -> tuple[list[Configuration], list[Configuration]]:
-    """Draw a validation set at random; both parts keep the order of the file. The same seed gives the same split on every machine.
+    """Draw a random validation set; both parts keep the order of the file. A seed gives the same split on every machine.
 
     Args:
         configurations: at least two, unless the fraction is zero.
-        valid_fraction: 0 (no validation set) up to, and without, 1. Rounded to whole configurations, at least one on each side.
+        valid_fraction: in [0, 1); 0 means no validation set. Rounded to whole configurations, at least one in each part.
         seed: not negative.
 
     Returns:
         (train, valid).
 
     Raises:
-        InputError: the fraction is out of range, or there is nothing to divide.
+        InputError: the fraction is out of range, or there is only one configuration.
     """
     if not 0 <= valid_fraction < 1:
         raise InputError(f"data.valid_fraction={valid_fraction}: must be at least 0 and less than 1")
@@ -45,30 +45,30 @@ def split(configurations: Sequence[Configuration], valid_fraction: float, seed: 
 
 
 def separate_isolated_atoms(configurations: Sequence[Configuration]) -> tuple[list[Configuration], dict[int, float]]:
-    """Take out the frames tagged `config_type=IsolatedAtom` (or `isolated_atom`).
+    """Separate the frames tagged `config_type=IsolatedAtom` (or `isolated_atom`).
 
-    A single atom without the tag stays: it may be training data.
+    A single atom without the tag stays with the rest: it may be training data.
 
     Returns:
-        (the other configurations, {Z: energy in eV}).
+        (configurations without the tag, {Z: energy in eV} of the tagged ones).
 
     Raises:
-        InputError: a tagged frame has several atoms or no energy, or is a crystal, or one element has two energies.
+        InputError: a tagged frame has several atoms or no energy, is a crystal, or an element has two energies.
     """
     tagged = [configuration for configuration in configurations if _is_tagged(configuration)]
     return [configuration for configuration in configurations if not _is_tagged(configuration)], _energies(tagged)
 
 
 def read_isolated_atoms(path: str | Path, keys: LabelKeys, cutoff: float) -> dict[int, float]:
-    """{Z: energy in eV} of the isolated atoms in a file: tagged frames, and of an element without one single atoms in vacuum.
+    """{Z: energy in eV} of the isolated atoms in a file: tagged frames, and single atoms in vacuum for elements without a tagged frame.
 
     Args:
-        path: the file; other frames may be in it.
-        keys: where labels are.
-        cutoff: Å. A single atom that has a periodic image within it is a crystal.
+        path: the file, which may contain other frames.
+        keys: names of the labels.
+        cutoff: Å. A single atom with a periodic image within the cutoff is a crystal.
 
     Raises:
-        InputError: the file cannot be read, has no isolated atom, or has no tags and of an element only crystals; or as in
+        InputError: the file cannot be read, has no isolated atom, or has no tags and only crystals of an element; and the errors of
             `separate_isolated_atoms`.
     """
     frames = read_configurations(path, keys)
@@ -78,13 +78,13 @@ def read_isolated_atoms(path: str | Path, keys: LabelKeys, cutoff: float) -> dic
     isolated = [frame for frame in single if _nearest_image(frame, cutoff) == np.inf]
     if not tagged and not single:
         raise InputError(f"{path}: no frame with a single atom; data.isolated_atoms needs one for each element")
-    if not tagged:  # the file is one of isolated atoms, so that a crystal in it is a mistake
+    if not tagged:  # the file must hold isolated atoms only, so a crystal in it is a mistake
         _require_isolated(single, {_element(frame) for frame in isolated}, cutoff)
     return _energies(tagged + isolated)
 
 
 def _require_isolated(single: Sequence[Configuration], elements: Collection[int], cutoff: float) -> None:
-    """Require that every frame is of one of the elements of which there is an isolated atom."""
+    """Require an isolated atom of the element of every frame."""
     for frame in single:
         if _element(frame) not in elements:
             away = f"whose periodic image is {_nearest_image(frame, cutoff):.2f} Å away"
@@ -99,13 +99,13 @@ def _element(frame: Configuration) -> int:
 
 
 def _nearest_image(frame: Configuration, cutoff: float) -> float:
-    """The distance of a single atom's nearest periodic image, Å; infinite where none is within the cutoff."""
+    """The distance of a single atom's nearest periodic image, Å; infinite if none is within the cutoff."""
     shifts = neighbor_list(frame.positions, frame.cell, frame.pbc, cutoff)[2]
     return float(np.linalg.norm(shifts, axis=1).min(initial=np.inf))
 
 
 def is_isolated_atom(config_type: str) -> bool:
-    """Whether it is the tag of isolated atoms."""
+    """Whether a configuration type is the tag of isolated atoms."""
     return config_type.lower().replace("_", "") == "isolatedatom"
 
 

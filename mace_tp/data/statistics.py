@@ -27,14 +27,14 @@ def atomic_energies(
         choice: `isolated` (energies of isolated atoms), `least_squares` (the composition's share of the labelled energies),
             `model` (of the model that the training starts from), or a mapping {symbol: eV}.
         configurations: the training set.
-        isolated: {Z: eV}, what isolated atoms are known.
-        of_model: {Z: eV} of the model that the training starts from; None where it starts from none.
+        isolated: {Z: eV} of the known isolated atoms.
+        of_model: {Z: eV} of the model that the training starts from; None without such a model.
 
     Returns:
-        ({Z: eV}, ascending Z; a line to print that says where they come from).
+        ({Z: eV}, ascending Z; a line to print that names their source).
 
     Raises:
-        InputError: an element is missing from the choice, a symbol is unknown, or the choice is not one of these.
+        InputError: an element has no energy, a symbol is unknown, or the choice is none of these.
     """
     numbers = sorted({int(number) for configuration in configurations for number in configuration.atomic_numbers})
     if isinstance(choice, Mapping):
@@ -51,7 +51,7 @@ def atomic_energies(
 
 
 def describe_energies(energies: Mapping[int, float], origin: str) -> str:
-    """A line with the E0 of every element ({Z: eV}) and where they come from."""
+    """A line with the E0 of every element ({Z: eV}) and their origin."""
     listed = ", ".join(f"{symbol(number)} {energy:.4f}" for number, energy in energies.items())
     return f"atomic energies E0 ({origin}): {listed} eV"
 
@@ -61,9 +61,10 @@ def compute_statistics(
 ) -> DatasetStatistics:
     """Statistics of a training set.
 
-    The scale is the root mean square over all labelled force components, and one where there are none or all vanish.
-    The shift is the mean over labelled configurations of (E - sum of E0) per atom, and zero where there are none.
-    The average number of neighbors is over the atoms that have any, as in ACEsuit's MACE; one where none has, because models divide by it.
+    The scale is the root mean square of all labelled force components, or one if there are none or all are zero.
+    The shift is the mean of (E - sum of E0) per atom over labelled configurations, or zero if there are none.
+    The average number of neighbors counts only atoms with neighbors, as in ACEsuit's MACE. It is one if no atom has any, because models
+    divide by it.
 
     Args:
         configurations: the training set.
@@ -109,7 +110,7 @@ def _isolated(isolated: Mapping[int, float], numbers: Sequence[int]) -> dict[int
 
 def _of_model(known: Mapping[int, float] | None, numbers: Sequence[int]) -> dict[int, float]:
     if known is None:
-        raise InputError("data.atomic_energies=model: there is no model.init_from, whose E0s these are")
+        raise InputError("data.atomic_energies=model: takes the E0s of model.init_from, which is not set")
     if missing := [number for number in numbers if number not in known]:
         raise InputError(f"data.atomic_energies=model: model.init_from does not know {symbols(missing)}; its elements are {symbols(known)}")
     return {number: known[number] for number in numbers}
@@ -124,7 +125,7 @@ def _least_squares(configurations: Sequence[Configuration], numbers: Sequence[in
     solution, _, rank, _ = np.linalg.lstsq(counts, energies, rcond=None)
     if rank < len(numbers):
         _LOG.warning(
-            "least squares: the compositions determine only %d of the %d atomic energies (%s); the smallest ones that fit are taken, "
-            "so energies of other compositions are not to be trusted", rank, len(numbers), symbols(numbers),
+            "least squares: the compositions determine only %d of the %d atomic energies (%s); the fit with the smallest energies is used, "
+            "so do not trust energies of other compositions", rank, len(numbers), symbols(numbers),
         )  # fmt: skip
     return dict(zip(numbers, solution.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What in a data set is likely a mistake: units, signs, atomic energies, structures that occur twice. Warnings, never errors."""
+"""Warnings about likely mistakes in a data set: units, signs, atomic energies, duplicate structures."""
 
 import collections
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,16 @@ from mace_tp.data.graphs import Graph
 from mace_tp.data.outliers import listed, outliers
 from mace_tp.data.units import units_of_atomic_energies, units_of_forces, units_of_stress, units_of_total_energies
 
-# eV per atom. Chemical bonds bind an atom by less than 15 eV; more means that the E0s belong to another method.
+# eV per atom. Chemical bonds bind an atom by less than 15 eV; a larger value means that the E0s belong to another method.
 _LARGE_INTERACTION_ENERGY = 50.0
-# Å. Half of the shortest bond, that of H2 (0.74 Å), is never reached at thermal energies.
+# Å. Less than half of the shortest bond, that of H2 (0.74 Å), never occurs at thermal energies.
 _SHORT_DISTANCE = 0.3
-# Å. Two structures whose atoms are all this near are one.
+# Å. Structures whose atoms all agree within this distance are the same.
 _SAME_STRUCTURE = 1e-4
-# eV/atom and eV/Å (root mean square): a code that is run twice differs from itself by less, and positions so near change less, too.
+# eV/atom and eV/Å (root mean square): repeated calculations differ by less, and so do structures that close.
 _SAME_ENERGY, _SAME_FORCES = 1e-3, 0.05
-# Configurations of one composition, the spread of their volumes, and the correlation of stress and volume that is no accident.
+# Least number of configurations of one composition, least relative spread of their volumes, and the correlation of stress and volume
+# that is no accident.
 _ENOUGH, _ENOUGH_SPREAD, _AGAINST = 8, 0.01, -0.7
 
 
@@ -30,12 +31,12 @@ def suspicions(
         parts: {name: graphs} of training, validation and test sets.
         atomic_numbers: Z of the species.
         atomic_energies: E0 of the species, eV.
-        energies_are_fitted: whether the E0s are from least squares; what they mean is then not known.
+        energies_are_fitted: whether the E0s come from least squares, so that their values mean nothing by themselves.
     """
     lines = [] if energies_are_fitted else units_of_atomic_energies(atomic_numbers, atomic_energies)
     found: list[str] = []
     for name, graphs in parts.items():
-        # The E0s say it already.
+        # A warning about the E0s says the same.
         totals = [] if lines else units_of_total_energies(graphs, atomic_numbers, atomic_energies)
         of_part = (
             *totals, *units_of_forces(graphs), *units_of_stress(graphs), *_energies(graphs), *outliers(graphs), *_stresses(graphs),
@@ -57,9 +58,9 @@ def _energies(graphs: Sequence[Graph]) -> list[str]:
 
 
 def _stresses(graphs: Sequence[Graph]) -> list[str]:
-    """Between structures of one composition tr σ / 3 = dE/dV rises with the volume, or the crystal would not be stable.
+    """Check the sign of the stress: in a stable crystal tr σ / 3 = dE/dV rises with the volume.
 
-    Energies say less: those of a simulation at several temperatures need not have their least at the volume without stress.
+    Energies would show less: in simulations at several temperatures their minimum need not be at the volume without stress.
     """
     groups: dict[tuple, list[Graph]] = collections.defaultdict(list)
     for graph in graphs:
@@ -78,9 +79,9 @@ def _stresses(graphs: Sequence[Graph]) -> list[str]:
 
 
 def _structures(graphs: Sequence[Graph]) -> list[str]:
-    near = [graph for graph in graphs if _shortest(graph) < _SHORT_DISTANCE]
+    near = [graph for graph in graphs if graph.shortest_length() < _SHORT_DISTANCE]
     lone = [graph for graph in graphs if graph.num_nodes == 1 and not graph.cell.any()]
-    lines = [f"atoms closer than {_SHORT_DISTANCE} Å in {_where(near)} ({_shortest(near[0]):.3f} Å)"] if near else []
+    lines = [f"atoms closer than {_SHORT_DISTANCE} Å in {_where(near)} ({near[0].shortest_length():.3f} Å)"] if near else []
     if lone:
         lines.append(f"single atoms in {_where(lone)}; config_type=IsolatedAtom makes them E0s instead of training data")
     return lines
@@ -99,26 +100,26 @@ def _duplicates(parts: Mapping[str, Sequence[Graph]]) -> list[str]:
                     twice[other].append((graph, known[key]))
             seen[name].setdefault(key, graph)
         for other, pairs in twice.items():
-            what = "more than once" if other == name else f"also in {other}"
+            where = "more than once" if other == name else f"also in {other}"
             torn = [pair for pair in pairs if _differ(*pair)]
             if torn:
-                lines.append(f"{name}: {len(torn)} structures are there {what} with other labels, which no model can fit: {_listed(torn)}")
+                lines.append(f"{name}: {len(torn)} structures occur {where} with other labels, which no model can fit: {_listed(torn)}")
             if len(torn) < len(pairs):
                 graph, known = next(pair for pair in pairs if not _differ(*pair))
-                count = f"{len(pairs) - len(torn)} of {len(graphs)} structures are there {what}"
-                lines.append(f"{name}: {count}, the first: {graph.source} is {known.source}")
+                count = f"{len(pairs) - len(torn)} of {len(graphs)} structures occur {where}"
+                lines.append(f"{name}: {count}, the first: {graph.source} equals {known.source}")
     return lines
 
 
 def _differ(graph: Graph, other: Graph) -> bool:
-    """Whether one structure has two energies, or two sets of forces; by more than a method differs from itself."""
+    """Whether the labels of one structure differ by more than repeated calculations do."""
     has_forces = graph.forces is not None and other.forces is not None
     far = has_forces and np.sqrt(np.mean((graph.forces - other.forces) ** 2)) > _SAME_FORCES
     return bool(far or abs(_difference(graph, other)) > _SAME_ENERGY)
 
 
 def _difference(graph: Graph, other: Graph) -> float:
-    """Difference of the energies, eV/atom; zero if one of them is not known."""
+    """Difference of the energies, eV/atom; zero if one of them is unknown."""
     if graph.interaction_energy is None or other.interaction_energy is None:
         return 0.0
     return (graph.interaction_energy - other.interaction_energy) / graph.num_nodes
@@ -143,7 +144,3 @@ def _structure(graph: Graph) -> bytes:
 
 def _where(graphs: Sequence[Graph]) -> str:
     return f"{len(graphs)} configurations, first {graphs[0].source}"
-
-
-def _shortest(graph: Graph) -> float:
-    return float(graph.lengths().min(initial=np.inf))

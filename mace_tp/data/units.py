@@ -1,4 +1,4 @@
-"""Units that are likely wrong: energies of all electrons in Hartree, forces in kcal/mol/Å, stress in GPa or kbar."""
+"""Warnings about likely wrong units: all-electron energies in Hartree, forces in kcal/mol/Å, stress in GPa or kbar."""
 
 from collections.abc import Sequence
 
@@ -7,35 +7,36 @@ import numpy as np
 from mace_tp.data.elements import symbols
 from mace_tp.data.graphs import Graph
 
-# eV/Å. In molecules at 1,200 K the root mean square is about 2 eV/Å; 23 kcal/mol/Å are 1 eV/Å.
+# eV/Å. In molecules at 1,200 K the root mean square is about 2 eV/Å; 1 eV/Å is 23 kcal/mol/Å.
 _LARGE_FORCES = 20.0
-# Hartree, all electrons, of the ground state in the Hartree-Fock limit, H to Ar (Clementi and Roetti 1974). Density functionals give the
-# same to one percent.
+# Hartree: all-electron ground states in the Hartree-Fock limit, H to Ar (Clementi and Roetti 1974). Density functionals agree within one
+# percent.
 _HARTREE_FOCK = (
     0.5, 2.862, 7.433, 14.573, 24.529, 37.689, 54.401, 74.809, 99.409, 128.547, 161.859, 199.615, 241.877, 288.854, 340.719, 397.505,
     459.482, 526.818,
 )  # fmt: skip
-# The last element whose energy the Thomas-Fermi series gives to the tolerance: of heavier ones relativity is more than that.
+# The last element whose energy the Thomas-Fermi series gives within the tolerance: relativity changes heavier atoms by more.
 _LAST_ELEMENT = 36
-# How large one Hartree is in units that are taken for eV by mistake.
+# One Hartree in units that are mistaken for eV.
 _UNITS = {"Hartree": 1.0, "kcal/mol": 627.509, "kJ/mol": 2625.5}
 _SAME_ENERGY = 0.03
-# The same for a single element, whose energy with pseudopotentials may be anything: a chemical bond is still less than that.
+# Tolerance for a single element, whose energy with pseudopotentials may be anything; chemical bonds are still smaller.
 _SAME_ENERGY_OF_ONE = 0.01
-# eV/Å³ in one GPa, and in one kbar.
+# eV/Å³ in one GPa and one kbar.
 _PRESSURES = {"GPa": 1 / 160.21766, "kbar": 1 / 1602.1766}
-# Deviatoric stress over what the forces let expect: the median is 0.1 to 0.8 in silicon and Cu-Au, for cells of 4 to 96 atoms.
+# Deviatoric stress over its estimate from the forces: the median is 0.1 to 0.8 in silicon and Cu-Au, for cells of 4 to 96 atoms.
 _USUAL_STRESS, _LARGE_STRESS_RATIO = 0.3, 10.0
-# eV/Å³, 32 GPa: a deviatoric stress that hardly any crystal bears. Strained cells whose atoms have hardly moved have small forces, too.
+# eV/Å³, 32 GPa: hardly any crystal bears this deviatoric stress. The ratio alone proves nothing, because strained cells with atoms near
+# their ideal places also have small forces.
 _LARGE_DEVIATORIC = 0.2
-# eV/Å: frames with smaller forces say nothing of the stress. And how many frames do.
+# eV/Å: the estimate needs frames with larger forces; and the least number of such frames.
 _SOME_FORCES, _ENOUGH = 0.1, 5
 # eV/Å³, 160 GPa.
 _LARGE_STRESS = 1.0
 
 
 def units_of_atomic_energies(atomic_numbers: Sequence[int], atomic_energies: Sequence[float]) -> list[str]:
-    """All-electron energies of atoms are known, so that their unit is: lines of warning on E0s [species]."""
+    """Warn if the E0s [species] are all-electron energies in another unit than eV. All-electron energies of atoms are known."""
     known = [(number, energy) for number, energy in zip(atomic_numbers, atomic_energies, strict=True) if number <= len(_HARTREE_FOCK)]
     # One light atom alone may have such an energy by chance.
     if len(known) < 2:
@@ -50,14 +51,14 @@ def units_of_atomic_energies(atomic_numbers: Sequence[int], atomic_energies: Seq
 
 
 def units_of_total_energies(graphs: Sequence[Graph], atomic_numbers: Sequence[int], atomic_energies: Sequence[float]) -> list[str]:
-    """A line of warning where total energies are those of all electrons of the atoms in another unit than eV.
+    """Warn if the total energies are all-electron energies in another unit than eV.
 
-    The energy of the bonds is less than the tolerance. Frames with an element beyond krypton are not looked at.
+    The tolerance exceeds the energy of the bonds. Frames with an element beyond krypton are ignored.
 
     Args:
-        graphs: of one part.
+        graphs: of one data set.
         atomic_numbers: Z of the species.
-        atomic_energies: E0 of the species, eV, which give the total energies back.
+        atomic_energies: E0 of the species, eV, to recover total energies.
     """
     zero = np.asarray(atomic_energies)
     of_atoms = np.array([-_all_electrons(number) if number <= _LAST_ELEMENT else np.nan for number in atomic_numbers])
@@ -68,7 +69,7 @@ def units_of_total_energies(graphs: Sequence[Graph], atomic_numbers: Sequence[in
         return []
     seen = np.unique(np.concatenate([graph.species for graph, is_known in zip(labelled, known, strict=True) if is_known]))
     tolerance = _SAME_ENERGY if len(seen) > 1 else _SAME_ENERGY_OF_ONE
-    # Nearly all of them: one frame may be anything.
+    # Nearly all frames: single ones may have any energy.
     low, high = np.quantile(ratios[known], [0.05, 0.95])
     return [
         f"the total energies are those of all electrons in {unit}, {np.median(ratios[known]) / size:.3f} times the sum over the atoms; "
@@ -79,7 +80,7 @@ def units_of_total_energies(graphs: Sequence[Graph], atomic_numbers: Sequence[in
 
 
 def units_of_forces(graphs: Sequence[Graph]) -> list[str]:
-    """A line of warning where the forces are very large."""
+    """Warn if the forces are very large."""
     forces = [graph.forces.ravel() for graph in graphs if graph.forces is not None]
     size = np.sqrt(np.mean(np.concatenate(forces) ** 2)) if forces else 0.0
     if size <= _LARGE_FORCES:
@@ -88,10 +89,10 @@ def units_of_forces(graphs: Sequence[Graph]) -> list[str]:
 
 
 def units_of_stress(graphs: Sequence[Graph]) -> list[str]:
-    """A line of warning where the stress is much larger than forces let expect, or than any material bears.
+    """Warn if the stress is much larger than the forces suggest, or than any material bears.
 
-    The virial is the sum of r·F over the bonds. Forces F on N atoms at distances d in a volume V therefore come with a stress of about
-    F d √N / V besides the pressure, which may be anything; so only the deviatoric part is compared.
+    The virial is the sum of r·F over the bonds. Forces F on N atoms at distances d in a volume V therefore imply a stress of about
+    F d √N / V, besides the pressure. The pressure may have any value, so only the deviatoric part is compared.
     """
     stressed = [graph for graph in graphs if graph.stress is not None]
     if not stressed:
@@ -102,7 +103,7 @@ def units_of_stress(graphs: Sequence[Graph]) -> list[str]:
     ratios = [_deviatoric_ratio(graph) for graph in moved]
     ratio = np.median(ratios) if len(ratios) >= _ENOUGH else 0.0
     if ratio > _LARGE_STRESS_RATIO and np.median([_rms(_deviatoric(graph.stress)) for graph in moved]) > _LARGE_DEVIATORIC:
-        # The ratio of soft and stiff crystals differs by more than the two units do, so both are named.
+        # Soft and stiff crystals differ by more than the two units do, so both units are named.
         likely, other = sorted(_PRESSURES, key=lambda name: abs(np.log(ratio * _PRESSURES[name] / _USUAL_STRESS)))
         sizes = ", ".join(f"1 {name} = {size:.6g} eV/Å³" for name, size in _PRESSURES.items())
         return [f"{said} beside the forces; it is likely in {likely}, if not in {other}. Labels must be in eV/Å³: {sizes}"]
@@ -112,7 +113,7 @@ def units_of_stress(graphs: Sequence[Graph]) -> list[str]:
 
 
 def _all_electrons(number: int) -> float:
-    """Minus the energy of an atom with all its electrons, Hartree, not relativistic; to one percent beyond argon.
+    """Minus the nonrelativistic energy of an atom with all its electrons, Hartree; within one percent beyond argon.
 
     Source: the Thomas-Fermi energy with its two corrections, Schwinger 1981, Phys. Rev. A 24, 2353.
     """

@@ -1,21 +1,21 @@
-"""What a structure must satisfy before anything is computed from it."""
+"""Checks of a structure before anything is computed from it."""
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from mace_tp.data.configuration import Configuration
-from mace_tp.data.elements import SYMBOLS, symbol
+from mace_tp.data.elements import LAST, symbol
 from mace_tp.data.labels import check_atoms_finite
 from mace_tp.errors import InputError
 
-# Å. Two atoms this close or closer are one atom written twice: no chemistry goes below 0.3 Å.
+# Å. Two atoms this close are one atom written twice: no chemistry goes below 0.3 Å.
 SAME_PLACE = 1e-3
-# Volume over the product of the lengths; below it the lattice vectors lie in a plane.
+# Least singular value of the normalized lattice vectors; below it they are linearly dependent.
 _FLAT = 1e-6
 
 
 def check_configuration(configuration: Configuration) -> None:
-    """Require known elements, finite positions, a usable cell and no two atoms at one place.
+    """Require known elements, finite positions, a usable cell and no two atoms at the same place.
 
     Raises:
         InputError: names the file, the frame and the atoms or the lattice vector.
@@ -23,10 +23,12 @@ def check_configuration(configuration: Configuration) -> None:
     source = configuration.source
     if configuration.num_atoms == 0:
         raise InputError(f"{source}: has no atoms; a frame needs at least one")
-    unknown = (configuration.atomic_numbers < 1) | (configuration.atomic_numbers >= len(SYMBOLS))
+    unknown = (configuration.atomic_numbers < 1) | (configuration.atomic_numbers > LAST)
     if unknown.any():
         atom = int(np.argmax(unknown))
-        raise InputError(f"{source}, atom {atom}: unknown element, atomic number {configuration.atomic_numbers[atom]}; valid are 1 to 118")
+        raise InputError(
+            f"{source}, atom {atom}: unknown element, atomic number {configuration.atomic_numbers[atom]}; valid are 1 to {LAST}"
+        )
     check_atoms_finite(configuration.positions, "positions", source)
     _check_cell(configuration)
     _check_distinct(configuration)
@@ -50,19 +52,19 @@ def _check_distinct(configuration: Configuration) -> None:
     pair = _coincident_pair(configuration)
     if pair is not None:
         names = " and ".join(f"{atom} ({symbol(int(configuration.atomic_numbers[atom]))})" for atom in pair)
-        # A distance of SAME_PLACE to the last digit is not one to an image, which is at least a lattice vector away.
+        # The factor 2 tolerates rounding at SAME_PLACE; images are at least a lattice vector away.
         image = ", as periodic images" if _distance(configuration, *pair) > 2 * SAME_PLACE else ""
         raise InputError(f"{configuration.source}: atoms {names} are at the same place{image} (no more than {SAME_PLACE} Å apart)")
 
 
 def _coincident_pair(configuration: Configuration) -> tuple[int, int] | None:
-    """The first two atoms no more than SAME_PLACE apart, also through periodic images."""
+    """The first two atoms at most SAME_PLACE apart, including periodic images."""
     positions, periodic = configuration.positions, np.array(configuration.pbc)
     if not periodic.any():
         pairs = cKDTree(positions).query_pairs(SAME_PLACE, output_type="ndarray")
         return (int(pairs[0, 0]), int(pairs[0, 1])) if len(pairs) else None
     vectors = configuration.cell[periodic]
-    # Along each periodic direction a coordinate on a circle of length one; the rest of the position as it is.
+    # Along each periodic direction a fractional coordinate on a circle of length one, and the rest of the position in Å.
     inverse = np.linalg.pinv(vectors)
     fractions = positions @ inverse
     rest = positions - fractions @ vectors

@@ -1,18 +1,19 @@
-"""The graph of a structure that moves: pairs are looked for beyond the cutoff, and again only once atoms or cell have moved far."""
+"""Verlet list: neighbors are searched beyond the cutoff, and again only after atoms or cell have moved far."""
 
 import dataclasses
 
 import numpy as np
 
 from mace_tp.data.configuration import Configuration
-from mace_tp.data.graphs import Graph, species_of
+from mace_tp.data.elements import species_of
+from mace_tp.data.graphs import Graph
 from mace_tp.data.neighbors import image_shifts, neighbor_images, wrap
 from mace_tp.edge_blocks import fill_edge_blocks, pair_slots
 
 
 @dataclasses.dataclass(frozen=True)
 class _Candidates:
-    """Pairs within the cutoff and the skin of a structure."""
+    """Pairs within cutoff + skin in a structure."""
 
     configuration: Configuration
     species: np.ndarray  # [atoms], int32
@@ -20,19 +21,19 @@ class _Candidates:
     senders: np.ndarray  # [candidates], int32
     receivers: np.ndarray  # [candidates], int32, ascending
     images: np.ndarray  # [candidates, 3], whole numbers of lattice vectors
-    reverse: np.ndarray  # [candidates], int32: the one in the opposite direction
-    shifts: np.ndarray  # [candidates, 3], Å, in the cell of the search
+    reverse: np.ndarray  # [candidates], int32: index of the reverse
+    shifts: np.ndarray  # [candidates, 3], Å, in the cell at the search
 
     def shifts_in(self, cell: np.ndarray) -> np.ndarray:
         """Shifts [candidates, 3] in a cell, Å."""
-        # They take half as long as the rest of a graph, so a cell that stays keeps them.
+        # They cost half as much as the rest of a graph, so an unchanged cell reuses them.
         return self.shifts if np.array_equal(cell, self.configuration.cell) else image_shifts(self.images, cell)
 
     def moved(self, configuration: Configuration, cutoff: float, skin: float) -> np.ndarray | None:
-        """Where the atoms are now [atoms, 3], Å; None if another pair may be within the cutoff, or it is another structure.
+        """New positions [atoms, 3], Å; None if a pair outside the list may be within the cutoff, or for another structure.
 
-        A pair at v' now was at (v' - u + u') F⁻¹, where F is the deformation of space that the cell says, and u and u' are what its two
-        atoms have moved besides. That is no longer than (cutoff + 2 max |u|) / σ, with σ the least singular value of F.
+        A pair with vector v' now had the vector (v' - u + u') F⁻¹ at the search, where F is the deformation of the cell, and u and u' are
+        the displacements of its two atoms beyond F. Its length was at most (cutoff + 2 max |u|) / σ, with σ the least singular value of F.
         """
         mine = self.configuration
         if mine.pbc != configuration.pbc or not np.array_equal(mine.atomic_numbers, configuration.atomic_numbers):
@@ -46,18 +47,18 @@ class _Candidates:
 
 
 def _deformation(before: np.ndarray, after: np.ndarray, pbc: tuple[bool, bool, bool]) -> np.ndarray:
-    """F [3, 3] with after = before F for periodic lattice vectors; what is at right angles to those stays; one for the same cell."""
+    """F [3, 3] with after = before F for periodic lattice vectors, and the identity at right angles to them."""
     before, after = before[list(pbc)], after[list(pbc)]
     return np.eye(3) + np.linalg.pinv(before) @ (after - before)
 
 
 class VerletList:
-    """Graphs of one structure after another; those that are near the one before share its candidates for neighbors (Verlet 1967).
+    """Graphs of a moving structure. Structures near the last searched one reuse its candidate neighbors (Verlet 1967).
 
     Args:
         atomic_numbers: the model's elements, ascending Z.
-        cutoff: Å. The graphs have all edges below it and no other.
-        skin: Å. Candidates reach so far beyond the cutoff.
+        cutoff: Å. The graphs have exactly the edges below it.
+        skin: Å. Candidates reach this far beyond the cutoff.
     """
 
     def __init__(self, atomic_numbers: tuple[int, ...], cutoff: float, skin: float) -> None:
@@ -68,7 +69,7 @@ class VerletList:
         """The graph, without labels.
 
         Raises:
-            InputError: an atom's element is not among the model's.
+            InputError: the model does not have the element of an atom.
         """
         found = self._candidates
         positions = None if found is None else found.moved(configuration, self._cutoff, self._skin)
@@ -91,11 +92,11 @@ class VerletList:
         )  # fmt: skip
 
     def _find(self, configuration: Configuration) -> _Candidates:
-        species = species_of(configuration, self._elements)
+        species = species_of(configuration.atomic_numbers, self._elements, configuration.source)
         centered = configuration.positions - configuration.positions.mean(axis=0)
         positions = wrap(centered, configuration.cell, configuration.pbc)
         edges = neighbor_images(positions, configuration.cell, configuration.pbc, self._cutoff + self._skin)
-        # The arrays that were given may be changed in place.
+        # Copies, because the caller may change its arrays in place.
         numbers, places, cell = configuration.atomic_numbers.copy(), configuration.positions.copy(), configuration.cell.copy()
         copied = dataclasses.replace(configuration, atomic_numbers=numbers, positions=places, cell=cell)
         return _Candidates(copied, species, positions, *edges, image_shifts(edges[2], cell))

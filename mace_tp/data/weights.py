@@ -1,4 +1,4 @@
-"""How much each configuration counts in the loss: weights of its file, and weights by `config_type`."""
+"""Weights of configurations in the loss: from their file, and by `config_type`."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from mace_tp.data.configuration import Configuration, LabelKeys, LabelWeights
 from mace_tp.errors import InputError
 
 NO_TYPE = "Default"
-"""The name of frames without a `config_type` in `data.config_type_weights`, as in mace-torch."""
+"""Stands for frames without a `config_type` in `data.config_type_weights`, as in mace-torch."""
 
 
 MAX_WEIGHT = 1e6
-"""Larger weights leave nothing of the other frames, and their losses soon no finite float32."""
+"""Larger weights drown all other frames, and make losses overflow in float32."""
 
 
 def is_weight(value: Any) -> bool:
@@ -25,12 +25,11 @@ def is_weight(value: Any) -> bool:
 def frame_weights(info: Mapping[str, Any], keys: LabelKeys, source: str) -> LabelWeights:
     """The weights of a frame's labels: `config_weight` times `config_energy_weight`, `config_forces_weight`, `config_stress_weight`.
 
-    A weight that the frame does not have is one. Where the stress is read from a virial, `config_virials_weight` is the stress's weight
-    if the frame has it.
+    Missing weights are one. If the stress is read from a virial, a `config_virials_weight` in the frame is the weight of the stress.
 
     Args:
-        info: what the frame says of itself.
-        keys: where the labels are.
+        info: `atoms.info` of the frame.
+        keys: names of the labels.
         source: for messages.
 
     Raises:
@@ -46,11 +45,11 @@ def frame_weights(info: Mapping[str, Any], keys: LabelKeys, source: str) -> Labe
 
 
 def weigh(configurations: Sequence[Configuration], type_weights: Mapping[str, float]) -> list[Configuration]:
-    """The configurations with weights times those of their types, and without the labels whose weight is zero.
+    """Multiply weights by those of the configuration types, and drop labels of weight zero.
 
     Args:
         configurations: as read.
-        type_weights: {config_type: weight}; `Default` is for configurations without a type, and a type that is not there has weight one.
+        type_weights: {config_type: weight}; `Default` stands for no type. Types that are not listed have weight one.
     """
     return [_weighed(configuration, type_weights.get(configuration.config_type or NO_TYPE, 1.0)) for configuration in configurations]
 

@@ -1,4 +1,4 @@
-"""Writes predictions beside the labels of the frames that they belong to."""
+"""Writers of extended XYZ: predictions beside the labels of their frames, and graphs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +16,10 @@ from mace_tp.data.extended_xyz import COMPRESSED
 from mace_tp.data.graphs import Graph
 from mace_tp.data.readable import readable
 from mace_tp.errors import InputError
+from mace_tp.run_directory import replacing
 
 PREDICTED = {"energy": "MACE_energy", "forces": "MACE_forces", "stress": "MACE_stress"}
-"""The names of predictions, by the fields of `LabelKeys`."""
+"""Names of predictions, by the fields of `LabelKeys`."""
 
 
 def write_predictions(
@@ -28,35 +29,31 @@ def write_predictions(
     forces: Sequence[np.ndarray],
     stresses: Sequence[np.ndarray | None],
 ) -> None:
-    """Extended XYZ with `MACE_energy`, `MACE_forces` and, if there is one in cells with a volume, `MACE_stress` beside the labels.
+    """Write extended XYZ with `MACE_energy`, `MACE_forces` and, in cells with a volume, `MACE_stress` beside the labels.
 
     Args:
-        path: the file to write, `.xyz` or `.extxyz`; complete or not at all.
-        configurations: with all that their files hold, under the names that it has there; earlier predictions are replaced. Labels of
-            configurations that were not read from a file are written under ASE's own keys.
+        path: the file to write, `.xyz` or `.extxyz`. It is written completely or not at all.
+        configurations: written with the full content of their files, except for earlier predictions, which are replaced. Labels of
+            configurations that were not read from a file get ASE's own names.
         energies: total energies, eV.
         forces: [atoms, 3] each, eV/Å.
-        stresses: [3, 3] each, eV/Å³; None where the model gives none.
+        stresses: [3, 3] each, eV/Å³; None if the model predicts none.
 
     Raises:
         InputError: the file cannot be written.
     """
     predicted = zip(configurations, energies, forces, stresses, strict=True)
     frames = [readable(_frame(*parts), parts[0].source) for parts in predicted]
-    part = path.with_name(f"part.{path.name}")
     try:
-        # Not in the encoding of the terminal, which ASE would take.
-        with COMPRESSED.get(path.suffix, open)(part, "wt", encoding="utf-8") as file:
+        # ASE itself would use the encoding of the terminal.
+        with replacing(path) as part, COMPRESSED.get(path.suffix, open)(part, "wt", encoding="utf-8") as file:
             ase.io.write(file, frames, format="extxyz")
-        part.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_graphs(path: Path, graphs: Sequence[Graph], statistics: DatasetStatistics) -> None:
-    """Extended XYZ of graphs with the labels that they have, total energies included, and where each was read as `source`.
+    """Write graphs as extended XYZ with their labels (energies are total energies) and their `source`.
 
     Args:
         path: the file to write.
@@ -85,7 +82,7 @@ def _frame(configuration: Configuration, energy: float, forces: np.ndarray, stre
         cell=configuration.cell,
         pbc=configuration.pbc,
         constraint=frame.constraints,
-        # ASE refuses a name that is among the results, too; the reader has taken the label from these.
+        # ASE refuses a name that is also among the results. The reader has taken the label from the results.
         info={name: value for name, value in frame.info.items() if name not in results},
     )
     atoms.arrays |= {name: values for name, values in _columns(frame.arrays).items() if name not in results}
@@ -96,13 +93,13 @@ def _frame(configuration: Configuration, energy: float, forces: np.ndarray, stre
 
 
 def _own_frame(configuration: Configuration) -> FileFrame:
-    """As if the labels had been read under ASE's own names."""
+    """A frame with the labels under ASE's own names."""
     info = {"config_type": configuration.config_type} if configuration.config_type else {}
     return FileFrame(path="", index=0, results=configuration.labels, info=info, arrays={}, constraints=())
 
 
 def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for each atom of more than one axis, such as Born charges [atoms, 3, 3], as the columns of a table [atoms, 9]."""
+    """Values per atom with several axes, such as Born charges [atoms, 3, 3], as columns [atoms, 9]."""
     return {name: value.reshape(len(value), -1) if np.ndim(value) > 2 else value for name, value in values.items()}
 
 

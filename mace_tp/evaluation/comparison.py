@@ -1,4 +1,4 @@
-"""Finished trainings side by side: what they reached, what it cost, and what makes them hard to compare."""
+"""Comparison of finished trainings: errors, costs, and differences that make the comparison doubtful."""
 
 import dataclasses
 import json
@@ -10,10 +10,10 @@ import numpy as np
 import yaml
 
 from mace_tp.errors import InputError
-from mace_tp.run_directory import Record, read_config, read_metrics
+from mace_tp.run_directory import Record, flatten, read_config, read_metrics
 from mace_tp.tensor_products.notation import products_text
 
-# Keys of the configuration that make no other training of a run: seeds are averaged over, the data are compared by what they hold.
+# Keys that may differ between the runs of a row: seeds are averaged over, and data are compared by their content.
 _FREE = ("seed", "data.theory", "run_dir", "device", "logger.", "trainer.resume", "trainer.checkpoint_minutes", "trainer.keep_every")
 _DATA = ("data.train", "data.valid", "data.test", "data.isolated_atoms", "data.atomic_energies")
 _PRODUCT = "tensor_product."
@@ -27,35 +27,41 @@ class Run:
     path: Path
     config: dict[str, Any]  # flat: {"model.cutoff": 5.0, ...}
     records: list[Record]  # of metrics.jsonl
-    results: dict[str, Any] | None  # of results.json; None where the training is not finished
+    results: dict[str, Any] | None  # of results.json; None if the training is not finished
 
     @property
     def product(self) -> str:
         """The tensor product as the command line takes it, such as `cg` or `cg/spherical_grid:rank=2`."""
         return products_text(*(_site(self.config, site) for site in ("interaction", "product_basis")))
 
+    @property
+    def finished(self) -> dict[str, Any]:
+        """The results of a finished run."""
+        assert self.results is not None, f"{self.path} is not finished"
+        return self.results
+
     def errors(self) -> dict[str, dict[str, float]]:
-        """Errors of `valid`, and of every test file by a short name."""
-        test = self.results.get("test", {})
-        return {"valid": self.results["valid"], **dict(zip(short_paths(list(test)), test.values(), strict=True))}
+        """Errors of `valid`, and of every test file by its short name."""
+        test = self.finished.get("test", {})
+        return {"valid": self.finished["valid"], **dict(zip(short_paths(list(test)), test.values(), strict=True))}
 
     @property
     def setting(self) -> dict[str, Any]:
-        """The keys that make the training, with the tensor product, without the seed."""
+        """The keys that define the training, including the tensor product, without the seed."""
         kept = {key: value for key, value in self.config.items() if not key.startswith((*_FREE, *_DATA, _PRODUCT))}
-        return kept | {"tensor_product": self.product}  # a name and {name: ...} are the same
+        return kept | {"tensor_product": self.product}  # `cg` and `{name: cg}` are the same product
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Finished runs that differ in nothing but their seeds: a row of the comparison."""
+    """A row of the comparison: finished runs that differ only in their seeds."""
 
     name: str
     runs: tuple[Run, ...]
 
     @property
     def by_seed(self) -> dict[int, list[Run]]:
-        """The runs of each seed. Two of one seed are no two samples: they differ in what the machine did, not in the training."""
+        """The runs of each seed. Runs with the same seed are not independent samples: they differ only by the machine."""
         found: dict[int, list[Run]] = {}
         for run in sorted(self.runs, key=lambda run: run.config["seed"]):
             found.setdefault(run.config["seed"], []).append(run)
@@ -66,16 +72,16 @@ class Group:
         return list(self.by_seed)
 
     def values(self, *path: str) -> np.ndarray:
-        """A number of `results.json` for every run that has it."""
+        """A number in `results.json`, for every run that has it."""
         return _known(_at(run.results, path) for run in self.runs)
 
     def errors(self, part: str, kind: str) -> np.ndarray:
-        """A kind of error for every seed, of its first run. The part is `valid`, or the short name of a test file."""
+        """A kind of error for every seed, from its first run. The part is `valid` or the short name of a test file."""
         return _known(_at(run.errors(), (part, kind)) for run, *_ in self.by_seed.values())
 
 
 def short_paths(paths: Sequence[str]) -> list[str]:
-    """The last part of every path, with as many folders before it as tell it from the others."""
+    """The last component of every path, with the folders before it that distinguish it from the other paths."""
     parts = [Path(path).parts for path in paths]
 
     def tail(mine: tuple[str, ...]) -> str:
@@ -89,7 +95,7 @@ def short_paths(paths: Sequence[str]) -> list[str]:
 
 
 def equal_seeds(groups: Sequence[Group]) -> list[str]:
-    """A line for every seed that a row has more than once: with the runs, and with their errors where those differ."""
+    """A line for every seed that a row has more than once, with the runs, and with their errors if these differ."""
     lines = []
     for group in groups:
         for seed, runs in group.by_seed.items():
@@ -97,12 +103,12 @@ def equal_seeds(groups: Sequence[Group]) -> list[str]:
                 errors = list(dict.fromkeys(_about_errors(run) for run in runs))
                 same = "equal errors" if len(errors) == 1 else f"errors differ: {', '.join(errors)}"
                 paths = ", ".join(str(run.path) for run in runs)
-                lines.append(f"seed {seed} of {group.name} is there {len(runs)} times ({same}); errors are those of the first: {paths}")
+                lines.append(f"{group.name} has {len(runs)} runs with seed {seed} ({same}); errors are those of the first: {paths}")
     return lines
 
 
 def find_runs(paths: Sequence[str | Path]) -> list[Run]:
-    """The runs in the given folders and below them, each once, by path.
+    """The runs in and below the given folders, each once.
 
     Raises:
         InputError: a folder does not exist or has no run, or files of a run cannot be read.
@@ -110,17 +116,17 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
     runs: dict[Path, Run] = {}
     for path in map(Path, paths):
         if not path.is_dir():
-            raise InputError(f"{path}: no such folder; give run directories, or folders that hold some")
-        # Hydra keeps a config.yaml of its own under .hydra; a run directory has checkpoints beside it.
+            raise InputError(f"{path}: no such folder; give run directories, or folders that contain some")
+        # Hydra keeps its own config.yaml under .hydra; in a run directory, checkpoints are beside it.
         found = sorted(file.parent for file in path.rglob("config.yaml") if (file.parent / "checkpoints").is_dir())
         if not found:
-            raise InputError(f"{path}: holds no run; a run directory has config.yaml, checkpoints/ and, when finished, results.json")
+            raise InputError(f"{path}: contains no run; a run directory has config.yaml, checkpoints/ and, when finished, results.json")
         runs |= {folder.resolve(): _read_run(folder) for folder in found}
     return list(runs.values())
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
-    """Finished runs by what they are; the name is the tensor product, with the keys that tell groups of the same product apart."""
+    """Group finished runs by their setting. A group's name is its tensor product, with the keys that distinguish groups of one product."""
     members: dict[str, list[Run]] = {}
     for run in runs:
         if run.results is not None:
@@ -130,7 +136,7 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
 
 
 def differences_of_data(groups: Sequence[Group]) -> list[str]:
-    """A line for every part of the data that is not the same in all runs, as far as is known: their errors say nothing of each other."""
+    """A line for every part of the data that is known to differ between runs, whose errors then cannot be compared."""
     lines = []
     for part in ("train_and_valid", "test", "atomic_energies"):
         values = {run.path: _about_data(run, part) for group in groups for run in group.runs}
@@ -140,7 +146,7 @@ def differences_of_data(groups: Sequence[Group]) -> list[str]:
 
 
 def other_differences(groups: Sequence[Group]) -> list[str]:
-    """A line for every key of the configuration, seed, and entry of the environment that is not the same in all rows."""
+    """A line for every configuration key, seed and entry of the environment that differs between rows."""
     rows = {group.name: group.runs for group in groups}
     keys = sorted({key for group in groups for run in group.runs for key in run.setting if key != "tensor_product"})
     lines = [f"{key} differs: {text}" for key in keys if (text := _by_row(rows, lambda run, key=key: run.setting.get(key)))]
@@ -154,10 +160,10 @@ def other_differences(groups: Sequence[Group]) -> list[str]:
 
 
 def find_baseline(groups: Sequence[Group], name: str | None) -> Group | None:
-    """The row that others are measured against: the one that is named, else `cg`, else none.
+    """The reference row: the named one, else `cg`, else none.
 
     Raises:
-        InputError: there is no row of that name; lists them.
+        InputError: there is no row of that name; lists the names.
     """
     wanted = (name or "cg").replace(" / ", "/")
     found = next((group for group in groups if group.name == wanted), None)
@@ -174,7 +180,7 @@ def _read_run(folder: Path) -> Run:
     if not isinstance(config, dict) or "seed" not in config:
         raise InputError(f"{folder / 'config.yaml'}: not the configuration of a run; it has no seed")
     records = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
-    return Run(folder, _flat(config), records, _read_results(folder / "results.json"))
+    return Run(folder, flatten(config), records, _read_results(folder / "results.json"))
 
 
 def _read_results(path: Path) -> dict[str, Any] | None:
@@ -190,13 +196,6 @@ def _read_results(path: Path) -> dict[str, Any] | None:
     return results
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
-    return flat
-
-
 def _site(config: Mapping[str, Any], site: str) -> Any:
     """A tensor product: a name, or a mapping with its options."""
     prefix = f"{_PRODUCT}{site}."
@@ -205,7 +204,7 @@ def _site(config: Mapping[str, Any], site: str) -> Any:
 
 
 def _name(run: Run, others: Sequence[Run]) -> str:
-    """The tensor product, and the keys in which another row of the same product differs; of paths the parts that tell them apart."""
+    """The tensor product, and the keys in which another row of the same product differs. Paths are shortened to the parts that differ."""
     same = [other.setting for other in others if other.product == run.product]
     keys = sorted({key for setting in same for key in setting.keys() | run.setting.keys() if setting.get(key) != run.setting.get(key)})
     values = {key: _short_value(run.setting.get(key), [setting.get(key) for setting in same]) for key in keys}
@@ -213,13 +212,13 @@ def _name(run: Run, others: Sequence[Run]) -> str:
 
 
 def _short_value(value: Any, values: Sequence[Any]) -> str:
-    """A value of the configuration as text; of a path what tells it from those of the other rows."""
+    """A configuration value as text; a path is shortened to the part that distinguishes it from those of the other rows."""
     paths = list(dict.fromkeys(text for text in values if isinstance(text, str) and "/" in text))
     return dict(zip(paths, short_paths(paths), strict=True))[value] if value in paths else str(value)
 
 
 def _about_data(run: Run, part: str) -> str:
-    """What is known of a part of the data, as a text that is the same for the same data; file names do not matter."""
+    """A text that identifies the content of a part of the data, whatever the file names; `unknown` if the run did not record it."""
     value = _at(run.results, ("data", part))
     if value is None:
         return "unknown"
@@ -231,7 +230,7 @@ def _about_data(run: Run, part: str) -> str:
 
 
 def _about_errors(run: Run) -> str:
-    error = run.results["valid"].get("force_rmse")
+    error = run.finished["valid"].get("force_rmse")
     return "no forces" if error is None else f"validation force RMSE {error:.2f} meV/Å"
 
 
@@ -240,14 +239,14 @@ def _known(values: Iterable[float | None]) -> np.ndarray:
 
 
 def _at(values: Any, path: Sequence[str]) -> Any:
-    """An entry of nested dictionaries; None where there is none."""
+    """An entry of nested dictionaries; None if it does not exist."""
     for key in path:
         values = values.get(key) if isinstance(values, dict) else None
     return values
 
 
 def _by_row(rows: Mapping[str, Sequence[Run]], value_of) -> str:
-    """What each row has, if not all have the same; empty if they have."""
+    """The values of the rows, if they differ; else an empty text."""
     values = {name: sorted({str(value_of(run)) for run in runs}) for name, runs in rows.items()}
     if len({tuple(value) for value in values.values()}) < 2 and all(len(value) < 2 for value in values.values()):
         return ""
@@ -255,7 +254,7 @@ def _by_row(rows: Mapping[str, Sequence[Run]], value_of) -> str:
 
 
 def _listed(values: Mapping[Any, str]) -> str:
-    """Each value once, with who has it."""
+    """Each value once, with its owners."""
     owners: dict[str, list[str]] = {}
     for owner, value in values.items():
         owners.setdefault(value, []).append(str(owner))

@@ -1,4 +1,4 @@
-"""A comparison of trainings as a table: terminal and Markdown, CSV, JSON."""
+"""Table of a comparison of trainings: Markdown (also for the terminal), CSV, JSON."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from mace_tp.evaluation.comparison import Group, Run
 from mace_tp.evaluation.step_times import StepTimes, recorded
 
 Row = dict[str, Any]
-"""{column: value}; errors have a column for the mean over the seeds and one, `..._std`, for the standard deviation (none for one seed)."""
+"""{column: value}. Errors have a column for the mean over seeds and a column `..._std` for the standard deviation (None for one seed)."""
 
 
 def make_rows(groups: Sequence[Group], baseline: Group | None, times: Mapping[str, StepTimes] | None = None) -> list[Row]:
@@ -20,8 +20,8 @@ def make_rows(groups: Sequence[Group], baseline: Group | None, times: Mapping[st
 
     Args:
         groups: the rows.
-        baseline: the row that others are measured against; None for no speed-ups.
-        times: step times by the name of the row, where they were measured anew; None: those of the trainings.
+        baseline: the reference of speed-ups; None for no speed-ups.
+        times: newly measured step times by the name of the row; None takes those of the trainings.
     """
     times = {group.name: recorded(group) for group in groups} if times is None else times
     rows = []
@@ -45,7 +45,7 @@ def make_rows(groups: Sequence[Group], baseline: Group | None, times: Mapping[st
 
 
 def markdown(rows: Sequence[Row], remarks: Sequence[str]) -> str:
-    """The table, and what to bear in mind under it; readable in a terminal, too."""
+    """The table with remarks below it, also readable in a terminal."""
     columns = _shown_columns(rows)
     cells = [list(columns), *([_cell(row, name) for name in columns.values()] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -55,7 +55,7 @@ def markdown(rows: Sequence[Row], remarks: Sequence[str]) -> str:
 
 
 def write(folder: Path, rows: Sequence[Row], remarks: Sequence[str], groups: Sequence[Group], unfinished: Sequence[Run]) -> None:
-    """Write `comparison.md`, `comparison.csv` and `comparison.json`; the last also with paths and environments of all runs."""
+    """Write `comparison.md`, `comparison.csv`, and `comparison.json`, which also has paths and environments of all runs."""
     (folder / "comparison.md").write_text(markdown(rows, remarks) + "\n", encoding="utf-8", errors="backslashreplace")
     with open(folder / "comparison.csv", "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
@@ -64,21 +64,21 @@ def write(folder: Path, rows: Sequence[Row], remarks: Sequence[str], groups: Seq
     content = {
         "rows": rows,
         "remarks": remarks,
-        "runs": {group.name: {str(run.path): run.results["environment"] for run in group.runs} for group in groups},
+        "runs": {group.name: {str(run.path): run.finished["environment"] for run in group.runs} for group in groups},
         "unfinished": [str(run.path) for run in unfinished],
     }
     (folder / "comparison.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
 
 
 def _error_columns(groups: Sequence[Group]) -> list[tuple[str, str]]:
-    """(`valid` or the short name of a test file, kind of error) for every column that a row has something for."""
+    """(`valid` or the short name of a test file, kind of error) of every column that some row fills."""
     kinds = ("force_rmse", "energy_rmse_per_config", "stress_rmse")
     parts = dict.fromkeys(part for group in groups for run in group.runs for part in run.errors())
     return [(part, kind) for part in parts for kind in kinds if any(len(group.errors(part, kind)) for group in groups)]
 
 
 def _shown_columns(rows: Sequence[Row]) -> dict[str, str]:
-    """Headings of the columns that the table shows, with the keys of the rows."""
+    """{heading: key of the rows} of the columns in the table."""
     titles = {"name": "tensor product", "seeds": "seeds", "num_parameters": "parameters"}
     units = {"_force_rmse": "F RMSE meV/Å", "_energy_rmse_per_config": "E RMSE meV", "_stress_rmse": "S RMSE meV/Å³"}
     for key in rows[0]:

@@ -1,4 +1,4 @@
-"""Pictures of errors in parts: their distribution, as histograms with a logarithmic count, and parity plots element by element."""
+"""Plots of errors: histograms with a logarithmic count, and parity plots by element."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,17 +11,29 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from mace_tp.plotting import FEW_VALUES, SHARE, axis_limits, corner, draw_distribution, mean, num_values, plain, rms, summary
+from mace_tp.plotting import (
+    COLORS,
+    DENSITY,
+    FEW_VALUES,
+    GRAY,
+    SHARE,
+    axis_limits,
+    corner,
+    draw_distribution,
+    mean,
+    num_values,
+    plain,
+    rms,
+    summary,
+    tick_label,
+)  # fmt: skip
 
-# Okabe and Ito's palette, made to be told apart by everyone; as many elements are shown as there are colors.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-_FILL, _GRAY = "#C9CED6", "#777777"
-_DENSITY = ListedColormap(colormaps["cividis_r"](np.linspace(0.2, 1, 256)))  # without the pale end: single values are seen on white
+_FILL = "#C9CED6"
+_DENSITY = ListedColormap(colormaps[DENSITY](np.linspace(0.2, 1, 256)))  # without the pale end, so that single values are visible on white
 _MANY_COLUMNS = 4
-_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 _MAX_BINS = 61
-_NUM_CELLS = 47  # along each axis; squares, since a picture of many hexagons takes several times the bytes
-# An axis reaches to the largest value, if that is not more than so many times what 99 % stay below; logarithmic counts leave room for more.
+_NUM_CELLS = 47  # along each axis; squares, because a picture of many hexagons has several times the bytes
+# An axis reaches to the largest value, but at most to this factor times the 99 % quantile; logarithmic counts allow a larger factor.
 _REACH, _PARITY_REACH = 6.0, 2.0
 
 
@@ -31,7 +43,7 @@ class Errors(NamedTuple):
     quantity: str
     unit: str
     values: np.ndarray  # [...], in `unit`
-    by_element: Mapping[str, np.ndarray]  # [...] each, by symbol; empty where there are no elements to tell apart
+    by_element: Mapping[str, np.ndarray]  # [...] each, by symbol; empty if errors are not divided by element
 
 
 class Pairs(NamedTuple):
@@ -47,9 +59,9 @@ class Pairs(NamedTuple):
 
 
 def histograms_figure(errors: Sequence[Errors], title: str) -> Figure:
-    """A histogram for each quantity, side by side; of few values the share of those that are not above an error.
+    """A histogram for each quantity, side by side; for few values the cumulative distribution.
 
-    Lines are the elements, at most eight, those of the largest RMSE.
+    Lines are elements: at most eight, those with the largest RMSE.
     """
     widths = [4.8 + bool(kind.by_element) for kind in errors]
     figure = Figure(figsize=(sum(widths), 4.2), layout="constrained")
@@ -60,13 +72,13 @@ def histograms_figure(errors: Sequence[Errors], title: str) -> Figure:
 
 
 def parity_by_element_figure(pairs: Mapping[str, Pairs], title: str) -> Figure:
-    """Predicted against reference forces, a panel for each element; at most eight, those of the largest RMSE.
+    """Predicted against reference forces, one panel per element: at most eight, those with the largest RMSE.
 
-    What is beyond the axes, so that an outlier does not squeeze the rest, is counted in the cells at their ends.
+    Outliers beyond the axes are counted in the outermost cells, so that they do not squeeze the rest.
 
     Args:
         pairs: by symbol, in the order of the panels; at least one.
-        title: of the whole picture, such as the name of the data set.
+        title: of the whole plot, such as the name of the data set.
     """
     chosen = {name: pairs[name] for name in _largest({name: pair.errors for name, pair in pairs.items()})}
     shown = {name: _finite(pair) for name, pair in chosen.items()}
@@ -81,7 +93,7 @@ def parity_by_element_figure(pairs: Mapping[str, Pairs], title: str) -> Figure:
         part.set_norm(norm)
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
-    bar = figure.colorbar(cells[0], ax=list(panels), label="number of values per cell", shrink=0.8, format=_PLAIN)
+    bar = figure.colorbar(cells[0], ax=list(panels), label="number of values per cell", shrink=0.8, format=FuncFormatter(tick_label))
     bar.minorticks_off()
     figure.supxlabel("reference forces (eV/Å)", fontsize="medium")
     figure.supylabel("predicted forces (eV/Å)", fontsize="medium")
@@ -95,7 +107,7 @@ def parity_by_element_figure(pairs: Mapping[str, Pairs], title: str) -> Figure:
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """What the axes show, around the median."""
+    """Limits of both axes, around the median."""
     if not len(values):
         return axis_limits(values)
     middle = np.median(values)
@@ -109,8 +121,8 @@ def _is_beyond(pair: Pairs, low: float, high: float) -> np.ndarray:
 
 
 def _largest(errors: Mapping[str, np.ndarray]) -> list[str]:
-    """The elements with the largest RMSE, in the order in which they came."""
-    worst = sorted(errors, key=lambda name: -np.nan_to_num(rms(errors[name]), nan=np.inf))[: len(_COLORS)]
+    """The elements with the largest RMSE, in their given order."""
+    worst = sorted(errors, key=lambda name: -np.nan_to_num(rms(errors[name]), nan=np.inf))[: len(COLORS)]
     return [name for name in errors if name in worst]
 
 
@@ -120,7 +132,7 @@ def _finite(pair: Pairs) -> Pairs:
 
 
 def _draw_element(axes: Axes, name: str, pair: Pairs, limits: tuple[float, float]) -> AxesImage:
-    axes.plot(limits, limits, color=_GRAY, linewidth=1, linestyle="--", zorder=0.5)
+    axes.plot(limits, limits, color=GRAY, linewidth=1, linestyle="--", zorder=0.5)
     counts, _, _ = np.histogram2d(*(np.clip(values, *limits) for values in pair), bins=_NUM_CELLS, range=(limits, limits))
     image = np.ma.masked_equal(counts.T, 0)
     cells = axes.imshow(image, extent=(*limits, *limits), origin="lower", interpolation="nearest", cmap=_DENSITY)
@@ -137,7 +149,7 @@ def _draw_histogram(axes: Axes, errors: Errors) -> None:
     elements = _largest(errors.by_element)
     is_few = len(values) < FEW_VALUES
     reach = 1.05 * (np.abs(values).max(initial=0.0) or 1.0) if is_few else _reach(abs(values), _REACH)
-    axes.axvline(0, color=_GRAY, linewidth=1, linestyle="--")
+    axes.axvline(0, color=GRAY, linewidth=1, linestyle="--")
     (_draw_few if is_few else _draw_counts)(axes, errors, values, elements, reach)
     axes.set(xlim=(-reach, reach), xlabel=f"error of {errors.quantity} ({errors.unit})", ylabel=SHARE if is_few else "number of values")
     axes.locator_params(axis="x", nbins=6)
@@ -150,10 +162,10 @@ def _draw_histogram(axes: Axes, errors: Errors) -> None:
 
 def _draw_few(axes: Axes, errors: Errors, values: np.ndarray, elements: Sequence[str], _: float) -> None:
     if not elements:
-        draw_distribution(axes, values, _COLORS[0], _label("all", values))
+        draw_distribution(axes, values, COLORS[0], _label("all", values))
         return
-    draw_distribution(axes, values, _GRAY, _label("all", values), marker="")
-    for name, color in zip(elements, _COLORS, strict=False):
+    draw_distribution(axes, values, GRAY, _label("all", values), marker="")
+    for name, color in zip(elements, COLORS, strict=False):
         part = errors.by_element[name]
         draw_distribution(axes, part[np.isfinite(part)], color, _label(name, part))
 
@@ -162,23 +174,23 @@ def _draw_counts(axes: Axes, errors: Errors, values: np.ndarray, elements: Seque
     num_bins = min(11 + 2 * int(len(values) ** 0.5 / 2), _MAX_BINS)  # odd: one is centered at zero
     bins = np.linspace(-reach, reach, num_bins + 1)
     counts = _counts(values, bins)
-    axes.stairs(counts, bins, fill=True, color=_FILL if elements else _COLORS[0], label=_label("all", values))
-    for name, color in zip(elements, _COLORS, strict=False):
+    axes.stairs(counts, bins, fill=True, color=_FILL if elements else COLORS[0], label=_label("all", values))
+    for name, color in zip(elements, COLORS, strict=False):
         part = errors.by_element[name]
         axes.stairs(_counts(part, bins), bins, color=color, linewidth=1.4, label=_label(name, part))
     axes.set_ylim(0.7, max(20, 1.4 * counts.max()))
     axes.set_yscale("log", nonpositive="clip")
-    axes.yaxis.set_major_formatter(_PLAIN)
+    axes.yaxis.set_major_formatter(tick_label)
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _counts(values: np.ndarray, bins: np.ndarray) -> np.ndarray:
-    """How many lie in each bin; what is beyond, in the outermost; what is not finite, in none."""
+    """Counts per bin. Values beyond the bins count in the outermost ones, values that are not finite do not count."""
     return np.histogram(np.clip(values[np.isfinite(values)], bins[0], bins[-1]), bins)[0]
 
 
 def _reach(sizes: np.ndarray, times: float) -> float:
-    """Where the axis ends."""
+    """End of the axis."""
     if not len(sizes) or not sizes.max():
         return 1.0  # no error at all is possible
     most = np.quantile(sizes, 0.99) or sizes.max()

@@ -1,4 +1,4 @@
-"""Errors of a data set in parts: by element, by configuration type, and the worst configurations with where to find them."""
+"""Errors by element and by configuration type, and the worst configurations with their place in the file."""
 
 import dataclasses
 import math
@@ -19,7 +19,7 @@ _NOTHING = np.zeros(0)
 
 @dataclasses.dataclass(frozen=True)
 class ConfigurationErrors:
-    """Predicted minus labelled. None: not labelled, or not predicted."""
+    """Predicted minus labelled. None: not labelled or not predicted."""
 
     configuration: Configuration
     energy: float | None  # eV
@@ -33,13 +33,13 @@ class ConfigurationErrors:
 
     @property
     def force_rmse(self) -> float | None:
-        """Over the components of all atoms, meV/Å."""
+        """RMSE over the components of all atoms, meV/Å."""
         return None if self.forces is None else MILLI * float(np.sqrt(np.mean(self.forces**2)))
 
 
 @dataclasses.dataclass(frozen=True)
 class BadConfiguration:
-    """One of the worst configurations. An error is None where there is no label."""
+    """One of the worst configurations. An error without a label is None."""
 
     file: str | None  # None: not read from a file
     frame: int | None  # index in the file, such that `ase.io.read(file, frame)` gives it
@@ -51,7 +51,7 @@ class BadConfiguration:
 
 @dataclasses.dataclass(frozen=True)
 class Breakdown:
-    """Where the errors of a data set come from; keys and units of errors are those of `metrics.summarize`."""
+    """Errors of a data set by group; keys and units are those of `metrics.summarize`."""
 
     per_element: dict[str, dict[str, float]]  # by symbol, ascending Z: `num_atoms`, and errors of forces
     per_config_type: dict[str, dict[str, float]]  # by name: `num_configs`, and all errors
@@ -62,16 +62,16 @@ class Breakdown:
 def configuration_errors(
     configurations: Sequence[Configuration], graphs: Sequence[Graph], predictions: Sequence[ConfigurationPrediction]
 ) -> list[ConfigurationErrors]:
-    """The errors of every configuration, in float64; the three sequences belong to each other one by one."""
+    """The errors of every configuration, in float64. The three sequences have the same order."""
     return [_errors(*parts) for parts in zip(configurations, graphs, predictions, strict=True)]
 
 
 def break_down(errors: Sequence[ConfigurationErrors], num_worst: int) -> Breakdown:
-    """Sums over what is labelled in each part, and means at the end.
+    """Compute errors by group, over the labels of each group.
 
     Args:
         errors: of the whole data set.
-        num_worst: how many of the worst configurations are listed, for forces and for energies each.
+        num_worst: number of worst configurations to list, for forces and for energies each.
     """
     return Breakdown(
         per_element=_per_element(errors),
@@ -82,7 +82,7 @@ def break_down(errors: Sequence[ConfigurationErrors], num_worst: int) -> Breakdo
 
 
 def force_components(errors: Iterable[ConfigurationErrors]) -> dict[str, np.ndarray]:
-    """Errors of the forces on the atoms of each element [atoms, 3], eV/Å, by symbol in ascending Z; only where forces are labelled."""
+    """Errors of labelled forces by element: {symbol: [atoms, 3] in eV/Å}, ascending Z."""
     labelled = [error for error in errors if error.forces is not None]
     numbers = np.concatenate([error.configuration.atomic_numbers for error in labelled] or [np.zeros(0, int)])
     forces = np.concatenate([error.forces for error in labelled] or [np.zeros((0, 3))])
@@ -90,7 +90,7 @@ def force_components(errors: Iterable[ConfigurationErrors]) -> dict[str, np.ndar
 
 
 def formula(atomic_numbers: Sequence[int]) -> str:
-    """In Hill's order: carbon, hydrogen, then by the alphabet; without carbon all by the alphabet."""
+    """Chemical formula in Hill's order: carbon, hydrogen, then alphabetical; without carbon all alphabetical."""
     counts = Counter(symbol(int(number)) for number in atomic_numbers)
     first = [name for name in ("C", "H") if "C" in counts and name in counts]
     names = first + sorted(counts.keys() - set(first))
@@ -133,11 +133,11 @@ def _sums_of(errors: Sequence[ConfigurationErrors]) -> ErrorSums:
 
 
 def _sums(energies: np.ndarray, num_atoms: np.ndarray, forces: np.ndarray, stresses: np.ndarray) -> ErrorSums:
-    """Of errors of energies [configurations], eV, and of components of forces [...], eV/Å, and stresses [...], eV/Å³."""
+    """Sums of errors of energies [configurations], eV, and of components of forces [...], eV/Å, and stresses [...], eV/Å³."""
     return ErrorSums(
         energy_abs=np.sum(np.abs(energies / num_atoms)),
         energy_squared=np.sum((energies / num_atoms) ** 2),
-        energy_squared_weighted=0.0,  # only the loss looks at it
+        energy_squared_weighted=0.0,  # used only by the loss
         energy_squared_per_config=np.sum(energies**2),
         num_energies=energies.size,
         force_abs=np.sum(np.abs(forces)),
@@ -154,7 +154,7 @@ def _sums(energies: np.ndarray, num_atoms: np.ndarray, forces: np.ndarray, stres
 def _worst(
     errors: Sequence[ConfigurationErrors], size: Callable[[ConfigurationErrors], float | None], num_worst: int
 ) -> list[BadConfiguration]:
-    """Sorted by |size|, the largest first; what is not a number is worse than any. Equal ones keep the order of the file."""
+    """Sorted by |size|, largest first; NaN counts as largest. Ties keep the order of the file."""
     sizes = [(size(error), error) for error in errors]
     known = [(math.inf if math.isnan(value) else abs(value), error) for value, error in sizes if value is not None]
     return [_bad_configuration(error) for _, error in sorted(known, key=lambda pair: -pair[0])[:num_worst]]

@@ -1,4 +1,4 @@
-"""Errors as sums that can be merged over batches, and the numbers people read."""
+"""Error metrics: sums that can be merged over batches, and the means and RMSEs derived from them."""
 
 import math
 
@@ -19,12 +19,12 @@ UNITS = {
     "stress_mae": "meV/Å³",
     "stress_rmse": "meV/Å³",
 }
-"""Of what `summarize` returns."""
+"""Units of the errors that `summarize` returns."""
 
 
 @struct.dataclass
 class ErrorSums:
-    """Sums over labelled configurations, atoms and components; means are taken once, at the end. The loss alone sees weights."""
+    """Sums over labelled configurations, atoms and components; means are taken once, at the end. Only the loss uses the weighted sums."""
 
     energy_abs: jax.Array  # Σ |ΔE|/N, eV/atom
     energy_squared: jax.Array  # Σ (ΔE/N)²
@@ -42,7 +42,7 @@ class ErrorSums:
 
 
 def error_sums(prediction: Prediction, batch: GraphBatch) -> ErrorSums:
-    """Sums of the errors of one batch; padding and missing labels do not enter."""
+    """Sums of the errors of one batch, without padding and missing labels."""
     energy_error = jnp.where(batch.energy_mask, prediction.energy - batch.energy, 0)
     per_atom = energy_error / nodes_per_graph(batch)
     node_mask = labelled_nodes(batch)
@@ -72,7 +72,7 @@ def add(left: ErrorSums, right: ErrorSums) -> ErrorSums:
 
 
 def summarize(sums: ErrorSums) -> dict[str, float]:
-    """Errors by the names of `metrics.jsonl`, in `UNITS`; a kind that has no label is left out."""
+    """Errors by the names of `metrics.jsonl`, in `UNITS`, without kinds that have no label."""
     values = {name: float(value) for name, value in vars(jax.device_get(sums)).items()}
     errors: dict[str, float] = {}
     if count := values["num_energies"]:
@@ -89,7 +89,7 @@ def summarize(sums: ErrorSums) -> dict[str, float]:
 
 
 def weigh_errors(batch: GraphBatch, energy: jax.Array, forces: jax.Array, stress: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Squared errors [graphs], [nodes, 3] and [graphs, 3, 3] times the weights of their configurations; unchanged where all are one."""
+    """Squared errors [graphs], [nodes, 3] and [graphs, 3, 3] times the weights of their configurations, if the batch has weights."""
     if batch.label_weights is None:
         return energy, forces, stress
     weights = batch.label_weights
@@ -97,12 +97,12 @@ def weigh_errors(batch: GraphBatch, energy: jax.Array, forces: jax.Array, stress
 
 
 def labelled_nodes(batch: GraphBatch) -> jax.Array:
-    """True for the real atoms whose forces are known [nodes]."""
+    """True for real atoms with labelled forces [nodes]."""
     return batch.node_mask & batch.forces_mask[batch.node_graph]
 
 
 def comparable_stress(prediction: Prediction, batch: GraphBatch) -> tuple[jax.Array, jax.Array]:
-    """Stress [graphs, 3, 3], and true where it is predicted and its label known [graphs]."""
+    """Stress [graphs, 3, 3], and a mask that is true where stress is predicted and labelled [graphs]."""
     if prediction.stress is None:
         return batch.stress, jnp.zeros_like(batch.stress_mask)
     return prediction.stress, batch.stress_mask

@@ -7,13 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from mace_tp.plotting import DPI, FEW_VALUES, SHARE, axis_limits, corner, draw_distribution, summary
+from mace_tp.plotting import BLUE, DENSITY, DPI, FEW_VALUES, GRAY, SHARE, axis_limits, corner, draw_distribution, summary
 
-# Okabe and Ito's palette, made to be told apart by everyone; cividis likewise, for densities.
-_BLUE, _GRAY = "#0072B2", "#777777"
-_DENSITY = "cividis_r"
-_MANY_POINTS = 2000  # more are drawn as a density, since points would hide one another
-_SHOWN_ERRORS = 0.995  # quantile of |error| inside the histogram; the rest is counted in its outermost bins
+_MANY_POINTS = 2000  # more are drawn as a density, because points would hide one another
+_SHOWN_ERRORS = 0.995  # quantile of |error| inside the histogram; larger errors are counted in its outermost bins
 _MAX_BINS = 61
 
 
@@ -27,13 +24,13 @@ def parity_figure(labels: np.ndarray, predictions: np.ndarray, quantity: str, un
 
     Args:
         labels: [...], in `unit`; for energies per atom.
-        predictions: of the same shape. Pairs with a number that is not finite are left out, and counted in the picture.
-        quantity: what it is, such as "forces".
-        unit: one that starts with eV; errors are given in its thousandth.
-        title: of the whole picture, such as the name of the data set.
+        predictions: same shape. Pairs with a number that is not finite are left out; the title has their count.
+        quantity: name, such as "forces".
+        unit: starts with eV; errors are shown in its thousandth.
+        title: of the whole plot, such as the name of the data set.
 
     Raises:
-        ValueError: the shapes differ, or the unit is no multiple of eV.
+        ValueError: the shapes differ, or the unit does not start with eV.
     """
     labels, predictions = np.asarray(labels, float), np.asarray(predictions, float)
     if labels.shape != predictions.shape:
@@ -53,12 +50,12 @@ def parity_figure(labels: np.ndarray, predictions: np.ndarray, quantity: str, un
 
 def _draw_parity(axes: Axes, labels: np.ndarray, predictions: np.ndarray, quantity: str, unit: str) -> None:
     low, high = axis_limits(np.concatenate([labels, predictions]))
-    axes.plot([low, high], [low, high], color=_GRAY, linewidth=1, linestyle="--", zorder=0.5)
+    axes.plot([low, high], [low, high], color=GRAY, linewidth=1, linestyle="--", zorder=0.5)
     if len(labels) > _MANY_POINTS:
-        cells = axes.hexbin(labels, predictions, gridsize=90, extent=(low, high, low, high), mincnt=1, norm=LogNorm(vmin=1), cmap=_DENSITY)
+        cells = axes.hexbin(labels, predictions, gridsize=90, extent=(low, high, low, high), mincnt=1, norm=LogNorm(vmin=1), cmap=DENSITY)
         axes.figure.colorbar(cells, ax=axes, label="number of values per cell", shrink=0.8)
     else:
-        axes.scatter(labels, predictions, s=24 if len(labels) < FEW_VALUES else 9, color=_BLUE, alpha=0.5, linewidths=0)
+        axes.scatter(labels, predictions, s=24 if len(labels) < FEW_VALUES else 9, color=BLUE, alpha=0.5, linewidths=0)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set(xlabel=f"reference {quantity} ({unit})", ylabel=f"predicted {quantity} ({unit})")
     axes.locator_params(nbins=6)
@@ -68,15 +65,15 @@ def _draw_parity(axes: Axes, labels: np.ndarray, predictions: np.ndarray, quanti
 
 def _draw_errors(axes: Axes, errors: np.ndarray, unit: str) -> None:
     if len(errors) < FEW_VALUES:
-        draw_distribution(axes, errors, _BLUE)
-        axes.axvline(0, color=_GRAY, linewidth=1, linestyle="--")
+        draw_distribution(axes, errors, BLUE)
+        axes.axvline(0, color=GRAY, linewidth=1, linestyle="--")
         axes.set(xlim=axis_limits(np.append(errors, 0.0)), xlabel=f"predicted - reference ({unit})", ylabel=SHARE)
         return
     reach = 1.1 * np.quantile(abs(errors), _SHOWN_ERRORS) if len(errors) else 0
     reach = reach or 1.0  # no error at all is possible
     num_bins = min(11 + 2 * int(len(errors) ** 0.5 / 2), _MAX_BINS)  # odd: one is centered at zero
-    axes.hist(np.clip(errors, -reach, reach), bins=np.linspace(-reach, reach, num_bins + 1), color=_BLUE)
-    axes.axvline(0, color=_GRAY, linewidth=1, linestyle="--")
+    axes.hist(np.clip(errors, -reach, reach), bins=np.linspace(-reach, reach, num_bins + 1), color=BLUE)
+    axes.axvline(0, color=GRAY, linewidth=1, linestyle="--")
     axes.locator_params(axis="x", nbins=6)
     axes.set(xlim=(-reach, reach), xlabel=f"predicted - reference ({unit})", ylabel="number of values")
     beyond = int(np.sum(abs(errors) > reach))

@@ -1,4 +1,4 @@
-"""Pictures of a data set: labels against predictions, and their differences."""
+"""Plots of a data set: predictions against labels, and their differences."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from mace_tp.plotting import DPI
 
 
 def draw_parity(graphs: Sequence[Graph], predicted: Sequence[ConfigurationPrediction], name: str, folder: Path) -> None:
-    """Draw `parity_{energy,forces,stress}_NAME.png` for every kind that is labelled and predicted."""
+    """Draw `parity_{energy,forces,stress}_NAME.png` for each kind that is labelled and predicted."""
     pairs = list(zip(graphs, predicted, strict=True))
     energies = [
         (g.interaction_energy / g.num_nodes, p.interaction_energy / g.num_nodes) for g, p in pairs if g.interaction_energy is not None
@@ -35,7 +35,7 @@ def draw_parity(graphs: Sequence[Graph], predicted: Sequence[ConfigurationPredic
 
 
 def draw_errors(errors: Sequence[ConfigurationErrors], name: str, folder: Path) -> None:
-    """Draw `errors_NAME.png`, histograms, and `parity_elements_NAME.png` where forces of several elements are labelled."""
+    """Draw histograms, `errors_NAME.png`, and, if forces of several elements are labelled, `parity_elements_NAME.png`."""
     elements = force_components(errors)
     elements = elements if len(elements) > 1 else {}
     kinds = _histograms(errors, elements)
@@ -61,7 +61,7 @@ def _histograms(errors: Sequence[ConfigurationErrors], elements: Mapping[str, np
 
 
 def _pairs(errors: Sequence[ConfigurationErrors], elements: Mapping[str, np.ndarray]) -> dict[str, Pairs]:
-    """The labels of each element, and with the errors the predictions."""
+    """Labels and predictions (label + error) of each element."""
     configurations = [error.configuration for error in errors if error.forces is not None]
     numbers = np.concatenate([configuration.atomic_numbers for configuration in configurations])
     labels = np.concatenate([configuration.forces for configuration in configurations])

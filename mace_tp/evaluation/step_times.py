@@ -1,4 +1,4 @@
-"""How long a step takes in the rows of a comparison, as the trainings measured it or anew, and how far to trust it."""
+"""Step times of the rows of a comparison, as the trainings recorded them or measured anew, and doubts about them."""
 
 import dataclasses
 import json
@@ -11,21 +11,21 @@ import numpy as np
 from mace_tp.errors import InputError
 from mace_tp.evaluation.comparison import Group, Run
 
-# Quartiles, rounds or epochs that are further apart than this make a step time uncertain.
+# Relative spread of quartiles, rounds or epochs above which a step time is uncertain.
 _TRUSTED_SPREAD = 0.2
-# A program that has one core of a CPU to itself uses a CPU second in each second.
+# CPU seconds per second: a program with a core of its own has one.
 _FREE_CPU = 0.8
 WORKER = "--time-steps-of"
 
 
 @dataclasses.dataclass(frozen=True)
 class StepTimes:
-    """Step times of one row of the comparison; a time that is not known is None."""
+    """Step times of one row of the comparison; an unknown time is None."""
 
     seconds: float | None  # median
     quartiles: tuple[float, float] | None  # s
     least: float | None  # s
-    cpu_per_wall: float | None  # CPU seconds of the process for each second
+    cpu_per_wall: float | None  # CPU seconds of the process per second
     epoch_seconds: float | None  # of the updates of an epoch
 
 
@@ -33,14 +33,14 @@ class StepTimes:
 class Timed:
     """Measurements of one process that timed training steps."""
 
-    step_seconds: list[float]  # of windows of steps
-    cpu_seconds: list[float]  # per step, of the same windows
+    step_seconds: list[float]  # one per window of several steps
+    cpu_seconds: list[float]  # per step, for the same windows
     num_batches: int  # of an epoch
     environment: dict[str, str | int]
 
 
 def recorded(group: Group) -> StepTimes:
-    """As the trainings measured it: medians over the runs; quartiles reach over all of them, so that runs that differ are seen."""
+    """Step times as the trainings recorded them: medians over the runs. The quartiles span all runs, to show differences between runs."""
     low, high, least = (group.values(f"step_seconds_{name}") for name in ("q1", "q3", "min"))
     medians = group.values("step_seconds")
     quartiles = (min([*low, *medians]), max([*high, *medians])) if len(low) or len(medians) > 1 else None
@@ -54,7 +54,7 @@ def recorded(group: Group) -> StepTimes:
 
 
 def measured(rounds: Sequence[Timed]) -> StepTimes:
-    """The median over the rounds of the median of each; quartiles of all windows, or the rounds that are furthest apart."""
+    """Step times from several rounds: the median of the rounds' medians. The quartiles of all windows are widened to span the rounds."""
     medians = [float(np.median(timed.step_seconds)) for timed in rounds]
     windows = np.concatenate([timed.step_seconds for timed in rounds])
     low, high = np.quantile(windows, [0.25, 0.75])
@@ -73,19 +73,19 @@ def retime(
 ) -> tuple[dict[str, StepTimes], dict[str, str | int]]:
     """Time the training step of every row on this machine, A B C A B C ..., each time in a fresh process.
 
-    The runs of a row differ in nothing but their seeds, so that the first of them stands for all.
+    The runs of a row differ only in their seeds, so the first run stands for all.
 
     Args:
         groups: the rows.
-        num_rounds: how often each of them is timed.
-        report: called with a line after each.
-        time_run: another way to time a run than a process of its own.
+        num_rounds: number of measurements of each row.
+        report: receives a line after each measurement.
+        time_run: times a run; by default in a process of its own.
 
     Returns:
-        Times by the name of the row, and the environment in which they were measured.
+        Times by the name of the row, and the environment of the measurement.
 
     Raises:
-        InputError: the data of a run cannot be read any more, or its step cannot be compiled here.
+        InputError: the data of a run cannot be read again, or its step cannot be compiled here.
     """
     rounds: dict[str, list[Timed]] = {group.name: [] for group in groups}
     for number in range(1, num_rounds + 1):
@@ -97,7 +97,7 @@ def retime(
 
 
 def _in_fresh_process(run: Run) -> Timed:
-    # -P, as for the command itself: the folder of the user is no place to import from.
+    # -P, as for the command itself: Python must not import from the user's folder.
     command = [sys.executable, "-P", "-m", "mace_tp", "compare", WORKER, str(run.path)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
     try:
@@ -109,7 +109,7 @@ def _in_fresh_process(run: Run) -> Timed:
 
 
 def doubts(groups: Sequence[Group], times: Mapping[str, StepTimes]) -> list[str]:
-    """A line for every row whose step time is uncertain: its spread is large, or the process had only a part of the CPU."""
+    """A line for every row with an uncertain step time: a large spread, or a process that had only part of the CPU."""
     lines = []
     for group in groups:
         row = times[group.name]
@@ -123,7 +123,7 @@ def doubts(groups: Sequence[Group], times: Mapping[str, StepTimes]) -> list[str]
 
 
 def cpu_doubts(groups: Sequence[Group]) -> list[str]:
-    """A line for every row of whose trainings some epochs or runs had less of the CPU than the rest: the machine did other work, too."""
+    """A line for every row in which some epochs or runs had less CPU than the rest, because the machine was busy with other work."""
     lines = []
     for group in groups:
         shares = [record["cpu_per_wall"] for run in group.runs for record in run.records[1:] if record.get("cpu_per_wall") is not None]
@@ -136,8 +136,8 @@ def cpu_doubts(groups: Sequence[Group]) -> list[str]:
 
 
 def _is_cpu(group: Group) -> bool:
-    """On other devices the process waits, busily or not."""
-    return all(str(run.results["environment"].get("device", "")).startswith("cpu") for run in group.runs)
+    """Whether all runs were on a CPU. On other devices CPU seconds mean nothing: the process may wait idly or busily."""
+    return all(str(run.finished["environment"].get("device", "")).startswith("cpu") for run in group.runs)
 
 
 def _median(values: np.ndarray) -> float | None:

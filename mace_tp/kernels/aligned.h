@@ -1,4 +1,4 @@
-// Arrays that begin at a cache line, so that no vector lies across two.
+// Arrays that start at a cache line, so that no vector crosses one.
 
 #pragma once
 

@@ -1,9 +1,9 @@
 """Constant linear maps as sums of a polynomial, in fewer operations than the table has entries.
 
-Tables of symmetric objects have rows that equal each other up to signs: a harmonic at mirrored points, an entry of a symmetric matrix and
-its transpose. Two such rows are the sum and the difference of two shorter ones, with the entries of equal and of opposite sign; this is the
-butterfly of a fast Fourier transform. The same holds for columns. Constants cost nothing, because a product and an addition are one
-instruction; so only the number of entries counts.
+Tables of symmetric objects have rows that are equal up to signs: a harmonic at mirrored points, an entry of a symmetric matrix and its
+transpose. Two such rows are the sum and the difference of two shorter rows, one with the entries of equal sign and one with the entries of
+opposite sign. This is the butterfly of a fast Fourier transform. The same holds for columns. Multiplying by a constant is free, because the
+processor multiplies and adds in one instruction; only the number of entries counts.
 """
 
 from collections import defaultdict
@@ -13,19 +13,19 @@ import numpy as np
 
 from mace_tp.kernels.polynomial import Builder, Term
 
-# Entries that differ by less than this fraction of the largest one are equal but for the rounding with which tables are made.
+# Entries that differ by less than this fraction of the largest entry count as equal: they differ by the rounding of the table.
 _EQUAL = 1e-13
 
 Pairs = list[tuple[int, int]]
 
 
 def linear_map(builder: Builder, table: np.ndarray, values: Sequence[int]) -> list[int]:
-    """The values table @ values.
+    """Add table @ values to a polynomial and return the numbers of the results.
 
     Args:
-        builder: of the polynomial to which sums are added.
+        builder: of the polynomial.
         table: [results, values], float64.
-        values: numbers of the values that are mapped.
+        values: numbers of the input values.
     """
     return _mapped(builder, _with_equal_entries(table), list(values))
 
@@ -40,7 +40,7 @@ def _mapped(builder: Builder, table: np.ndarray, values: list[int]) -> list[int]
 
 
 def _pairs(table: np.ndarray) -> tuple[int, Pairs]:
-    """Pairs of rows that are equal up to signs, and how many operations their halves save."""
+    """Find pairs of rows that are equal up to signs; return the number of operations that halving them saves, and the pairs."""
     classes: dict[bytes, list[int]] = defaultdict(list)
     for i in np.flatnonzero(table.any(axis=1)):
         classes[np.abs(table[i]).tobytes()].append(int(i))
@@ -49,8 +49,8 @@ def _pairs(table: np.ndarray) -> tuple[int, Pairs]:
 
 
 def _pairs_of_one_pattern(table: np.ndarray, rows: list[int]) -> tuple[int, Pairs]:
-    """Among rows that are equal up to signs those pairs whose signs differ in the same places, so that their halves are pairs again."""
-    num_entries = np.count_nonzero(table[rows[0]])
+    """Among rows that are equal up to signs, choose pairs whose signs differ in the same places: their halves are pairs again."""
+    num_entries = int(np.count_nonzero(table[rows[0]]))
     patterns: dict[bytes, Pairs] = defaultdict(list)
     for position, i in enumerate(rows):
         for j in rows[position + 1 :]:
@@ -75,7 +75,7 @@ def _disjoint(pairs: Pairs) -> Pairs:
 
 
 def _halved(table: np.ndarray, pairs: Pairs) -> np.ndarray:
-    """Instead of the two rows of a pair, the entries that are equal in both and those of the first that are opposite in the second."""
+    """Replace the rows (i, j) of each pair: i keeps the entries that are equal in j; j gets the entries of i with opposite sign."""
     halved = table.copy()
     for i, j in pairs:
         equal = table[i] == table[j]
@@ -84,7 +84,7 @@ def _halved(table: np.ndarray, pairs: Pairs) -> np.ndarray:
 
 
 def _sums_and_differences(builder: Builder, values: list[int], pairs: Pairs) -> list[int]:
-    """Instead of the two values of a pair their sum and their difference."""
+    """Replace the two values of each pair by their sum and their difference."""
     changed = list(values)
     for i, j in pairs:
         changed[i], changed[j] = (builder.add([Term(1.0, (values[i],)), Term(sign, (values[j],))]) for sign in (1.0, -1.0))
@@ -92,10 +92,10 @@ def _sums_and_differences(builder: Builder, values: list[int], pairs: Pairs) -> 
 
 
 def _with_equal_entries(table: np.ndarray) -> np.ndarray:
-    """The table with one number for all magnitudes that are equal but for rounding, and with exact zeros."""
+    """Round the table: magnitudes that are equal up to rounding become one number, and small ones become exactly zero."""
     magnitudes, positions = np.unique(np.abs(table), return_inverse=True)
     tolerance = _EQUAL * magnitudes.max(initial=0)
-    starts = np.flatnonzero(np.diff(magnitudes, prepend=-np.inf) > tolerance)  # of each group of equal ones
+    starts = np.flatnonzero(np.diff(magnitudes, prepend=-np.inf) > tolerance)  # the first of each group of equal magnitudes
     firsts = magnitudes[starts]
     firsts[firsts <= tolerance] = 0
     groups = np.searchsorted(starts, np.arange(len(magnitudes)), side="right") - 1

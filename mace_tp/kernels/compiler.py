@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from mace_tp.errors import InputError
 from mace_tp.runtime.leaving import before_leaving
 
-TARGET = "MACE_TP_TARGET"  # of the environment: an instruction set as `-march` names it, such as x86-64-v3 (AVX2)
-_NATIVE = "native"  # all that this processor has
+TARGET = "MACE_TP_TARGET"  # environment variable: an instruction set by its `-march` name, such as x86-64-v3 (AVX2)
+_NATIVE = "native"  # every instruction of this processor
 _MAX_SECONDS = 600
 _INSTALL = "install one (Debian and Ubuntu: g++, Fedora: gcc-c++, macOS: xcode-select --install)"
 # Feature macros of compilers, the widest vectors first.
@@ -26,7 +26,7 @@ class NoKernel(InputError):
 
 
 class CompilerEnded(NoKernel):
-    """The compiler did not come to its end, since `end_compilers` or somebody else has ended it."""
+    """A signal ended the compiler before it was done: from `end_compilers` or from outside."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Compiler:
     """A command that compiles C++."""
 
     command: tuple[str, ...]
-    version: str  # as the compiler itself says it
+    version: str  # first line of `--version`
 
 
 @functools.cache
 def compiler() -> Compiler:
-    """The compiler that `CXX` names, or the system's.
+    """Return the compiler that the environment variable CXX names, or else the system's.
 
     Raises:
-        NoKernel: there is none.
+        NoKernel: there is no compiler.
     """
     names = [os.environ["CXX"]] if os.environ.get("CXX", "").strip() else ["c++", "g++", "clang++"]
     try:
@@ -58,7 +58,7 @@ def compiler() -> Compiler:
 
 @functools.cache
 def target_flags() -> tuple[str, ...]:
-    """Flags for the instruction set that the environment asks for, or for that of this processor.
+    """Return the compiler's flags for the instruction set of MACE_TP_TARGET, or else of this processor.
 
     Raises:
         NoKernel: there is no compiler, or this processor lacks a part of the instruction set.
@@ -72,14 +72,14 @@ def target_flags() -> tuple[str, ...]:
 
 @functools.cache
 def instruction_set() -> str:
-    """Name of the vector instructions of the target."""
+    """Return the name of the target's vector instructions."""
     features = _features(os.environ.get(TARGET) or _NATIVE)
     return next((name for macro, name in _INSTRUCTION_SETS.items() if macro in features), "no vectors")
 
 
 @functools.cache
 def _features(march: str) -> frozenset[str]:
-    """Macros of the instruction sets that code for `march` may use."""
+    """Return the compiler's feature macros for `march`."""
     result = _run([*compiler().command, f"-march={march}", "-x", "c++", "-dM", "-E", os.devnull])
     if result.returncode != 0:
         raise NoKernel(f"{TARGET}={march}: {_reason(result)}")
@@ -87,14 +87,14 @@ def _features(march: str) -> frozenset[str]:
     return frozenset(name for name in macros if name.startswith(("__AVX", "__SSE", "__FMA__", "__ARM_NEON", "__ARM_FEATURE")))
 
 
-_running: dict[subprocess.Popen[str], str | None] = {}  # each with the file that it makes
+_running: dict[subprocess.Popen[str], str | None] = {}  # compilers at work, each with the file that it writes
 
 
 def compile_library(text: str, flags: Sequence[str], path: str) -> None:
-    """Compile a C++ source text to a shared library, in whatever thread.
+    """Compile a C++ source text to a shared library. Any thread may call this.
 
     Raises:
-        NoKernel: the compiler fails, or needs too long.
+        NoKernel: the compiler fails or takes too long.
     """
     try:
         result = _run([*compiler().command, *flags, "-x", "c++", "-", "-o", path], text, path)
@@ -108,7 +108,7 @@ def compile_library(text: str, flags: Sequence[str], path: str) -> None:
 
 @before_leaving
 def end_compilers() -> None:
-    """End all compilers that are at work, and remove the files that they have begun."""
+    """End all running compilers and remove their unfinished files."""
     for process, path in list(_running.items()):
         _end(process)
         if path is not None:
@@ -119,7 +119,7 @@ def end_compilers() -> None:
 def _run(command: Sequence[str], text: str | None = None, path: str | None = None) -> subprocess.CompletedProcess[str]:
     pipe = subprocess.PIPE
     try:
-        # A group of its own: a compiler is several processes, which end together.
+        # In a process group of its own: a compiler is several processes, and a signal must reach all of them.
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, process_group=0)
     except OSError as error:
         raise NoKernel(f"{command[0]}: cannot be run ({error.strerror})") from error
@@ -128,7 +128,7 @@ def _run(command: Sequence[str], text: str | None = None, path: str | None = Non
         with process:
             try:
                 out, err = process.communicate(text, _MAX_SECONDS)
-            except BaseException:  # interrupts, too, must not leave a compiler at work
+            except BaseException:  # an interrupt, too, must not leave a compiler running
                 _end(process)
                 raise
     finally:
@@ -142,6 +142,6 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _reason(result: subprocess.CompletedProcess[str]) -> str:
-    """The line that says why a compiler failed."""
+    """Return the line of the compiler's output that says why it failed."""
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     return next((line for line in lines if "error" in line), (lines or ["it says nothing"])[0])

@@ -1,4 +1,4 @@
-"""Values of sparse polynomials for many items: by the compiled kernel, or plainly, by the operations of jax."""
+"""Evaluates sparse polynomials for many items: with the compiled kernel, or plainly with operations of jax."""
 
 import dataclasses
 import functools
@@ -9,38 +9,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+from jaxtyping import Array, Bool, Float, Int32
 
 from mace_tp.graph import gather, segment_sum
 from mace_tp.kernels.build import function_name, target_name, tell_once
 from mace_tp.kernels.compiler import NoKernel
 from mace_tp.kernels.polynomial import Operand, Polynomial
 
-Arrays = tuple[jax.Array, ...]
+Arrays = tuple[Float[Array, "..."], ...]
+Indices = tuple[Int32[Array, " items"], ...]
+Mask = Bool[Array, " items"] | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A polynomial, and how many rows each of its outputs has."""
+    """A polynomial and the number of rows of each output."""
 
     polynomial: Polynomial
     rows: tuple[int, ...]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def evaluate(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Array | None) -> Arrays:
-    """The outputs of a polynomial, by the kernel; so are reverse derivatives of any order. Forward mode is not defined.
+def evaluate(problem: Problem, operands: Arrays, indices: Indices, mask: Mask) -> Arrays:
+    """Evaluate a polynomial with the kernel. Reverse derivatives of any order use the kernel too; forward mode is not defined.
 
-    Where a polynomial cannot be compiled, as may be with a derivative that is too large for the compiler, jax evaluates it plainly.
+    If a polynomial cannot be compiled (a derivative may be too large for the compiler), jax evaluates it plainly.
 
     Args:
-        problem: what to evaluate.
-        operands: an array for each input, of the shape that `Operand.shape` tells, all of one dtype, float32 or float64.
-        indices: rows that operands are gathered from and summed into, each [items], int32.
-        mask: [items], bool: the items that count; None: all do. The outputs of others are zero.
+        problem: the polynomial and the rows of its outputs.
+        operands: one array per input with the shape of `Operand.shape`, all float32 or all float64.
+        indices: the index arrays of the operands.
+        mask: True for items that count; the outputs of the rest are zero. None: all items count.
+
+    Returns:
+        One array per output.
 
     Raises:
-        ValueError: arrays do not fit the polynomial or each other.
+        ValueError: the arrays do not fit the polynomial or each other.
     """
+    return _evaluate(problem, operands, indices, mask)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _evaluate(problem: Problem, operands: Arrays, indices: Indices, mask: Mask) -> Any:
     polynomial, dtype = problem.polynomial, operands[0].dtype
     items = _require_fitting(problem, operands, indices, mask)
     try:
@@ -68,7 +78,7 @@ def evaluate(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Arra
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class _Wanted:
-    """Positions of the operands whose derivatives are asked for."""
+    """Positions of the operands whose derivatives are wanted."""
 
     positions: tuple[int, ...]
 
@@ -76,7 +86,7 @@ class _Wanted:
 def _forward(problem: Problem, operands: Any, indices: Any, mask: Any) -> tuple[Arrays, tuple]:
     wanted = _Wanted(tuple(i for i, operand in enumerate(operands) if operand.perturbed))
     values = jax.tree.map(lambda leaf: leaf.value, (operands, indices, mask), is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
-    return evaluate(problem, *values), (*values, wanted)
+    return _evaluate(problem, *values), (*values, wanted)
 
 
 def _backward(problem: Problem, residuals: tuple, cotangents: Sequence[jax.Array | SymbolicZero]) -> tuple:
@@ -86,17 +96,17 @@ def _backward(problem: Problem, residuals: tuple, cotangents: Sequence[jax.Array
     if given and wanted.positions:
         polynomial = problem.polynomial.derivative(given, wanted.positions)
         rows = tuple(polynomial.outputs[k].num_rows(operands[i].shape) for k, i in enumerate(wanted.positions))
-        found = evaluate(Problem(polynomial, rows), (*operands, *(cotangents[i] for i in given)), indices, mask)
+        found: Any = _evaluate(Problem(polynomial, rows), (*operands, *(cotangents[i] for i in given)), indices, mask)
         for i, gradient in zip(wanted.positions, found, strict=True):
             gradients[i] = gradient
     return tuple(gradients), (None,) * len(indices), None
 
 
-evaluate.defvjp(_forward, _backward, symbolic_zeros=True)
+_evaluate.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _require_fitting(problem: Problem, operands: Arrays, indices: Arrays, mask: jax.Array | None) -> int:
-    """Check the shapes of all arrays; returns the number of items."""
+def _require_fitting(problem: Problem, operands: Arrays, indices: Sequence[jax.Array], mask: jax.Array | None) -> int:
+    """Check the shapes of all arrays and return the number of items."""
     polynomial, channels = problem.polynomial, _channels(problem.polynomial, operands)
     own = [o.num_rows(a.shape) for o, a in zip(polynomial.inputs, operands, strict=True) if o.index is None]
     own += [rows for o, rows in zip(polynomial.outputs, problem.rows, strict=True) if o.index is None]
@@ -121,14 +131,14 @@ def _channels(polynomial: Polynomial, operands: Sequence[jax.Array]) -> int:
 
 
 def _operand_table(polynomial: Polynomial) -> np.ndarray:
-    """What `kernel.cc` reads of every input and output: size, index or -1, is_scalar, values_lead."""
+    """Return the table of operands for `kernel.cc`; a row is size, index or -1, is_scalar, values_lead."""
     operands = (*polynomial.inputs, *polynomial.outputs)
     rows = [(o.size, -1 if o.index is None else o.index, o.is_scalar, o.values_lead) for o in operands]
     return np.array(rows, np.int32).ravel()
 
 
-def evaluate_plainly(problem: Problem, operands: Sequence[jax.Array], indices: Sequence[jax.Array], mask: jax.Array | None) -> Arrays:
-    """The same by the operations of jax, every value an array [items, channels]. Arguments as for `evaluate`."""
+def evaluate_plainly(problem: Problem, operands: Arrays, indices: Indices, mask: Mask) -> Arrays:
+    """Evaluate a polynomial with operations of jax; every value is an array [items, channels]. Arguments as for `evaluate`."""
     polynomial, dtype = problem.polynomial, operands[0].dtype
     values: list[jax.Array] = []
     for operand, array in zip(polynomial.inputs, operands, strict=True):
@@ -148,7 +158,7 @@ def evaluate_plainly(problem: Problem, operands: Sequence[jax.Array], indices: S
 
 
 def _values_of_items(operand: Operand, array: jax.Array, indices: Sequence[jax.Array]) -> list[jax.Array]:
-    """Every value of an operand for each item, [items, channels], or [items, 1] of a scalar."""
+    """Return the values of an operand, each [items, channels], or [items, 1] for a scalar."""
     vectors = array[:, :, None] if operand.is_scalar else array
     by_row = vectors.transpose(1, 0, 2) if operand.values_lead else vectors
     by_item = by_row if operand.index is None else gather(by_row, indices[operand.index])

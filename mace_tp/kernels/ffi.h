@@ -1,4 +1,4 @@
-// Calls from XLA by its C interface. XLA's own header of C++ classes does the same; it takes most of the time to compile a small program.
+// Calls from XLA through its C interface. XLA's own C++ header does the same, but compiling it takes longer than the rest of the program.
 
 #pragma once
 
@@ -25,7 +25,7 @@ struct DataType<float> { static constexpr XLA_FFI_DataType value = XLA_FFI_DataT
 template <>
 struct DataType<double> { static constexpr XLA_FFI_DataType value = XLA_FFI_DataType_F64; };
 
-// What is wrong with a call; empty: nothing is.
+// The error of a call; empty if there is none.
 using Fault = std::string;
 
 template <typename T>
@@ -59,7 +59,7 @@ class ThreadPool {
     forget(api_->XLA_FFI_ThreadPool_NumThreads(&arguments));
     return count;
   }
-  // Runs a task in one of them, or here where there is none.
+  // Runs a task in a thread of the pool, or in this thread if there is no pool.
   template <typename F>
   void Schedule(F task) {
     const auto run = [](void* data) {
@@ -83,7 +83,7 @@ class ThreadPool {
   XLA_FFI_ExecutionContext* context_;
 };
 
-// Arguments, results and attributes of a call. Reading one of another type than it has is a fault; the first one is kept.
+// Arguments, results and attributes of a call. Reading one with the wrong type is a fault; the first fault is kept.
 class Frame {
  public:
   explicit Frame(const XLA_FFI_CallFrame* frame) : pool(frame), frame_(frame) {}
@@ -118,7 +118,7 @@ class Frame {
 
  private:
   void note(std::string what) {
-    if (fault_.empty()) fault_ = what + " is missing or has another type";
+    if (fault_.empty()) fault_ = what + " is missing or has the wrong type";
   }
   template <typename T>
   Buffer<T> buffer(const void* given) {
@@ -137,7 +137,7 @@ class Frame {
   Fault fault_;
 };
 
-// Answers XLA by `handle`, a function of a Frame that returns a Fault.
+// Answers XLA with `handle`, a function that takes a Frame and returns a Fault.
 inline XLA_FFI_Error* answer(XLA_FFI_CallFrame* frame, Fault (*handle)(Frame&)) {
   if (frame->extension_start && frame->extension_start->type == XLA_FFI_Extension_Metadata) {
     auto* metadata = reinterpret_cast<XLA_FFI_Metadata_Extension*>(frame->extension_start)->metadata;
@@ -156,6 +156,6 @@ inline XLA_FFI_Error* answer(XLA_FFI_CallFrame* frame, Fault (*handle)(Frame&)) 
 
 }  // namespace ffi
 
-// A library has the handler of one type, so that nobody waits for the compilation of another one.
+// A library holds the handler of one dtype, so that nobody waits for the other dtype to compile.
 #define MACE_TP_HANDLER(handle) \
   extern "C" XLA_FFI_Error* mace_tp_handler(XLA_FFI_CallFrame* frame) { return ffi::answer(frame, handle<MACE_TP_TYPE>); }

@@ -1,10 +1,10 @@
-"""Floating-point operations of the kernel in a program, which XLA does not count."""
+"""Counts the kernel's floating-point operations in a program, which XLA does not count."""
 
 import jax.extend.core
 
 
 def kernel_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
-    """Operations of all calls of the kernel; each says how many it has."""
+    """Return the operations of all calls of the kernel in a jaxpr; each call states its number in its attributes."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "ffi_call":

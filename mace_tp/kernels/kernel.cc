@@ -1,9 +1,9 @@
-// Evaluates sparse polynomials over channels for many items, without arrays in between.
+// Evaluates sparse polynomials over channels for many items, without intermediate arrays.
 //
-// What is computed for one item is a function of its own (source.py), compiled for the polynomial and made known by `add_polynomial`. Here
-// is all the rest: which rows belong to an item, which thread does what. Threads divide the items, where few rows of sums belong to several
-// threads, else the channels. What several threads add to a row is kept apart and added up in a fixed order at the end. No two threads write to
-// one place, and no number depends on which of them computes it.
+// source.py writes a function that evaluates a polynomial for one item; it is compiled separately and registered by `add_polynomial`. This
+// file does the rest: it finds the rows of an item and divides the work among threads. Threads divide the items if few rows of sums are shared
+// between threads, otherwise the channels. Each thread accumulates a shared row in memory of its own, and these parts are added up in a fixed
+// order at the end. No two threads write to the same place, and no result depends on which thread computed it.
 
 #include <algorithm>
 #include <cstdint>
@@ -21,20 +21,20 @@
 
 namespace {
 
-constexpr int64_t kMaxApart = 64 << 20;   // bytes
+constexpr int64_t kMaxApart = 64 << 20;   // bytes of all private rows
 constexpr int64_t kCacheLine = 64;        // bytes
-constexpr int64_t kManyItems = 16;        // for a thread
-constexpr int64_t kLeastOwn = 4;          // rows of a sum for each row that is kept apart
-constexpr int64_t kLeastItems = 16;       // items for each row that is kept apart
+constexpr int64_t kManyItems = 16;        // per thread: enough to divide the items
+constexpr int64_t kLeastOwn = 4;          // rows of a sum per private row
+constexpr int64_t kLeastItems = 16;       // items per private row
 
 template <typename T>
 constexpr int64_t lanes = Vector<T>::lanes;
 
-// Channels in whole registers.
+// Number of channels, rounded up to whole registers.
 template <typename T>
 constexpr int64_t padded(int64_t channels) { return (channels + lanes<T> - 1) / lanes<T> * lanes<T>; }
 
-// Rows of an item, at its first channel; their values are `padded` channels apart.
+// A compiled polynomial. The pointers point to the rows of an item, at its first channel; the values of a row are `padded` channels apart.
 template <typename T>
 using Function = void (*)(const T* const* in, T* const* out, int64_t blocks);
 
@@ -47,16 +47,16 @@ void* find(std::string_view name) {
   return found == functions.end() ? nullptr : found->second;
 }
 
-// An array with a row for each item, or with rows that an index names; strides count numbers.
+// An array with one row per item, or with rows that an index selects. Strides are in numbers, not bytes.
 template <typename T>
 struct Operand {
   T* data;
   int64_t size, rows, stride, row_stride, count;
   const int32_t* index;
-  bool is_scalar, values_lead, ascends;  // the last: its index does
-  int32_t least, most;                   // of its index
-  const int32_t* slot = nullptr;         // of each row: its place in `apart`, or -1
-  T* apart = nullptr;                    // [slots, size, channels]: rows of sums that another part of the items writes, too
+  bool is_scalar, values_lead, ascends;  // ascends: its index does
+  int32_t least, most;                   // smallest and largest entry of its index
+  const int32_t* slot = nullptr;         // for each row its place in `apart`, or -1
+  T* apart = nullptr;                    // [slots, size, channels]: private copies of rows that another range of items adds to as well
   int64_t row(int64_t item) const { return index ? index[item] : item; }
 };
 
@@ -64,13 +64,13 @@ template <typename T>
 struct Call {
   Function<T> function;
   std::vector<Operand<T>> in, out;
-  const bool* mask = nullptr;  // of the items; null where all count
+  const bool* mask = nullptr;  // of the items; null: all count
   int64_t items = 0, channels = 0;
 };
 
-// What a function is given of some operands: the rows of an item at some channels, or copies of them. The values of a row are as far apart as
-// there are channels in whole registers, which the function knows. So rows are copied where their values are farther apart or where channels
-// do not fill the last register; a copy stays for all items in turn that have the same row, such as the edges of one receiver.
+// Pointers to the rows of an item at some channels, for a compiled polynomial. It expects the values of a row `padded` channels apart, so a
+// row is copied if its values are farther apart or if its channels do not fill the last register. A copy stays as long as consecutive items
+// have the same row, such as the edges of one receiver.
 template <typename T, bool kWrites>
 class Rows {
  public:
@@ -92,7 +92,7 @@ class Rows {
       if (!is_same && !copies_[i].empty()) each(i, [](T& copy, const T& value) { copy = value; });
     }
   }
-  // Ask for the rows of an item that an index names in no order, so that they are there when it is the item's turn.
+  // Prefetches the rows of an item for indices that do not ascend, so that they are in the cache when the item is evaluated.
   void prefetch(int64_t item) const {
     for (const auto& operand : operands_) {
       if (!operand.index || operand.ascends) continue;
@@ -101,7 +101,8 @@ class Rows {
         for (int64_t c = 0; c < width_; c += kCacheLine / sizeof(T)) __builtin_prefetch(place.data + k * place.stride + c, kWrites);
     }
   }
-  // Before a function writes; sums of the row before are added to it. Nobody has set the rows to zero that sums are added to.
+  // To be called before the function writes. Adds the sums of the previous row to the output, and zeroes a row at its first item, because
+  // nobody has zeroed the output.
   void begin(int64_t item) {
     for (size_t i = 0; i < operands_.size(); ++i) {
       if (operands_[i].index && operands_[i].row(item) != rows_[i]) add(i);
@@ -113,19 +114,19 @@ class Rows {
       }
     }
   }
-  // After it has written.
+  // To be called after the function has written.
   void finish() {
     for (size_t i = 0; i < operands_.size(); ++i)
       if (!operands_[i].index && !copies_[i].empty()) each(i, [](const T& copy, T& value) { value = copy; });
   }
-  // After the last item.
+  // To be called after the last item.
   void add_sums() {
     for (size_t i = 0; i < operands_.size(); ++i)
       if (operands_[i].index) add(i);
   }
 
  private:
-  // Where the values of a row are, and how far apart.
+  // Address of a row's first value, and distance between its values.
   struct Place {
     T* data;
     int64_t stride;
@@ -161,10 +162,10 @@ class Rows {
   std::vector<T*> pointers_;
   std::vector<int64_t> rows_;
   std::vector<Aligned<T>> copies_;
-  std::vector<std::vector<char>> is_begun_;  // of the rows of an operand
+  std::vector<std::vector<char>> is_begun_;  // for each row of an operand: whether it has been written
 };
 
-// Items begin to end, channels `from` to `to`. Scalars are zero before; of sums the rows that some item has are set.
+// Evaluates items `begin` to `end` at channels `from` to `to`. Scalars must be zero before. In sums, only the rows of these items are written.
 template <typename T>
 void work(const Call<T>& call, const std::vector<Operand<T>>& out, int64_t begin, int64_t end, int64_t from, int64_t to) {
   Rows<T, false> in_rows(call.in, call.channels, from, to - from);
@@ -183,7 +184,7 @@ void work(const Call<T>& call, const std::vector<Operand<T>>& out, int64_t begin
   out_rows.add_sums();
 }
 
-// Borders of about `parts` equal ranges of the items; items of equal `index`, which ascends where it is given, stay together.
+// Returns the borders of about `parts` equal ranges of items. If an (ascending) index is given, items with the same entry stay together.
 std::vector<int64_t> borders(int64_t items, int64_t parts, const int32_t* index) {
   std::vector<int64_t> found{0};
   for (int64_t part = 1; part < parts; ++part) {
@@ -195,7 +196,7 @@ std::vector<int64_t> borders(int64_t items, int64_t parts, const int32_t* index)
   return found;
 }
 
-// Sets the rows of a sum to zero that no item has.
+// Zeroes the rows of a sum that no item adds to.
 template <typename T>
 void clear_unused_rows(const Call<T>& call, const Operand<T>& operand) {
   if (operand.count == 0) return;
@@ -206,11 +207,11 @@ void clear_unused_rows(const Call<T>& call, const Operand<T>& operand) {
     for (int64_t k = 0; k < (is_used[row] ? 0 : values); ++k) std::fill_n(operand.data + k * operand.stride + row * operand.row_stride, row_size, T(0));
 }
 
-// The rows that several parts of the items have of a sum by an index that does not ascend: the first of them writes to the sum, each other one
-// has them apart.
+// Rows of a sum that several ranges of items add to, because its index does not ascend. The first of these ranges adds to the output, the
+// other ranges to private rows.
 struct Shared {
-  std::vector<std::vector<int32_t>> slot;  // for each part [rows]: place among those that it has apart, or -1
-  std::vector<int64_t> count;              // of these for each part
+  std::vector<std::vector<int32_t>> slot;  // for each range [rows]: place among its private rows, or -1
+  std::vector<int64_t> count;              // private rows of each range
   int64_t total() const { return std::accumulate(count.begin(), count.end(), int64_t(0)); }
 };
 
@@ -229,7 +230,7 @@ Shared shared_rows(const Call<T>& call, const Operand<T>& operand, const std::ve
   return shared;
 }
 
-// Adds to a sum what a part of the items has apart.
+// Adds the private rows of a range to the output.
 template <typename T>
 void add_rows(ffi::ThreadPool& pool, const Operand<T>& operand, const std::vector<int32_t>& slot, const T* apart, int64_t channels) {
   constexpr int64_t chunk = 64;
@@ -243,11 +244,11 @@ void add_rows(ffi::ThreadPool& pool, const Operand<T>& operand, const std::vecto
   });
 }
 
-// How the work is divided: items in ranges, channels in groups, and what ranges share.
+// Division of the work: items into ranges, channels into groups.
 struct Division {
   std::vector<int64_t> ranges;
   int64_t groups;
-  std::vector<Shared> shared;  // for each output, empty where its rows belong to one range each
+  std::vector<Shared> shared;  // for each output; empty if every row belongs to one range
   int64_t parts() const { return ranges.size() - 1; }
 };
 
@@ -264,7 +265,7 @@ Division divide_items(const Call<T>& call, int64_t parts, int64_t groups) {
   return division;
 }
 
-// Threads that divide the channels repeat the work that all channels share, so the items are divided, unless too many rows would be kept apart.
+// Dividing the channels repeats the work that all channels share. Therefore the items are divided, unless that needs too many private rows.
 template <typename T>
 Division divide(const Call<T>& call, int64_t threads) {
   const int64_t blocks = (call.channels + lanes<T> - 1) / lanes<T>;
@@ -289,7 +290,7 @@ void evaluate(ffi::ThreadPool& pool, const Call<T>& call) {
   const int64_t blocks = (call.channels + lanes<T> - 1) / lanes<T>;
   const Division division = divide(call, std::max<int64_t>(pool.num_threads(), 1));
   const int64_t parts = division.parts(), groups = division.groups;
-  // A scalar is summed over channels, so every group of them has its own.
+  // A scalar is summed over channels, so each group of channels needs its own copy.
   std::vector<std::vector<Operand<T>>> out_of(groups * parts, call.out);
   std::vector<std::vector<T>> memory;
   std::vector<Aligned<T>> apart(call.out.size() * parts);
@@ -342,7 +343,7 @@ Range range(const int32_t* index, int64_t count) {
   return found;
 }
 
-// `operands` has a row for every input, then every output: size, number of its index or -1, is_scalar, values_lead.
+// `operands` has a row for every input and then for every output: size, number of its index or -1, is_scalar, values_lead.
 template <typename T>
 ffi::Fault handle(ffi::Frame& frame) {
   const int64_t num_inputs = frame.scalar<int32_t>("num_inputs"), num_indices = frame.scalar<int32_t>("num_indices");
@@ -360,11 +361,11 @@ ffi::Fault handle(ffi::Frame& frame) {
   }
   if (frame.num_arguments() > num_inputs + num_indices) {
     const auto mask = frame.argument<bool>(num_inputs + num_indices);
-    if (call.items && mask.count() != call.items) return "the mask has not one entry for each item";
+    if (call.items && mask.count() != call.items) return "the mask must have one entry for each item";
     call.mask = mask.data;
     call.items = mask.count();
   }
-  if (operands.size() != 4 * (num_inputs + frame.num_results())) return "the table has not one row for each operand";
+  if (operands.size() != 4 * (num_inputs + frame.num_results())) return "the table must have one row for each operand";
   const int32_t* row = operands.begin();
   auto operand = [&](ffi::Buffer<T> buffer) {
     const bool is_scalar = row[2], values_lead = row[3];
@@ -385,11 +386,11 @@ ffi::Fault handle(ffi::Frame& frame) {
   for (const auto& buffer : in) call.in.push_back(operand(buffer));
   for (const auto& buffer : out) call.out.push_back(operand(buffer));
   for (const auto& index : indices)
-    if (index.count() != call.items) return "an index has not one entry for each item";
+    if (index.count() != call.items) return "an index must have one entry for each item";
   for (const auto* group : {&call.in, &call.out})
     for (const auto& operand : *group) {
-      if (!operand.index && operand.rows != call.items) return "an operand has not one row for each item";
-      if (operand.count != operand.size * operand.rows * (operand.is_scalar ? 1 : call.channels)) return "an operand has another size";
+      if (!operand.index && operand.rows != call.items) return "an operand must have one row for each item";
+      if (operand.count != operand.size * operand.rows * (operand.is_scalar ? 1 : call.channels)) return "an operand has the wrong size";
       if (operand.index && call.items && (operand.least < 0 || operand.most >= operand.rows)) return "an index is out of bounds";
     }
   evaluate(frame.pool, call);

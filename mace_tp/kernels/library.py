@@ -1,4 +1,4 @@
-"""Shared libraries made of C++ source texts by the system's compiler, once for each machine."""
+"""Shared libraries that the system's compiler makes from C++ source texts, kept in the cache of the machine."""
 
 import concurrent.futures
 import contextlib
@@ -12,29 +12,32 @@ from mace_tp.kernels.workers import begin
 from mace_tp.runtime.cache import cache_directory, processor
 from mace_tp.runtime.compilation import announce, compiling, waiting
 
-# Contraction makes one instruction of a product and a sum, with GCC only together with expensive optimizations; it does not depend on the
-# order in which anything runs.
+# -ffp-contract=fast fuses a multiplication and an addition; GCC does so only with -fexpensive-optimizations. The compiler decides this, so
+# results do not depend on the order in which threads run.
 _FLAGS = ("-std=c++17", "-O1", "-fexpensive-optimizations", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
-_MORE_FLAGS = "MACE_TP_CXXFLAGS"  # of the environment: further ones, such as those of a sanitizer
+_MORE_FLAGS = "MACE_TP_CXXFLAGS"  # environment variable: further flags, such as those of a sanitizer
 _WHAT = "the kernel for this processor"
 
 
 class NotLoaded(NoKernel):
-    """A library was made and cannot be loaded."""
+    """A library was compiled but cannot be loaded."""
 
 
 class Library:
-    """A library whose name in the cache says all that it depends on. Where there are `workers` they make it at once, else `load` does."""
+    """A library in the cache; its name is the digest of everything that it depends on.
+
+    If there are `workers`, they start to compile a missing library at once; otherwise `load` compiles it.
+    """
 
     def __init__(self, text: str, flags: tuple[str, ...], version: str) -> None:
         """
         Args:
             text: the source.
-            flags: further ones for the compiler.
-            version: of all that the source includes.
+            flags: further flags of the compiler.
+            version: version of the headers that the source includes.
 
         Raises:
-            NoKernel: there is no compiler, or no folder for the cache.
+            NoKernel: there is no compiler, or the folder of the cache cannot be found.
         """
         self._text, self._flags = text, (*_FLAGS, *target_flags(), *flags, *os.environ.get(_MORE_FLAGS, "").split())
         names = [text, *self._flags, *compiler().command, compiler().version, version, processor()]
@@ -42,7 +45,7 @@ class Library:
         try:
             self.path = cache_directory() / "kernel" / f"mace_tp_{digest}.so"
             is_there = self.path.exists()
-        except (OSError, RuntimeError) as error:  # the latter: there is no home
+        except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home directory
             raise _no_folder(error) from error
         self._job = None if is_there else begin(self._make)
         if self._job is not None:
@@ -53,13 +56,13 @@ class Library:
         return self._job is not None and not self._job.done()
 
     def load(self) -> ctypes.CDLL:
-        """The library; wait for it or make it, if it is not there.
+        """Return the library; compile it, or wait for the worker that does, if the cache lacks it.
 
         Raises:
-            NoKernel: the compiler fails, or its library cannot be loaded.
+            NoKernel: the compiler fails, or the library cannot be loaded.
         """
         if not self._is_made_beside() and self.path.exists():
-            with contextlib.suppress(OSError):  # one that is damaged is made anew
+            with contextlib.suppress(OSError):  # a damaged library is compiled again
                 return ctypes.CDLL(str(self.path))
         if not self._is_made_beside():
             with compiling(_WHAT, is_kept=True):
@@ -70,7 +73,7 @@ class Library:
             raise NotLoaded(f"{self.path}: cannot be loaded ({error})") from error
 
     def _is_made_beside(self) -> bool:
-        """Wait for the worker that makes it, if there is one; false also if that was interrupted."""
+        """Wait for the worker that compiles the library; False if there is none or if it was interrupted."""
         if self._job is None:
             return False
         try:
@@ -90,7 +93,7 @@ class Library:
             raise _no_folder(error) from error
         try:
             compile_library(self._text, self._flags, part)
-            os.replace(part, self.path)  # complete or not at all, whoever else builds it
+            os.replace(part, self.path)  # atomic: other processes, which may build the same library, see it complete or not at all
         except OSError as error:
             raise NoKernel(f"{self.path}: cannot be made ({error})") from error
         finally:

@@ -1,7 +1,7 @@
-// Linear maps of channels, irrep by irrep, with one matrix for all nodes or one for each element; and their derivatives (linear.py).
+// Linear maps of channels, irrep by irrep, with one matrix for all nodes or one per element, and their derivatives (linear.py).
 //
-// The rows of features, [components, nodes, channels], that have the same matrix are multiplied together, some rows and columns at a time
-// whose sums stay in registers. Every number is summed by one task in one order.
+// Rows of features [components, nodes, channels] that share a matrix are multiplied together, in tiles of rows and columns whose sums stay in
+// registers. One task computes each sum, always in the same order.
 
 #include <algorithm>
 #include <cstdint>
@@ -16,22 +16,22 @@
 namespace {
 
 constexpr int kRows = 6, kVectors = MACE_TP_TILE_VECTORS;  // a tile of sums in registers
-constexpr int64_t kChunk = 48;    // rows of features that a task multiplies together
+constexpr int64_t kChunk = 48;    // rows of features per task
 constexpr int64_t kSummed = 192;  // rows of features that are summed in registers before the sum is stored
 
 int64_t padded(int64_t columns, int64_t lanes) { return (columns + lanes - 1) / lanes * lanes; }
 
-// Sums of products of left(r, k) and right(k)[c] over k, times `scale`; `right` points to whole registers.
+// scale * Σ_k left(r, k) right(k)[c]; `right` points to whole registers.
 template <typename T, typename Left, typename Right>
 struct Product {
   Left left;
   Right right;
   int64_t count;
   T scale;
-  bool adds;  // to what is there
+  bool adds;  // to the output, instead of overwriting it
 };
 
-// One tile: R rows, and columns from `from` on that fill V registers or, the last one, a part of it.
+// One tile: R rows and `width` columns from `from` on, which fill V registers, the last one possibly in part.
 template <int R, int V, typename T, typename Left, typename Right>
 void multiply_tile(const Product<T, Left, Right>& product, int64_t first, T* const* to, int64_t from, int64_t width) {
   using Vec = typename Vector<T>::type;
@@ -53,7 +53,7 @@ void multiply_tile(const Product<T, Left, Right>& product, int64_t first, T* con
   }
 }
 
-// As many rows as there are, at most R.
+// The remaining rows, at most R.
 template <int R, int V, typename T, typename Left, typename Right>
 void multiply_rows(const Product<T, Left, Right>& product, int64_t first, int64_t rows, T* const* to, int64_t from, int64_t width) {
   if (rows >= R) multiply_tile<R, V>(product, first, to, from, width);
@@ -75,14 +75,14 @@ void multiply(const Product<T, Left, Right>& product, int64_t rows, T* const* to
   }
 }
 
-// One irrep: some copies of it among the rows of x, one among those of y.
+// One irrep: its copies in the rows of x, and its single copy in those of y.
 struct Irrep {
   int64_t first_x, copies, dim, first_y;
   int64_t x_row(int64_t copy, int64_t component) const { return first_x + copy * dim + component; }
   int64_t y_row(int64_t component) const { return first_y + component; }
 };
 
-// Nodes by element: those of element s are nodes[begin[s]] to nodes[begin[s + 1]].
+// Nodes sorted by element: those of element s are nodes[begin[s]] to nodes[begin[s + 1] - 1].
 struct Nodes {
   std::vector<int64_t> nodes, begin;
   Nodes(int64_t count, int64_t elements, const int32_t* species) : nodes(count), begin(elements + 1) {
@@ -98,7 +98,7 @@ struct Nodes {
   }
 };
 
-// x [rows, nodes, in], y [rows, nodes, out], and for each irrep matrices [elements, copies, in, out]; one of the three is what is wanted.
+// x [rows, nodes, in], y [rows, nodes, out], and for each irrep matrices [elements, copies, in, out]; one of the three is the output.
 template <typename T>
 struct Problem {
   std::vector<Irrep> irreps;
@@ -114,14 +114,14 @@ struct Problem {
   }
 };
 
-// Sets rows to zero that no irrep writes; `is_written` tells for each of them.
+// Zeroes the rows that no irrep writes.
 template <typename T>
 void clear_rows(const std::vector<bool>& is_written, T* data, int64_t row_size) {
   for (size_t row = 0; row < is_written.size(); ++row)
     if (!is_written[row]) std::fill_n(data + row * row_size, row_size, T(0));
 }
 
-// to[r][c] = from[c][r], a few rows at a time, which stay in the cache.
+// to[r][c] = from[c][r], a few rows at a time, so that they stay in the cache.
 template <typename T>
 void transpose(const T* from, int64_t rows, int64_t columns, T* to, int64_t stride) {
   constexpr int64_t together = 16;
@@ -130,20 +130,20 @@ void transpose(const T* from, int64_t rows, int64_t columns, T* to, int64_t stri
       for (int64_t r = first; r < std::min(first + together, rows); ++r) to[r * stride + c] = from[c * rows + r];
 }
 
-// What a product takes for the matrices of an irrep and element: [copies, count, stride], the copies one after another.
+// The right factor of a product for one irrep and element: [copies, count, stride].
 template <typename T>
 struct Factor {
   const T* data;
   int64_t stride;
 };
 
-// Matrices whose rows fill whole registers are taken as they are, the others and those that are transposed are copied.
+// Uses matrices whose rows fill whole registers in place; copies the rest, and all that must be transposed.
 template <typename T>
 std::vector<Factor<T>> factors(ffi::ThreadPool& pool, const Problem<T>& problem, bool is_transposed, Aligned<T>& memory) {
   const int64_t count = is_transposed ? problem.out : problem.in, columns = is_transposed ? problem.in : problem.out;
   const int64_t stride = padded(columns, Vector<T>::lanes), irreps = problem.irreps.size();
   std::vector<Factor<T>> found;
-  std::vector<int64_t> places;  // of the copies
+  std::vector<int64_t> places;  // of the copies in `memory`
   int64_t size = 0;
   for (int64_t i = 0; i < irreps; ++i)
     for (int64_t s = 0; s < problem.elements; ++s) {
@@ -171,7 +171,8 @@ struct Task {
   int64_t irrep, element, copy, first;
 };
 
-// y from x and matrices, or x from y and their transposes. A task has some rows of one irrep and element; one of x, of one copy.
+// Computes y from x and the matrices, or x from y and the transposed matrices. A task is some rows of one irrep and element (for x also of one
+// copy).
 template <typename T>
 void apply(ffi::ThreadPool& pool, const Problem<T>& problem, bool is_transposed) {
   std::vector<Task> tasks;
@@ -213,7 +214,7 @@ void apply(ffi::ThreadPool& pool, const Problem<T>& problem, bool is_transposed)
   });
 }
 
-// Matrices from x and y: outer products, summed over the rows of an element. A task has some rows of one matrix.
+// Computes the matrices from x and y: outer products, summed over the rows of an element. A task is some rows of one matrix.
 template <typename T>
 void outer(ffi::ThreadPool& pool, const Problem<T>& problem) {
   constexpr int64_t slice = 2 * kRows;
@@ -251,15 +252,15 @@ void outer(ffi::ThreadPool& pool, const Problem<T>& problem) {
   });
 }
 
-// Arguments: two of x, the matrices and y, in this order, then species [nodes]. `irreps` has a row for each: first row of x, copies, dimension,
-// first row of y. `wanted`: 0 for x, 1 for the matrices, 2 for y.
+// Arguments: two of (x, matrices, y) in this order, then species [nodes]. The attribute `wanted` names the third, the result: 0 for x, 1 for
+// the matrices, 2 for y. `irreps` has a row for each irrep: first row of x, copies, dimension, first row of y.
 template <typename T>
 ffi::Fault handle(ffi::Frame& frame) {
   const auto irreps = frame.array<int32_t>("irreps");
   const auto scales = frame.array<double>("scales");
   const int32_t wanted = frame.scalar<int32_t>("wanted");
   const int64_t num_irreps = irreps.size() / 4;
-  std::vector<ffi::Buffer<T>> buffers;  // x, matrices, y, wherever they come from
+  std::vector<ffi::Buffer<T>> buffers;  // x, matrices, y: arguments and results
   int64_t next_argument = 0, next_result = 0;
   for (int32_t part = 0; part < 3; ++part)
     for (int64_t i = 0; i < (part == 1 ? num_irreps : 1); ++i)
@@ -269,7 +270,7 @@ ffi::Fault handle(ffi::Frame& frame) {
   const int64_t *x = buffers.front().dimensions, *y = buffers.back().dimensions;
   const int64_t elements = buffers[1].dimensions[0];
   const int32_t *first = species.data, *last = first + species.count();
-  if (elements > 1 && last - first != x[1]) return "species has not one entry for each node";
+  if (elements > 1 && last - first != x[1]) return "species must have one entry for each node";
   if (elements > 1 && std::any_of(first, last, [&](int32_t s) { return s < 0 || s >= elements; })) return "an element is out of bounds";
   Problem<T> problem{{}, {}, {scales.begin(), scales.end()}, buffers.front().data, buffers.back().data, x[0], y[0], x[1], x[2], y[2],
                      elements, Nodes(x[1], elements, first)};

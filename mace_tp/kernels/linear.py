@@ -1,7 +1,7 @@
-"""Linear maps of channels, irrep by irrep, by compiled code: with one matrix for all nodes, or with one for each element.
+"""Linear maps of channels, irrep by irrep, in compiled code: with one matrix for all nodes or one matrix per element.
 
-With features x and y and matrices W the form Σ scale x[copy m, n, c] W[species[n], copy, c, d] y[m, n, d] is linear in each of the
-three: its derivative by one is a function of the two others, and every derivative of that is again one of these.
+The form Σ scale x[copy m, n, c] W[species[n], copy, c, d] y[m, n, d] of features x, y and matrices W is linear in each of the three. Its
+derivative with respect to one of them is a function of the other two, and every derivative of such a function is again one of them.
 """
 
 import dataclasses
@@ -13,43 +13,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+from jaxtyping import Array, Float, Int
 
 from mace_tp.kernels.build import target_name
 
-Matrices = tuple[jax.Array, ...]
+Features = Float[Array, "rows_in nodes channels_in"]
+Matrices = tuple[Float[Array, "elements _ channels_in channels_out"], ...]
+"""For each irrep [elements, copies, channels_in, channels_out]; with one element all nodes share the matrix."""
+Species = Int[Array, " nodes"]
+Mapped = Float[Array, "rows_out nodes channels_out"]
 
 
 @dataclasses.dataclass(frozen=True)
 class IrrepMap:
-    """Copies of an irrep among the rows of the input, [copy, m], and the one copy among those of the output."""
+    """The rows of one irrep: its copies in the input, ordered [copy, m], and its single copy in the output."""
 
-    first_in: int  # row
+    first_in: int  # first row in the input
     copies: int
     dim: int
-    first_out: int  # row
-    scale: float  # of the result
+    first_out: int  # first row in the output
+    scale: float  # factor of the result
 
 
 @dataclasses.dataclass(frozen=True)
 class ChannelMap:
-    """Which rows are mixed with which matrix; rows of the output that no irrep has are zero."""
+    """The rows that each matrix maps; rows of the output that belong to no irrep are zero."""
 
     irreps: tuple[IrrepMap, ...]
     rows_in: int
     rows_out: int
 
 
-def linear(channel_map: ChannelMap, features: jax.Array, matrices: Matrices, species: jax.Array) -> jax.Array:
-    """Features [rows_in, nodes, in] → [rows_out, nodes, out]. Reverse derivatives of any order are defined, forward mode is not.
+def linear(channel_map: ChannelMap, features: Features, matrices: Matrices, species: Species) -> Mapped:
+    """Map the channels of features. Reverse derivatives of any order are defined, forward mode is not.
 
     Args:
-        channel_map: what is mixed.
+        channel_map: the rows of each irrep.
         features: float32 or float64.
-        matrices: for each irrep [elements, copies, in, out], of the same dtype; with one element it is that of all nodes.
-        species: [nodes], int32.
+        matrices: of the dtype of the features.
+        species: element of each node, int32.
 
     Raises:
-        NoKernel: it cannot be built here.
+        NoKernel: the kernel cannot be built.
     """
     shapes = _Shapes(channel_map, features.shape[1], features.shape[2], matrices[0].shape[3], matrices[0].shape[0])
     return _contractions["y"](shapes, (features, matrices), species)
@@ -57,7 +62,7 @@ def linear(channel_map: ChannelMap, features: jax.Array, matrices: Matrices, spe
 
 @dataclasses.dataclass(frozen=True)
 class _Shapes:
-    """Of all three."""
+    """Sizes of x, W and y."""
 
     channel_map: ChannelMap
     nodes: int
@@ -66,7 +71,7 @@ class _Shapes:
     elements: int
 
     def of(self, name: str, dtype: jnp.dtype) -> Any:
-        """Shape of x or y, or the shapes of the matrices."""
+        """Return the shape of x or y, or the shapes of the matrices."""
         if name == "w":
             shapes = [(self.elements, irrep.copies, self.channels_in, self.channels_out) for irrep in self.channel_map.irreps]
             return tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
@@ -93,8 +98,8 @@ def _call(missing: str, shapes: _Shapes, others: Sequence[Any], species: jax.Arr
     )
 
 
-def _contraction(missing: str) -> jax.custom_vjp:
-    """One of x, w and y as a function of the two others."""
+def _contraction(missing: str) -> Callable[..., Any]:
+    """Return one of x, w and y as a function of the other two."""
     names = [name for name in _NAMES if name != missing]
 
     @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -104,7 +109,7 @@ def _contraction(missing: str) -> jax.custom_vjp:
     def forward(shapes: _Shapes, others: tuple, species: Any) -> tuple[Any, tuple]:
         values = tuple(jax.tree.map(lambda leaf: leaf.value, other, is_leaf=_is_marked) for other in others)
         wanted = [any(leaf.perturbed for leaf in jax.tree.leaves(other, is_leaf=_is_marked)) for other in others]
-        # None is a pytree without leaves: it tells while tracing that no derivative is asked for.
+        # None is a pytree without leaves. It marks, at trace time, that no derivative is wanted.
         return contract(shapes, values, species.value), (values, species.value, tuple(() if flag else None for flag in wanted))
 
     def backward(shapes: _Shapes, residuals: tuple, cotangent: Any) -> tuple:
@@ -124,7 +129,7 @@ def _contraction(missing: str) -> jax.custom_vjp:
 
 
 def _is_marked(leaf: Any) -> bool:
-    """Whether a leaf is a value with the mark whether its derivative is asked for."""
+    """Whether a leaf is a value that jax has marked as perturbed or not."""
     return isinstance(leaf, CustomVJPPrimal)
 
 
@@ -135,12 +140,12 @@ def _is_zero(leaf: Any) -> bool:
 _contractions = {name: _contraction(name) for name in _NAMES}
 
 
-def linear_plainly(channel_map: ChannelMap, features: jax.Array, matrices: Matrices, species: jax.Array) -> jax.Array:
-    """The same by the operations of jax. Arguments as for `linear`."""
-    # Split, not indexed: the derivative of a split is a concatenation, that of slices a sum of zero-padded arrays.
+def linear_plainly(channel_map: ChannelMap, features: Features, matrices: Matrices, species: Species) -> Mapped:
+    """The same map with operations of jax. Arguments as for `linear`."""
+    # Split instead of slicing: the derivative of a split is a concatenation, that of slices a sum of zero-padded arrays.
     ends = sorted({end for irrep in channel_map.irreps for end in (irrep.first_in, irrep.first_in + irrep.copies * irrep.dim)} - {0})
     blocks = dict(zip([0, *ends], jnp.split(features, ends)))
-    # Rows that no irrep has stay as they are.
+    # Rows that belong to no irrep stay zero.
     rows = {row: jnp.zeros((1, features.shape[1], matrices[0].shape[3]), features.dtype) for row in range(channel_map.rows_out)}
     for irrep, matrix in zip(channel_map.irreps, matrices, strict=True):
         block = blocks[irrep.first_in].reshape(irrep.copies, irrep.dim, *features.shape[1:])
@@ -151,13 +156,13 @@ def linear_plainly(channel_map: ChannelMap, features: jax.Array, matrices: Matri
 
 
 def _mix(block: jax.Array, matrix: jax.Array, species: jax.Array) -> jax.Array:
-    """Copies [copies, m, nodes, in] times matrices [elements, copies, in, out], summed over copies."""
+    """Multiply copies [copies, m, nodes, in] by matrices [elements, copies, in, out] and sum over copies."""
     if len(matrix) == 1:
         return jnp.einsum("pmnc,pcd->mnd", block, matrix[0])
-    # One matrix product over (element, channel), of features that are zero but for one element.
+    # One matrix product over (element, channel): the features of a node are zero for all elements but its own.
     one_hot = jax.nn.one_hot(species, len(matrix), dtype=block.dtype)
     return jnp.einsum("pmnec,epcd->mnd", one_hot[:, :, None] * block[..., None, :], matrix)
 
 
-Mix = Callable[[ChannelMap, jax.Array, tuple[jax.Array, ...], jax.Array], jax.Array]
-"""`linear` of the kernel or what computes the same."""
+Mix = Callable[[ChannelMap, Features, Matrices, Species], Mapped]
+"""`linear` of the kernel, or `linear_plainly`."""

@@ -1,4 +1,4 @@
-// Tasks in XLA's own threads.
+// Runs tasks in XLA's own threads.
 
 #pragma once
 
@@ -11,9 +11,9 @@
 
 #include "ffi.h"
 
-constexpr int kSpins = 2000;  // pauses before a thread sleeps, together 20 to 80 microseconds
+constexpr int kSpins = 2000;  // pauses before a waiting thread sleeps: 20 to 80 microseconds in total
 
-// Tells the processor that this thread waits for another one.
+// Tells the processor that this thread waits for another thread.
 inline void pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -22,7 +22,8 @@ inline void pause() {
 #endif
 }
 
-// Runs task(0) .. task(count - 1) here and in the pool's threads. Whoever is free takes the next; only tasks that are begun are waited for.
+// Runs task(0) .. task(count - 1) in this thread and in those of the pool, each time in the next free thread. Returns when all tasks are done,
+// even if some threads of the pool never started.
 template <typename F>
 void run_tasks(ffi::ThreadPool& pool, int64_t count, F task) {
   struct State {
@@ -45,7 +46,7 @@ void run_tasks(ffi::ThreadPool& pool, int64_t count, F task) {
   auto state = std::make_shared<State>(std::move(task), count);
   for (int64_t i = 1; i < count && i < pool.num_threads(); ++i) pool.Schedule([state] { state->help(); });
   state->help();
-  // The last tasks end soon, and a sleeping thread needs tens of microseconds to wake up.
+  // Spin first: the last tasks end soon, and a sleeping thread needs tens of microseconds to wake up.
   for (int i = 0; i < kSpins && state->done < count; ++i) pause();
   std::unique_lock<std::mutex> lock(state->mutex);
   state->all_done.wait(lock, [&] { return state->done == state->count; });

@@ -1,9 +1,9 @@
-"""Sparse polynomials over channels as lists of sums of products, and their derivatives, which are such lists again.
+"""Sparse polynomials over channels: lists of sums of products, whose derivatives are lists of the same kind.
 
-A polynomial maps vectors (a number for each channel) and scalars (one number for all channels) of an item, such as a node or an edge,
-to vectors and scalars. It is written in single assignments: every value is a sum of terms, each a constant times one or two earlier
-values. Reverse differentiation goes through such a list backwards and makes another one (Griewank and Walther 2008, Evaluating
-Derivatives, chapter 3), so that whatever evaluates one evaluates its derivatives of any order.
+A polynomial maps the vectors (one number per channel) and scalars (one number for all channels) of an item to vectors and scalars; an item
+is a node or an edge. Every value is assigned once: it is a sum of terms, and a term is a constant times one or two earlier values. Reverse
+differentiation walks through the list backwards and builds another list (Griewank and Walther 2008, Evaluating Derivatives, chapter 3).
+Therefore code that evaluates a polynomial also evaluates its derivatives of any order.
 """
 
 import dataclasses
@@ -16,29 +16,29 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Operand:
-    """An array that a polynomial reads or makes.
+    """An array that a polynomial reads or writes.
 
-    With `index` None the array has a row for each item. Otherwise the items' rows are gathered by the index array of that number or, of an
-    output, summed into: the derivative by what is gathered is summed, and the other way round.
+    With `index` None the array has one row per item. Otherwise `index` selects an index array: inputs are gathered by it, outputs are
+    scatter-added. Differentiation exchanges the two.
     """
 
-    size: int  # values that an item has of it
+    size: int  # values per item
     index: int | None = None
-    is_scalar: bool = False  # [rows, size], without channels; an output is summed over channels
-    values_lead: bool = False  # [size, rows, channels], otherwise [rows, size, channels]
+    is_scalar: bool = False  # [rows, size], without channels; a scalar output is summed over channels
+    values_lead: bool = False  # True: [size, rows, channels]; False: [rows, size, channels]
 
     def __post_init__(self) -> None:
         if self.is_scalar and (self.index is not None or self.values_lead):
             raise ValueError("a scalar operand has a row for each item, [items, size]; it is neither gathered nor summed by an index")
 
     def shape(self, num_rows: int, channels: int) -> tuple[int, ...]:
-        """Shape of the array."""
+        """Return the shape of the array."""
         if self.is_scalar:
             return num_rows, self.size
         return (self.size, num_rows, channels) if self.values_lead else (num_rows, self.size, channels)
 
     def num_rows(self, shape: Sequence[int]) -> int:
-        """Rows of an array of this shape."""
+        """Return the number of rows of an array of this shape."""
         return shape[1] if self.values_lead else shape[0]
 
 
@@ -55,29 +55,29 @@ Sum = tuple[Term, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Polynomial:
-    """Values are numbered: those of the inputs, then the sums, in their order."""
+    """A list of sums. Values are numbered: first the values of the inputs, then the sums in their order."""
 
     inputs: tuple[Operand, ...]
     outputs: tuple[Operand, ...]
     sums: tuple[Sum, ...]
-    results: tuple[tuple[int, ...], ...]  # for each output its values
+    results: tuple[tuple[int, ...], ...]  # for each output the numbers of its values
 
     def __hash__(self) -> int:
         return hash(self.key)
 
     @functools.cached_property
     def key(self) -> str:
-        """A name for all that it computes."""
+        """A digest of everything that the polynomial computes."""
         return hashlib.sha256(repr((self.inputs, self.outputs, self.sums, self.results)).encode()).hexdigest()[:24]
 
     @functools.cached_property
     def input_values(self) -> list[range]:
-        """Numbers of the values of each input."""
+        """The numbers of each input's values."""
         return _ranges(self.inputs)
 
     @property
     def num_inputs(self) -> int:
-        """Values of all inputs."""
+        """Number of values of all inputs together."""
         return sum(operand.size for operand in self.inputs)
 
     @property
@@ -86,7 +86,7 @@ class Polynomial:
 
     @functools.cached_property
     def scalars(self) -> frozenset[int]:
-        """The values that are the same for all channels."""
+        """Numbers of the values that are the same for all channels."""
         found = {value for operand, values in zip(self.inputs, self.input_values) if operand.is_scalar for value in values}
         for number, terms in self.numbered_sums:
             if all(factor in found for term in terms for factor in term.factors):
@@ -95,23 +95,24 @@ class Polynomial:
 
     @property
     def num_terms(self) -> int:
-        """Terms of all sums: how long the function is that evaluates it."""
+        """Number of terms of all sums, which is the length of the compiled function."""
         return sum(map(len, self.sums))
 
     def flops(self) -> int:
-        """Operations for each item and channel: an addition for each term, a multiplication for each further factor and each constant."""
+        """Operations per item and channel: one addition per term, one multiplication per further factor and per constant other than ±1."""
         vectors = (terms for number, terms in self.numbered_sums if number not in self.scalars)
         return sum(len(term.factors) + (abs(term.constant) != 1) for terms in vectors for term in terms)
 
     def derivative(self, outputs: tuple[int, ...], inputs: tuple[int, ...]) -> "Polynomial":
-        """Derivatives by some inputs of Σ cotangent · output over some outputs.
+        """Return the derivatives of Σ cotangent · output with respect to some inputs, as a polynomial.
 
         Args:
-            outputs: that have cotangents, by position.
-            inputs: whose derivatives are wanted, by position.
+            outputs: positions of the outputs that have cotangents.
+            inputs: positions of the inputs whose derivatives are wanted.
 
         Returns:
-            A polynomial of all inputs and of the cotangents, which are operands like the outputs, to operands like the inputs.
+            A polynomial whose inputs are all inputs of this one and then the cotangents (operands like the outputs), and whose outputs are
+            operands like the wanted inputs.
         """
         return _derivative(self, outputs, inputs)
 
@@ -139,7 +140,7 @@ def _derivative(polynomial: Polynomial, outputs: tuple[int, ...], inputs: tuple[
 
 
 class Builder:
-    """Collects the sums of a polynomial; equal ones are kept once, and those that lead to no result are dropped."""
+    """Collects the sums of a polynomial. Equal sums are kept once; sums that no result needs are dropped."""
 
     def __init__(self, inputs: Sequence[Operand]) -> None:
         self._operands = tuple(inputs)
@@ -149,7 +150,10 @@ class Builder:
         self._known: dict[Sum, int] = {}
 
     def add(self, terms: Sequence[Term]) -> int:
-        """Number of the value Σ terms; of a sum that is one value times one, the number of that value. Products with zero are dropped."""
+        """Add the sum of some terms and return its number; a sum that equals an earlier value gets the number of that value.
+
+        Terms with a factor that is zero are dropped.
+        """
         zero = self._known.get(())
         merged: dict[tuple[int, ...], float] = {}
         for term in terms:
@@ -166,10 +170,11 @@ class Builder:
         return self._known[key]
 
     def build(self, outputs: Sequence[Operand], results: Sequence[Sequence[int]]) -> Polynomial:
-        """The polynomial with these values as its outputs.
+        """Return the polynomial with these values as its outputs.
 
         Raises:
-            ValueError: what is summed over channels is not zero where all vectors are, as it must be in channels that only fill up.
+            ValueError: a scalar output does not vanish where all vectors do. It must, because it is summed over all channels, also over
+                those of zeros with which the kernel fills up its registers.
         """
         vanishing = {v for operand, values in zip(self._operands, self.inputs, strict=True) if not operand.is_scalar for v in values}
         for number, terms in enumerate(self._sums, self._num_inputs):

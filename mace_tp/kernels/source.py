@@ -1,15 +1,15 @@
-"""A polynomial as C++ source: a function of one item that goes through its channels, as many at a time as a register holds."""
+"""A polynomial as C++ source: a function of one item that loops over its channels, one register of channels at a time."""
 
 import collections
 import dataclasses
 
 from mace_tp.kernels.polynomial import Operand, Polynomial, Term
 
-# Statements of one function: twice as many take GCC three times as long.
+# Statements per function: GCC takes three times as long for twice as many.
 _LONGEST = 6000
 TYPES = {"float32": "float", "float64": "double"}
 
-# Pointers are to the rows of an item, at its first channel. Scalars and sums are added to.
+# The pointers point to the rows of an item, at its first channel. The function adds to scalars and to sums, and overwrites other outputs.
 _FRAME = """\
 #include "vector.h"
 typedef {type} T;
@@ -39,7 +39,7 @@ extern "C" void {name}(const T* const* in, T* const* out, int64_t blocks) {{
 
 
 def source(polynomial: Polynomial, dtype: str, channels: int) -> str:
-    """Source of the function `symbol(polynomial, dtype, channels)`."""
+    """Return the source of the function that is named `symbol(polynomial, dtype, channels)`."""
     names, scalars = {}, []
     for i, (operand, values) in enumerate(zip(polynomial.inputs, polynomial.input_values, strict=True)):
         scalars.append(f"  const T* __restrict__ const i{i} = in[{i}];")
@@ -66,20 +66,20 @@ def source(polynomial: Polynomial, dtype: str, channels: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Statement:
-    """A line of the loop over channels, and the sums that it mentions; `defines` where it is the first one of a sum."""
+    """A line of the loop over channels."""
 
     text: str
-    sums: tuple[int, ...]
-    defines: int | None = None
+    sums: tuple[int, ...]  # the values that it mentions
+    defines: int | None = None  # the sum whose first statement this is
 
 
 def _vector_statements(polynomial: Polynomial, names: dict[int, str]) -> list[_Statement]:
-    """The statements for all vectors, the results included."""
+    """Return the statements that compute all vectors and store the results."""
     stores, started = _stores(polynomial, names), _started(polynomial)
     missing = {number: len(terms) for number, terms in polynomial.numbered_sums}
     statements: list[_Statement] = []
     for number, term in _in_turn(polynomial):
-        # The product of scalars alone is no vector.
+        # A product of scalars is not a vector: adding it to a vector of zeros makes it one.
         start = f"{started[number]} + " if number in started else "V{} + " if _is_scalar(term, polynomial) else ""
         is_first = missing[number] == len(polynomial.sums[number - polynomial.num_inputs])
         text = f"v{number} {f'= {start}' if is_first else '+= '}{_product(term, names, polynomial.scalars)};"
@@ -91,9 +91,9 @@ def _vector_statements(polynomial: Polynomial, names: dict[int, str]) -> list[_S
 
 
 def _in_functions(statements: list[_Statement]) -> list[str]:
-    """The lines of all statements, in a function for each part of a loop that is too long for one.
+    """Return the lines of all statements; a long loop is split into several functions.
 
-    Compilers take time that grows faster than the length of a function. Sums that several parts mention are kept in memory.
+    The time that a compiler takes grows faster than the length of a function. Sums that several parts use are kept in memory.
     """
     parts = [statements[i : i + _LONGEST] for i in range(0, len(statements), _LONGEST)]
     if len(parts) < 2:
@@ -105,7 +105,7 @@ def _in_functions(statements: list[_Statement]) -> list[str]:
     lines = [f"    V {', '.join(f'v{number}' for number in shared)};"] if shared else []
     for part in parts:
         lines.append("    [&]() __attribute__((noinline)) {")
-        lines += [_line(statement, is_shared=count[statement.defines] > 1) for statement in part]
+        lines += [_line(statement, is_shared=statement.defines in shared) for statement in part]
         lines.append("    }();")
     return lines
 
@@ -119,7 +119,7 @@ def _is_scalar(term: Term, polynomial: Polynomial) -> bool:
 
 
 def _stores(polynomial: Polynomial, names: dict[int, str]) -> dict[int, list[str]]:
-    """For every value that is a result the statements that write it; of scalars, that add it to the sum over channels."""
+    """Return for every result the statements that store it, or, for a scalar output, that add it to the sum over channels."""
     stores: dict[int, list[str]] = {}
     started = _started(polynomial)
     for i, (operand, values) in enumerate(zip(polynomial.outputs, polynomial.results, strict=True)):
@@ -132,7 +132,7 @@ def _stores(polynomial: Polynomial, names: dict[int, str]) -> dict[int, list[str
 
 
 def _started(polynomial: Polynomial) -> dict[int, str]:
-    """For sums that are nothing but one result, added to by an index, its place: they start from what is there."""
+    """Return the places of sums that are used once, as a result that is scatter-added: such a sum starts from the value in its place."""
     factors = {factor for _, terms in polynomial.numbered_sums for term in terms for factor in term.factors}
     places = [
         (value, operand, _place("o", i, position, operand))
@@ -145,12 +145,12 @@ def _started(polynomial: Polynomial) -> dict[int, str]:
 
 
 def _in_turn(polynomial: Polynomial) -> list[tuple[int, Term]]:
-    """The terms of all vectors, in an order in which few values are needed at a time, each with the number of the sum that it is added to.
+    """Return the terms of all vectors, each with the number of its sum, in an order that keeps few values alive at a time.
 
-    What a result is made of comes just before it; a value is added at once wherever else it is a factor and the other one is there.
+    The terms of a result come just before it. Once a value is complete, every term that waited only for it follows at once.
     """
     sums = {number: terms for number, terms in polynomial.numbered_sums if number not in polynomial.scalars}
-    users: dict[int, list[tuple[int, int]]] = {}  # of a value: sums and positions in them
+    users: dict[int, list[tuple[int, int]]] = {}  # for each value the terms that contain it: (sum, position)
     for number, terms in sums.items():
         for position, term in enumerate(terms):
             for factor in set(term.factors):
@@ -168,7 +168,7 @@ def _in_turn(polynomial: Polynomial) -> list[tuple[int, Term]]:
                 if place in waiting[user] and all(map(is_there, waiting[user][place].factors)):
                     add(user, place)
 
-    # A stack instead of recursion: chains are deeper than Python's.
+    # A stack instead of recursion, because chains of sums are longer than Python's recursion limit.
     stack = [value for values in reversed(polynomial.results) for value in reversed(values)]
     while stack:
         number = stack[-1]
@@ -184,7 +184,7 @@ def _in_turn(polynomial: Polynomial) -> list[tuple[int, Term]]:
 
 
 def symbol(polynomial: Polynomial, dtype: str, channels: int) -> str:
-    """Name of the function, which knows how far the values of a row are apart."""
+    """Return the name of the function; the number of channels is part of it, because it fixes the distance between a row's values."""
     return f"polynomial_{polynomial.key}_{dtype}_{channels}"
 
 
@@ -196,7 +196,7 @@ def _place(kind: str, operand_number: int, position: int, operand: Operand) -> s
 
 
 def _product(term: Term, names: dict[int, str], scalars: frozenset[int]) -> str:
-    """Constants and scalars come first, so that they are multiplied once for all channels."""
+    """Return a term as C++; constants and scalars come first, so that the compiler multiplies them once for all channels."""
     constant = [] if term.constant == 1 else [f"T({term.constant!r})"]
     factors = sorted(term.factors, key=lambda factor: factor not in scalars)
     return " * ".join([*constant, *(names[factor] for factor in factors)])

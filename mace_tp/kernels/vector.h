@@ -1,4 +1,4 @@
-// The widest vectors that the target has registers for, and how many sums of a matrix product these registers hold.
+// The widest vectors of the target, and how many vectors wide a tile of a matrix product is so that its sums stay in registers.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-"""Compilers at work beside this process: no more of them at a time than there are processors."""
+"""Threads that wait for compilers, so that these run beside this process; at most one compiler for each processor."""
 
 import concurrent.futures
 import contextlib
@@ -13,7 +13,7 @@ _pool: ContextVar[concurrent.futures.ThreadPoolExecutor | None] = ContextVar("po
 
 @contextlib.contextmanager
 def workers() -> Iterator[None]:
-    """Within it `begin` begins at once. After an exception, such as an interrupt, no compiler is left at work."""
+    """Within this context `begin` starts work at once. After an exception, such as an interrupt, no compiler is left running."""
     if _pool.get() is not None:
         yield
         return
@@ -21,7 +21,7 @@ def workers() -> Iterator[None]:
     token = _pool.set(pool)
     try:
         yield
-    except BaseException:  # interrupts, too, must not leave compilers at work
+    except BaseException:  # an interrupt, too, must not leave compilers running
         pool.shutdown(wait=False, cancel_futures=True)
         end_compilers()
         raise
@@ -31,6 +31,9 @@ def workers() -> Iterator[None]:
 
 
 def begin(work: Callable[[], None]) -> concurrent.futures.Future[None] | None:
-    """Have work that waits for a compiler done in another thread, which is not to use jax; None where there are no workers."""
+    """Run a function that waits for a compiler in another thread; return None if there are no workers.
+
+    The function must not use jax.
+    """
     pool = _pool.get()
     return None if pool is None else pool.submit(work)

@@ -16,8 +16,8 @@ from mace_tp.nn.layer import LayerFeatures
 from mace_tp.nn.linear import SpeciesLinear
 from mace_tp.nn.product_basis import ProductBasis
 from mace_tp.nn.vector_readout import GatedVectorReadout, LinearVectorReadout
-from mace_tp.tensor_products.base import ProductBasisPlan
-from mace_tp.tensor_products.irreps import split_irreps
+from mace_tp.tensor_products.algebra.irreps import split_irreps
+from mace_tp.tensor_products.plans import ProductBasisPlan
 
 VECTOR = e3nn.Irreps("1o")
 

@@ -12,8 +12,8 @@ from flax import nnx, struct
 from mace_tp.graph import GraphBatch, gather, pair_vectors
 from mace_tp.nn.context import LayerContext
 from mace_tp.nn.radial import agnesi_transform, bessel_basis, polynomial_cutoff, safe_norm, soft_transform
-from mace_tp.tensor_products.sparse_product import sparse_product
-from mace_tp.tensor_products.sphere import harmonic_couplings
+from mace_tp.tensor_products.algebra.sphere import harmonic_couplings
+from mace_tp.tensor_products.ops.sparse_product import sparse_product
 
 
 class ElementEmbedding(nnx.Module):

@@ -11,7 +11,7 @@ from mace_tp.nn.embedding import RadialEmbedding
 from mace_tp.nn.linear import Linear, SpeciesLinear
 from mace_tp.nn.mlp import RadialMLP
 from mace_tp.nn.normalization import AverageNeighbors, Density
-from mace_tp.tensor_products.base import InteractionPlan
+from mace_tp.tensor_products.plans import InteractionPlan
 
 
 class Interaction(nnx.Module):
@@ -34,7 +34,7 @@ class Interaction(nnx.Module):
         """Messages [components, nodes, channels] at the receivers, from harmonics of edges and the radial embedding of pairs."""
         weights, features = self.radial_mlp(radial), self.linear_up(node_feats, batch.species)
         with jax.named_scope("interaction"):
-            summed = self.plan.of_pairs(weights, features, edge_attrs, batch)
+            summed = self.plan(weights, features, edge_attrs, batch)
         return self.linear(summed, batch.species) / self.normalization(radial, batch)
 
 

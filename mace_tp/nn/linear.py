@@ -7,7 +7,7 @@ from flax import nnx
 
 from mace_tp.kernels.linear import ChannelMap, IrrepMap
 from mace_tp.nn.context import LayerContext
-from mace_tp.tensor_products.irreps import rows_of
+from mace_tp.tensor_products.algebra.irreps import rows_of
 
 
 class Linear(nnx.Module):

@@ -6,7 +6,7 @@ from flax import nnx
 
 from mace_tp.nn.context import LayerContext
 from mace_tp.nn.linear import Linear
-from mace_tp.tensor_products.base import ProductBasisPlan
+from mace_tp.tensor_products.plans import ProductBasisPlan
 
 
 class ProductBasis(nnx.Module):

@@ -1,4 +1,4 @@
-"""Where things are kept between runs that can be made again: compiled programs, choices by measurement."""
+"""The cache directory, which keeps compiled programs and measured choices between runs."""
 
 import hashlib
 import os
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def cache_directory() -> Path:
-    """`mace-tp` under the user's folder for caches; it need not exist."""
+    """Return `mace-tp` in the user's folder for caches; it need not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mace-tp"
 
 
 def processor() -> str:
-    """A name for the processor's instruction set: compiled programs run on no lesser one."""
+    """Return a name for the processor's instruction set; compiled programs may not run on a processor with fewer instructions."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())

@@ -1,4 +1,4 @@
-"""Compilations: a line before each, something to see meanwhile, and the seconds that all of them take."""
+"""Logs every compilation, shows that it is going on, and counts the seconds of all of them."""
 
 import contextlib
 import dataclasses
@@ -10,28 +10,28 @@ from contextvars import ContextVar
 
 import jax
 
-# A separate logger: commands without a log print only its lines.
+# A separate logger, because commands without a log print its lines only.
 LOGGER = logging.getLogger("mace_tp.runtime.compilation")
 
 Display = Callable[[], AbstractContextManager[object]]
-"""Shows, as long as its context is open, that something is going on."""
+"""Shows that a compilation is going on, as long as its context is open."""
 
 
 @dataclasses.dataclass
 class CompileClock:
-    """How long compilations took."""
+    """Seconds that compilations have taken."""
 
     seconds: float = 0.0
 
 
 class Stopwatch:
-    """Time since it was made, that of compilations apart."""
+    """Seconds since it was created, without those of compilations."""
 
     def __init__(self, compilations: CompileClock, before: float = 0.0) -> None:
         """
         Args:
-            compilations: counts those that are left out.
-            before: seconds to begin with.
+            compilations: clock of the compilations to leave out.
+            before: seconds to start from.
         """
         self._compilations = compilations
         self._start = self._now() - before
@@ -50,7 +50,7 @@ _is_compiling: ContextVar[bool] = ContextVar("is_compiling", default=False)
 
 @contextlib.contextmanager
 def counted_compilations() -> Iterator[CompileClock]:
-    """A clock of all compilations in this context."""
+    """Yield a clock of all compilations in this context."""
     clock = CompileClock()
     token = _clocks.set((*_clocks.get(), clock))
     try:
@@ -61,7 +61,7 @@ def counted_compilations() -> Iterator[CompileClock]:
 
 @contextlib.contextmanager
 def shown_compilations(display: Display) -> Iterator[None]:
-    """Show compilations in this context by another display than before."""
+    """Replace the display that shows compilations, within this context."""
     token = _display.set(display)
     try:
         yield
@@ -71,11 +71,11 @@ def shown_compilations(display: Display) -> Iterator[None]:
 
 @contextlib.contextmanager
 def compiling(what: str, *, is_kept: bool | None = None) -> Iterator[None]:
-    """Log what is compiled, show that it goes on, and count its time. A compilation within another one is part of that.
+    """Log a compilation, show that it is going on, and count its time. A compilation within another one counts as part of it.
 
     Args:
         what: such as "the training step".
-        is_kept: whether later runs find it in a cache; None: where XLA's programs are kept.
+        is_kept: whether later runs find the program in a cache; None: if jax's compilation cache is on.
     """
     if _is_compiling.get():
         yield
@@ -86,14 +86,14 @@ def compiling(what: str, *, is_kept: bool | None = None) -> Iterator[None]:
 
 
 def announce(what: str, is_kept: bool) -> None:
-    """Log what is compiled from now on, if not as a part of something else."""
+    """Log that a compilation starts, unless it is part of another one."""
     if not _is_compiling.get():
         LOGGER.info("compiling %s%s", what, "; later runs find it in the cache" if is_kept else "")
 
 
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
-    """Show that a compilation goes on, and count the time that is waited for it."""
+    """Show that a compilation is going on, and count the time until this context ends."""
     if _is_compiling.get():
         yield
         return
@@ -111,14 +111,14 @@ def _count(seconds: float) -> None:
         clock.seconds += seconds
 
 
-def _count_event(event: str, seconds: float, **_: str | int) -> None:
-    """Count the many small programs that jax compiles unasked, such as for a sum of two arrays."""
+def _count_event(event: str, duration_secs: float, **_: str | int) -> None:
+    """Count the many small programs that jax compiles on its own, for example to add two arrays."""
     if event.startswith("/jax/core/compile/") and not _is_compiling.get():
-        _count(seconds)
+        _count(duration_secs)
 
 
 jax.monitoring.register_event_duration_secs_listener(_count_event)
 
 
 def _has_xla_cache() -> bool:
-    return bool(jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir)
+    return bool(jax.config.values["jax_enable_compilation_cache"] and jax.config.values["jax_compilation_cache_dir"])

@@ -1,4 +1,4 @@
-"""Where a number was measured: versions, device, threads, memory."""
+"""Describes where a number was measured: versions, device, threads, memory."""
 
 import importlib.metadata
 import os
@@ -11,9 +11,11 @@ from pathlib import Path
 
 import jax
 
+from mace_tp.runtime.devices import Device
 
-def describe(device: jax.Device, dtype: str) -> dict[str, str | int]:
-    """Versions and hardware, for the log and for every file with timings."""
+
+def describe(device: Device, dtype: str) -> dict[str, str | int]:
+    """Return versions and hardware, for the log and for every file with timings."""
     return {
         "mace_tp": importlib.metadata.version("mace-tp"),
         "commit": _commit(),
@@ -29,12 +31,12 @@ def describe(device: jax.Device, dtype: str) -> dict[str, str | int]:
 
 
 def num_threads() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def peak_memory_mb(device: jax.Device) -> float:
-    """Largest memory so far: of the device where it counts it, else of this process, MB."""
+def peak_memory_mb(device: Device) -> float:
+    """Return the peak memory so far in MB: of the device if it reports one, else of this process."""
     statistics = device.memory_stats()
     if statistics and "peak_bytes_in_use" in statistics:
         return statistics["peak_bytes_in_use"] / 1e6
@@ -43,8 +45,8 @@ def peak_memory_mb(device: jax.Device) -> float:
 
 
 def _commit() -> str:
-    """The commit that runs, with `-dirty` where files were changed since; `unknown` where the package is not in its own repository."""
-    tree = Path(__file__).resolve().parents[1]
+    """Return the commit of the source tree, with `-dirty` if files have changed since; `unknown` for an installed package."""
+    tree = Path(__file__).resolve().parents[2]
     if not (tree / "pyproject.toml").exists() or shutil.which("git") is None:
         return "unknown"
     command = ["git", "-C", str(tree), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]

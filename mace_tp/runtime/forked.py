@@ -1,6 +1,6 @@
-"""Refuses to compute in a process that was forked from one in which jax was in use, where it would wait for ever.
+"""Refuses to compute in a process that was forked after jax was in use; it would wait forever.
 
-jax computes in threads, and a forked process has a copy of their locks but none of the threads.
+jax computes in threads. A forked process has copies of their locks but none of the threads.
 """
 
 import os
@@ -8,11 +8,11 @@ import sys
 
 from mace_tp.errors import InputError
 
-_first_user: int | None = None  # the process in which jax was first in use when it, or one that came of it, was forked
+_first_user: int | None = None  # id of the process that forked (itself or an ancestor) while jax was in use
 
 
 def refuse_fork() -> None:
-    """Raise an InputError in a forked process in which jax cannot compute."""
+    """Raise an InputError if this process was forked after jax was in use."""
     if _first_user not in (None, os.getpid()):
         raise InputError(
             "jax was in use before this process was forked, and cannot compute in it; "
@@ -27,5 +27,5 @@ def _before_fork() -> None:
         _first_user = os.getpid()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing is forked
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(before=_before_fork)

@@ -1,4 +1,4 @@
-"""Functions that run before the process ends at once, for example after a signal."""
+"""Ends the process at once, for example after a signal; registered functions run first."""
 
 import contextlib
 import os
@@ -9,13 +9,13 @@ _acts: list[Callable[[], None]] = []
 
 
 def before_leaving(act: Callable[[], None]) -> Callable[[], None]:
-    """Have `leave` call a function first; in whatever thread, and not for long."""
+    """Register a function that `leave` calls before the process ends. It must be quick and may run in any thread."""
     _acts.append(act)
     return act
 
 
 def leave(code: int) -> NoReturn:
-    """End the process without the interpreter's own end, which would wait for threads that compile."""
+    """End the process without Python's normal shutdown, which would wait for threads that compile."""
     for act in _acts:
         with contextlib.suppress(Exception):
             act()

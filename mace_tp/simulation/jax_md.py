@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-import ase
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mace_tp.data.atoms import configuration_of
-from mace_tp.data.graphs import species_of
+from mace_tp.data.elements import species_of
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.errors import InputError
 from mace_tp.graph import outside, single_structure
@@ -80,17 +78,16 @@ def edge_energy(model: Potential, atomic_numbers: Sequence[int]) -> EdgeEnergy:
         InputError: the model does not know an element, or this process was forked after jax was used.
     """
     refuse_fork()
-    species = species_of(configuration_of(ase.Atoms(numbers=atomic_numbers)), np.asarray(model.elements))
-    num_atoms, cutoff = len(species), model.cutoff
-    dtype = model.dtype
+    species = species_of(atomic_numbers, model.elements)
+    num_atoms, cutoff, dtype = len(species), model.cutoff, model.dtype
 
     def energy(vectors: jax.Array, neighbors: jax.Array) -> jax.Array:
         missing = -neighbors.shape[1] % EDGE_BLOCK
-        neighbors = jnp.pad(neighbors, ((0, 0), (0, missing)), constant_values=num_atoms)
+        neighbors = jnp.pad(neighbors, ((0, 0), (0, missing)), constant_values=num_atoms).astype(jnp.int32)
         vectors = jnp.pad(vectors.astype(dtype), ((0, 0), (0, missing), (0, 0)))
         mask = neighbors < num_atoms
         vectors = jnp.where(mask[..., None], vectors, outside(cutoff, dtype))
-        receivers = jnp.repeat(jnp.arange(num_atoms), neighbors.shape[1])
+        receivers = jnp.repeat(jnp.arange(num_atoms, dtype=jnp.int32), neighbors.shape[1])
         senders = jnp.where(mask.ravel(), neighbors.ravel(), receivers)
         is_atom, no_cell = jnp.ones(num_atoms, bool), jnp.zeros((3, 3), dtype)
         batch = single_structure(jnp.asarray(species), is_atom, senders, receivers, vectors.reshape(-1, 3), mask.ravel(), no_cell)

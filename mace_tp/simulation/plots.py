@@ -7,10 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
+from mace_tp.plotting import COLORS, DPI
 from mace_tp.simulation.md import Sample
-
-_COLORS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#000000")  # of Okabe and Ito's palette
-_DPI = 100
 
 
 def draw_run(samples: Sequence[Sample], num_atoms: int, title: str, path: Path) -> None:
@@ -36,7 +34,7 @@ def draw_run(samples: Sequence[Sample], num_atoms: int, title: str, path: Path) 
         shown["volume (Å³)"] = np.array([sample.volume for sample in samples])
     figure = Figure(figsize=(8, 0.8 + 1.9 * len(shown)), layout="constrained")
     panels = figure.subplots(len(shown), 1, sharex=True)
-    for axes, (label, values), color in zip(panels, shown.items(), _COLORS, strict=False):
+    for axes, (label, values), color in zip(panels, shown.items(), COLORS, strict=False):
         axes.plot(time, values, color=color, linewidth=1.2)
         axes.set_ylabel(label, fontsize=9)
         axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
@@ -45,4 +43,4 @@ def draw_run(samples: Sequence[Sample], num_atoms: int, title: str, path: Path) 
     panels[-1].set_xlabel("time (ps)")
     figure.align_ylabels()
     figure.suptitle(title, fontsize=10, parse_math=False)
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=DPI)

@@ -1,1 +1,1 @@
-"""Tensor products, one module each: `mace_tp.tensor_products.<name>` defines one dataclass of options that makes plans."""
+"""Tensor products: `plans.py` and `base.py` are their interface, `registry.py` their names; every product has a file of its own."""

@@ -1,4 +1,4 @@
-"""The Clebsch-Gordan product in whichever of its execution forms is fastest on this machine for the shapes of the model."""
+"""The Clebsch-Gordan product in the execution form that is fastest on this machine for the shapes of the model."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from mace_tp.tensor_products.cuequivariance import Cuequivariance
 
 @dataclasses.dataclass(frozen=True)
 class Auto(CG):
-    """One of `forms`, which a training chooses by measurement (`autotune.py`); the form of `cg` where nothing is measured."""
+    """One of `forms`, which a training chooses by measurement (`benchmark/autotune.py`); without a measurement the form of `cg`."""
 
     def forms(self) -> dict[str, TensorProduct]:
         return {"cg": CG(), "cuequivariance": Cuequivariance()}

@@ -1,50 +1,42 @@
-"""Clebsch-Gordan tensor product: every path with its own weight. The reference for all others."""
+"""Clebsch-Gordan tensor product: every path with its own weight. All other products are compared with it."""
 
 import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mace_tp.graph import GraphBatch
 from mace_tp.kernels.polynomial import Builder, Polynomial, Term
-from mace_tp.tensor_products.base import (
-    BinaryPlan,
-    InteractionPlan,
-    Path,
-    ProductBasisPlan,
-    TensorProduct,
-    paths_between,
-    require_couplings,
-    require_reached,
-)
-from mace_tp.tensor_products.coupling_chains import Chain, chain_basis, link_coupling, parents_of
-from mace_tp.tensor_products.edge_sums import message_bytes, message_flops, path_couplings, path_messages, sum_blocks
-from mace_tp.tensor_products.irreps import split_irreps
-from mace_tp.tensor_products.outer_products import outer_product_bytes, outer_product_flops, outer_products
-from mace_tp.tensor_products.polynomials import Message, chain_terms, message_polynomial
-from mace_tp.tensor_products.sparse_product import sparse_product
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
+from mace_tp.tensor_products.algebra.coupling_chains import Chain, chain_basis, link_coupling, parents_of
+from mace_tp.tensor_products.algebra.irreps import split_irreps
+from mace_tp.tensor_products.algebra.paths import Path, path_coupling, paths_between
+from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
+from mace_tp.tensor_products.base import TensorProduct, require_reached
+from mace_tp.tensor_products.ops.edge_sums import edge_weights, path_couplings, path_messages, sum_blocks
+from mace_tp.tensor_products.ops.polynomial_basis import PolynomialBasis
+from mace_tp.tensor_products.ops.polynomials import Message, chain_terms, message_polynomial
+from mace_tp.tensor_products.ops.sparse_product import sparse_product
+from mace_tp.tensor_products.plans import InteractionPlan
 
 
 @dataclasses.dataclass(frozen=True)
 class CG(TensorProduct):
     """Clebsch-Gordan: a weight per path in the interaction, the reduced symmetric contraction in the product basis."""
 
+    name: ClassVar[str] = "cg"
+
     def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "CGInteraction":
         return CGInteraction(irreps_node, irreps_edge, irreps_keep)
 
     def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> "CGProductBasis":
         plan = CGProductBasis(irreps_in, irreps_out, correlation)
-        require_reached("cg", plan)
-        return plan
-
-    def binary(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "CGBinary":
-        plan = CGBinary(irreps_1, irreps_2, irreps_keep)
-        require_couplings("cg", plan)
+        require_reached(self.name, plan, plan.reached)
         return plan
 
 
@@ -58,11 +50,8 @@ class CGInteraction(InteractionPlan):
 
     @functools.cached_property
     def _paths(self) -> tuple[Path, ...]:
+        """Sorted by output irrep, then by node and edge irrep: ACEsuit's order of the weights."""
         return paths_between(self.irreps_node, self.irreps_edge, self.irreps_keep)
-
-    def paths(self) -> tuple[Path, ...]:
-        """Sorted by output irrep, then by node and edge irrep: ACEsuit's order."""
-        return self._paths
 
     @property
     def irreps_out(self) -> e3nn.Irreps:
@@ -76,97 +65,41 @@ class CGInteraction(InteractionPlan):
         """One copy of the output for every path."""
         return np.eye(len(weights)).reshape(len(weights), len(weights), *[1] * (weights.ndim - 1)) * weights
 
-    def __call__(
-        self,
-        weights: Sequence[jax.Array] | jax.Array,
-        node_feats: jax.Array,
-        edge_attrs: jax.Array,
-        senders: jax.Array,
-        receivers: jax.Array,
-    ) -> jax.Array:
+    def __call__(self, weights: jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, batch: GraphBatch) -> jax.Array:
+        columns = edge_weights(weights, batch.edge_pair)
         tables = [path_coupling(path).transpose(1, 0, 2) for path in self._paths]
         feats, harmonics = split_irreps(node_feats, self.irreps_node), split_irreps(edge_attrs.T, self.irreps_edge)
-        messages = path_messages(self._paths, path_couplings(self._paths, tables, harmonics), weights, feats, senders)
-        return sum_blocks(messages, receivers, node_feats.shape[1])
+        messages = path_messages(self._paths, path_couplings(self._paths, tables, harmonics), columns, feats, batch.senders)
+        return sum_blocks(messages, batch.receivers, node_feats.shape[1])
 
     def polynomial(self) -> Polynomial:
         copies = [[Message(path, path_coupling(path), (i,))] for i, path in enumerate(self._paths)]
         return message_polynomial(self.irreps_node, self.irreps_edge, self.num_weights, copies)
 
-    def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
-        return message_flops(self._paths, num_edges, channels)
-
-    def bytes(self, num_edges: int, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        return message_bytes(self, num_edges, num_nodes, channels, itemsize)
-
 
 @dataclasses.dataclass(frozen=True)
-class CGBinary(BinaryPlan):
-    """x ⊗ y for every path: one copy of the output for each, so that what follows can give each its own weight."""
-
-    irreps_1: e3nn.Irreps
-    irreps_2: e3nn.Irreps
-    irreps_keep: e3nn.Irreps
-
-    @functools.cached_property
-    def _paths(self) -> tuple[Path, ...]:
-        return paths_between(self.irreps_1, self.irreps_2, self.irreps_keep)
-
-    def paths(self) -> tuple[Path, ...]:
-        return self._paths
-
-    @property
-    def irreps_out(self) -> e3nn.Irreps:
-        return e3nn.Irreps([(1, path.out) for path in self._paths]).simplify()
-
-    def coefficients(self) -> np.ndarray:
-        return np.eye(len(self._paths))
-
-    @functools.cached_property
-    def _tables(self) -> tuple[np.ndarray, ...]:
-        return tuple(path_coupling(path) for path in self._paths)
-
-    def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
-        factors = split_irreps(first, self.irreps_1), split_irreps(second, self.irreps_2)
-        return jnp.concatenate(outer_products(self._paths, self._tables, *factors))
-
-    def flops(self, num_entries: int) -> int:
-        return outer_product_flops(self._paths, num_entries)
-
-    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
-        return outer_product_bytes(self, num_entries, itemsize)
-
-
-def path_coupling(path: Path) -> np.ndarray:
-    """C[l1, l2, l3] in component normalisation: an output component has unit variance for unit-variance inputs."""
-    return np.sqrt(path.out.dim) * clebsch_gordan(path.node.l, path.edge.l, path.out.l)
-
-
-@dataclasses.dataclass(frozen=True)
-class CGProductBasis(ProductBasisPlan):
+class CGProductBasis(PolynomialBasis):
     """B_l = Σ_ν Σ_η W[Z, ν, l, η] U_{ν l η} · A^⊗ν over the reduced symmetric basis (Batatia et al. 2022, eq. 10).
 
-    Weights are ordered by order ν, then output irrep, then coupling η. Evaluated as chains of pairwise couplings
+    Weights are ordered by order ν, then output irrep, then coupling η. The plan evaluates chains of pairwise couplings
     (`coupling_chains.py`), one component [nodes, channels] after another: A → the pairs that chains share → for every last link
-    the sum of the chains that end in it, times their weights → the last link. All of it is elementwise in nodes and channels, so XLA
-    makes few passes over arrays that stay in the cache. As monomials times tables, the plain form (`scripts/benchmark_transforms.py`), a
-    training step takes 20 times as long at this site. `tests/tensor_products/test_cg.py` compares it with full symmetric tensors.
+    the sum of the chains that end in it, times their weights → the last link. All operations are elementwise in nodes and channels,
+    so that XLA makes few passes over arrays that stay in the cache. With the plain form, monomials times tables, a training step takes
+    20 times as long at this site (`benchmarks/benchmark_transforms.py`). `tests/tensor_products/test_cg.py` compares the plan with full
+    symmetric tensors.
     """
 
     irreps_in: e3nn.Irreps
     irreps_out: e3nn.Irreps
     correlation: int
 
+    @property
     def reached(self) -> list[e3nn.Irrep]:
-        orders = range(1, self.correlation + 1)
-        return [irrep.ir for irrep in self.irreps_out if any(self.num_couplings(order, irrep.ir) for order in orders)]
+        """Irreps of the output that some order makes."""
+        return [irrep for _, irrep in self._blocks]
 
     def num_couplings(self, order: int, irrep: e3nn.Irrep) -> int:
         return symmetric_basis(self.irreps_in, irrep, order).table.shape[0]
-
-    @property
-    def num_weights(self) -> int:
-        return len(self.weight_scales)
 
     def coefficients(self, weights: np.ndarray) -> np.ndarray:
         """The weights are the coordinates."""
@@ -174,7 +107,7 @@ class CGProductBasis(ProductBasisPlan):
 
     @functools.cached_property
     def weight_scales(self) -> tuple[float, ...]:
-        """ACEsuit's start: 1 / (number of its couplings), which seen in an orthonormal basis is the same for every coupling."""
+        """ACEsuit's initialization, 1 / (number of its couplings); in an orthonormal basis it is the same for every coupling."""
         scales: list[float] = []
         for order in range(1, self.correlation + 1):
             for irrep in self.irreps_out:
@@ -184,7 +117,7 @@ class CGProductBasis(ProductBasisPlan):
 
     @functools.cached_property
     def _chains(self) -> tuple[Chain, ...]:
-        """For every weight a chain of couplings; the chains of an order and output irrep span what its weights do."""
+        """For every weight a chain of couplings; the chains of an order and output irrep span the same space as its couplings."""
         return tuple(chain for order, irrep in self._blocks for chain in chain_basis(self.irreps_in, irrep, order)[0])
 
     @functools.cached_property
@@ -203,7 +136,7 @@ class CGProductBasis(ProductBasisPlan):
         return [(order, irrep) for order, irrep in blocks if self.num_couplings(order, irrep)]
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
-        # The few elements' weights are transformed before there is one of each for every node.
+        # The weights of the few elements are transformed before they are gathered for every node.
         chain_weights = self.polynomial_weights(weights)[:, species]
         components = _unstacked(node_feats)
         factors = [components[rows] for rows in self.irreps_in.slices()]
@@ -216,7 +149,7 @@ class CGProductBasis(ProductBasisPlan):
             terms = [weight * component for component in values[chain.parent or chain]]
             if chain.parent is None:
                 outputs[chain.irrep] = _added(outputs[chain.irrep], terms)
-            else:  # a sum may mix orders: the last link is linear in what comes before
+            else:  # a sum may mix orders, because the last link is linear in its left factor
                 sums[chain.link] = _added(sums[chain.link], terms) if chain.link in sums else terms
         for link, summed in sums.items():
             _, factor, out = link
@@ -232,21 +165,9 @@ class CGProductBasis(ProductBasisPlan):
     def polynomial_weights(self, weights: jax.Array) -> jax.Array:
         return jnp.einsum("cw,wzk->czk", self._to_chains.astype(weights.dtype), weights)
 
-    def flops(self, num_nodes: int, channels: int) -> int:
-        links = {chain.link for chain in self._chains if chain.parent is not None}
-        couplings = [*links, *(chain.link for chain in parents_of(self._chains))]
-        products = sum(np.count_nonzero(link_coupling(left, self.irreps_in[i].ir, out)) for left, i, out in couplings)
-        weighted = sum((chain.parent or chain).irrep.dim for chain in self._chains)
-        return num_nodes * channels * (3 * products + 2 * weighted)
-
-    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        # Chains that others go on from are written and read; sums before the last link stay in registers.
-        shared = sum(chain.irrep.dim for chain in parents_of(self._chains))
-        return itemsize * num_nodes * channels * (self.irreps_in.dim + 2 * shared + self.num_weights + self.irreps_out.dim)
-
 
 def _unstacked(array: jax.Array) -> list[jax.Array]:
-    """The entries along the leading axis; the derivative of a split is one concatenation, that of indices a sum of padded arrays."""
+    """The entries along the leading axis, by a split: its derivative is one concatenation, that of indices a sum of padded arrays."""
     return [entry[0] for entry in jnp.split(array, array.shape[0])]
 
 

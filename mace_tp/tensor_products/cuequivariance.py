@@ -1,7 +1,7 @@
 """The same function as `cg`, of the same weights, as segmented polynomials of NVIDIA's cuEquivariance.
 
-A segmented polynomial is a sum of terms: a coefficient times one segment of each operand. Here a segment is one component, with
-all its channels; they are the single uniform mode u that the kernels of `method="uniform_1d"` take. A kernel gathers, multiplies
+A segmented polynomial is a sum of terms; a term is a coefficient times one segment of each operand. Here a segment is one component
+with all its channels, which are the single uniform mode u that the kernels of `method="uniform_1d"` take. A kernel gathers, multiplies
 and scatters without intermediate arrays. Without a GPU the library's `method="naive"` computes the same, slowly.
 
 Source: https://docs.nvidia.com/cuda/cuequivariance (version 0.13).
@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import e3nn_jax as e3nn
 import jax
@@ -22,17 +22,21 @@ from jax.interpreters import partial_eval
 
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch
-from mace_tp.tensor_products.base import TensorProduct, require_couplings, require_reached
-from mace_tp.tensor_products.cg import CGBinary, CGInteraction, CGProductBasis, path_coupling
-from mace_tp.tensor_products.irreps import rows_of
-from mace_tp.tensor_products.symmetric_basis import symmetric_basis
+from mace_tp.tensor_products.algebra.irreps import rows_of
+from mace_tp.tensor_products.algebra.paths import path_coupling
+from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
+from mace_tp.tensor_products.base import TensorProduct, require_reached
+from mace_tp.tensor_products.cg import CGInteraction, CGProductBasis
+from mace_tp.tensor_products.plans import BilinearPlan
 
 _INSTEAD = "tensor_product=cg is the same function of the same weights"
 
 
 @dataclasses.dataclass(frozen=True)
 class Cuequivariance(TensorProduct):
-    """Clebsch-Gordan through cuEquivariance; InputError where that is not installed, or on a GPU its kernels are not."""
+    """Clebsch-Gordan through cuEquivariance; raises InputError if the package, or on a GPU its kernels, are not installed."""
+
+    name: ClassVar[str] = "cuequivariance"
 
     def packages(self) -> tuple[str, ...]:
         kernels = [f"cuequivariance-ops-{kind}" for kind in ("cu12", "cu13", "jax-cu12", "jax-cu13")]
@@ -48,28 +52,21 @@ class Cuequivariance(TensorProduct):
     def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> CGProductBasis:
         _library()
         plan = CuequivarianceProductBasis(irreps_in, irreps_out, correlation)
-        require_reached("cuequivariance", plan)
+        require_reached(self.name, plan, plan.reached)
         return plan
 
-    def binary(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> CGBinary:
-        _library()
-        plan = CuequivarianceBinary(irreps_1, irreps_2, irreps_keep)
-        require_couplings("cuequivariance", plan)
-        return plan
+    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> BilinearPlan:
+        plan = super().bilinear(irreps_1, irreps_2, irreps_keep)
+        return CuequivarianceBilinear(plan.irreps_1, plan.irreps_2, plan.irreps_out, plan.rows)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Terms:
     """Terms with the same operands: coefficient times a segment of every factor, added to a segment of the output."""
 
-    operands: tuple[int, ...]  # of the polynomial, its output last; one that is repeated is raised to a power
+    operands: tuple[int, ...]  # of the polynomial, its output last; a repeated operand is raised to a power
     segments: np.ndarray  # [terms, operands], int
     coefficients: np.ndarray  # [terms], float64
-
-    @property
-    def flops(self) -> int:
-        """Multiplications of coefficient and factors, and one addition: as many for each term as it has operands."""
-        return self.segments.size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +78,7 @@ class CuequivarianceInteraction(CGInteraction):
         """Segments: weight, node component, harmonic, output component."""
         node_rows, edge_rows = rows_of(self.irreps_node), rows_of(self.irreps_edge)
         segments, coefficients, row = [], [], 0
-        for weight, path in enumerate(self.paths()):
+        for weight, path in enumerate(self._paths):
             table = path_coupling(path)[None]
             segments.append(np.argwhere(table) + [weight, node_rows[path.node].start, edge_rows[path.edge].start, row])
             coefficients.append(table[np.nonzero(table)])
@@ -91,43 +88,13 @@ class CuequivarianceInteraction(CGInteraction):
     def polynomial(self) -> None:
         """Evaluated by its own library, never by the compiled kernel."""
 
-    def __call__(
-        self,
-        weights: Sequence[jax.Array] | jax.Array,
-        node_feats: jax.Array,
-        edge_attrs: jax.Array,
-        senders: jax.Array,
-        receivers: jax.Array,
-    ) -> jax.Array:
-        return self._summed(jnp.stack(list(weights), axis=1), None, node_feats, edge_attrs, senders, receivers)
-
-    def of_pairs(self, pair_weights: jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, batch: GraphBatch) -> jax.Array:
-        return self._summed(pair_weights, batch.edge_pair, node_feats, edge_attrs, batch.senders, batch.receivers)
-
-    def _summed(
-        self,
-        weights: jax.Array,
-        entries: jax.Array | None,
-        node_feats: jax.Array,
-        edge_attrs: jax.Array,
-        senders: jax.Array,
-        receivers: jax.Array,
-    ) -> jax.Array:
-        """From weights [entries, num_weights, channels] and the entry of every edge; None where each has its own."""
+    def __call__(self, weights: jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, batch: GraphBatch) -> jax.Array:
         _, num_nodes, channels = node_feats.shape
         sizes = self.num_weights, self.irreps_node.dim, self.irreps_edge.dim, self.irreps_out.dim
         polynomial = _polynomial([self.terms], sizes, [(channels,), (channels,), (), (channels,)])
         inputs = [weights.reshape(weights.shape[0], self.num_weights * channels), _by_entry(node_feats), jnp.asarray(edge_attrs)]
-        output = _evaluate(polynomial, inputs, [entries, senders, None, receivers], num_nodes)
+        output = _evaluate(polynomial, inputs, [batch.edge_pair, batch.senders, None, batch.receivers], num_nodes)
         return output.reshape(num_nodes, -1, channels).swapaxes(0, 1)
-
-    def flops(self, num_edges: int, num_nodes: int, channels: int) -> int:
-        return num_edges * channels * self.terms.flops
-
-    def bytes(self, num_edges: int, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        # Every edge reads its sender's features; products and sums stay in the kernel.
-        per_edge = (self.num_weights + self.irreps_node.dim) * channels + self.irreps_edge.dim + 2
-        return itemsize * (num_edges * per_edge + num_nodes * channels * self.irreps_out.dim)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,23 +125,17 @@ class CuequivarianceProductBasis(CGProductBasis):
         output = _evaluate(polynomial, [_by_entry(weights), _by_entry(node_feats)], [species, None, None], num_nodes)
         return output.reshape(num_nodes, -1, channels).swapaxes(0, 1)
 
-    def flops(self, num_nodes: int, channels: int) -> int:
-        return num_nodes * channels * sum(terms.flops for terms in self.terms)
-
-    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        return itemsize * num_nodes * channels * (self.num_weights + self.irreps_in.dim + self.irreps_out.dim)
-
 
 @dataclasses.dataclass(frozen=True)
-class CuequivarianceBinary(CGBinary):
-    """`CGBinary`, evaluated as Σ coefficient · first component · second component."""
+class CuequivarianceBilinear(BilinearPlan):
+    """The bilinear map of `cg`, one copy of the output for every path, evaluated as Σ coefficient · first component · second component."""
 
     @functools.cached_property
     def terms(self) -> Terms:
         """Segments: first component, second component, output component."""
         first, second = rows_of(self.irreps_1), rows_of(self.irreps_2)
         segments, coefficients, row = [], [], 0
-        for path in self.paths():
+        for path in self.paths:
             table = path_coupling(path)
             segments.append(np.argwhere(table) + [first[path.node].start, second[path.edge].start, row])
             coefficients.append(table[np.nonzero(table)])
@@ -186,12 +147,6 @@ class CuequivarianceBinary(CGBinary):
         num_entries = first.shape[1]
         polynomial = _polynomial([self.terms], (self.irreps_1.dim, self.irreps_2.dim, self.irreps_out.dim), [(num_entries,)] * 3)
         return _evaluate(polynomial, [first.reshape(1, -1), second.reshape(1, -1)], [None] * 3, 1).reshape(-1, num_entries)
-
-    def flops(self, num_entries: int) -> int:
-        return num_entries * self.terms.flops
-
-    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
-        return itemsize * num_entries * (self.irreps_1.dim + self.irreps_2.dim + self.irreps_out.dim)
 
 
 def _by_entry(array: jax.Array) -> jax.Array:
@@ -217,7 +172,7 @@ def _evaluate(polynomial: Any, inputs: list[jax.Array], indices: list[jax.Array 
     Args:
         polynomial: from `_polynomial`.
         inputs: [entries, segments · channels] each.
-        indices: for each input the entries that are gathered, then those of the output that are scattered to; None for all in order.
+        indices: for each input the entries to gather, then the entries of the output to scatter to; None: all entries in order.
         num_nodes: entries of the output.
     """
     _, cuex = _library()
@@ -235,10 +190,10 @@ def _is_gpu() -> bool:
 def _require_kernels() -> None:
     try:
         from cuequivariance_ops_jax import Operation, Path, uniform_1d  # noqa: F401
-    except Exception as error:  # it loads shared libraries, and raises whatever goes wrong there
+    except Exception as error:  # it loads shared libraries, which may fail in any way
         raise InputError(
             f"tensor_product=cuequivariance: its kernels for a GPU cannot be loaded ({_one_line(error)}); install "
-            f"cuequivariance-ops-jax-cu12 or -cu13, whichever CUDA jax has; {_INSTEAD}"
+            f"cuequivariance-ops-jax-cu12 or -cu13, for the CUDA version of jax; {_INSTEAD}"
         ) from error
 
 
@@ -247,20 +202,20 @@ def _one_line(error: Exception) -> str:
 
 
 def _library() -> tuple[ModuleType, ModuleType]:
-    """`cuequivariance` and `cuequivariance_jax`, imported late: they are optional, and slow to load; on a GPU their kernels too."""
+    """`cuequivariance` and `cuequivariance_jax`; on a GPU also checks the kernels. Imported late: they are optional and slow to load."""
     try:
         import cuequivariance
         import cuequivariance_jax
     except ModuleNotFoundError as error:
         install = "in the clone of mace-tp: pip install -e '.[cuequivariance]'"
         raise InputError(f"tensor_product=cuequivariance: the package is not installed; {install}") from error
-    except Exception as error:  # they load shared libraries, and raise whatever goes wrong there
+    except Exception as error:  # they load shared libraries, which may fail in any way
         raise InputError(f"tensor_product=cuequivariance: the package cannot be loaded ({_one_line(error)}); {_INSTEAD}") from error
     if _is_gpu():
         _require_kernels()
     from cuequivariance_jax.segmented_polynomials.segmented_polynomial import segmented_polynomial_p
 
-    # jax 0.12 hands a rule of dead code elimination the live inputs, too; that of cuequivariance-jax 0.13 does not take them.
+    # jax 0.12 also passes the live inputs to a rule of dead code elimination; the rule of cuequivariance-jax 0.13 does not take them.
     rule = partial_eval.dce_rules[segmented_polynomial_p]
     if jax.__version_info__ >= (0, 12) and len(inspect.signature(rule).parameters) == 2:
         partial_eval.dce_rules[segmented_polynomial_p] = lambda used, _, equation: rule(used, equation)

@@ -12,18 +12,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from mace_tp.tensor_products.pointwise import PointwiseProduct
-from mace_tp.tensor_products.sampling import Sampler, Samples
-from mace_tp.tensor_products.sphere import from_angles, harmonics
+from mace_tp.tensor_products.algebra.sampling import Sampler, Samples
+from mace_tp.tensor_products.algebra.sphere import from_angles, harmonics
+from mace_tp.tensor_products.ops.pointwise import PointwiseProduct
 
 
 @dataclasses.dataclass(frozen=True)
 class TorusSampler(Sampler):
     """Equal steps in both angles of the torus, as many as its Fourier series needs.
 
-    Series and transforms are merged into one real table for each direction, faster here than FFTs of this size or direct
-    convolution (`scripts/benchmark_transforms.py`). A function of the sphere has f(-θ, φ+π) = f(θ, φ), so half of the torus is enough.
-    In this form the product is one on a grid with equal steps in θ, which needs about twice the points of `spherical_grid`.
+    Series and transforms are merged into one real table for each direction, which is faster here than FFTs of this size or direct
+    convolution (`benchmarks/benchmark_transforms.py`). A function of the sphere has f(-θ, φ+π) = f(θ, φ), so that half of the torus is
+    enough. In this form the product uses a grid with equal steps in θ, which needs about twice the points of `spherical_grid`.
     """
 
     excess: int = 0  # steps beyond the exact number; for tests, which see a coarser torus fail

@@ -8,7 +8,7 @@ Source: Unke & Maennel 2024 (E3x, "fused tensor products"), who keep even and od
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import e3nn_jax as e3nn
@@ -19,22 +19,23 @@ import numpy as np
 from mace_tp.errors import InputError
 from mace_tp.kernels.butterflies import linear_map
 from mace_tp.kernels.polynomial import Builder, Term
-from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
-from mace_tp.tensor_products.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
-from mace_tp.tensor_products.couplings import matrix_coupling
-from mace_tp.tensor_products.fixed_product import DegreeWeighted, FixedBinary, FixedProduct
-from mace_tp.tensor_products.irreps import is_natural, parity_mask, require_harmonics, split_irreps
-from mace_tp.tensor_products.polynomials import bilinear_map, weighted_terms
-from mace_tp.tensor_products.sparse_product import total
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
-from mace_tp.tensor_products.table_map import table_map
+from mace_tp.tensor_products.algebra.closed_forms import matrix_coupling
+from mace_tp.tensor_products.algebra.coordinates import BasisTerm
+from mace_tp.tensor_products.algebra.irreps import is_natural, parity_mask, require_harmonics, split_irreps
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan
+from mace_tp.tensor_products.base import require_reached
+from mace_tp.tensor_products.fixed_product import DegreeWeighted, FixedBilinear, FixedProduct
+from mace_tp.tensor_products.ops.polynomials import bilinear_map, weighted_terms
+from mace_tp.tensor_products.ops.powers import Powers, Steps
+from mace_tp.tensor_products.ops.sparse_product import total
+from mace_tp.tensor_products.ops.table_map import table_map
 
 
 @dataclasses.dataclass(frozen=True)
 class Matrix(FixedProduct):
     """Matrix tensor product, with weights per degree."""
 
-    # s: matrices of side 2s+1, which hold irreps up to l = 2s; None, the default, takes the smallest that holds all.
+    # s: matrices of side 2s+1 hold irreps up to l = 2s. None, the default, takes the smallest s that holds all irreps.
     degree: int | None = dataclasses.field(default=None, metadata={"examples": (2,)})
 
     name: ClassVar[str] = "matrix"
@@ -56,15 +57,15 @@ class Matrix(FixedProduct):
 
     def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> "MatrixPowers":
         plan = MatrixPowers(self._holding(irreps_in + irreps_out), irreps_in, irreps_out, correlation)
-        require_reached(self.name, plan)
+        require_reached(self.name, plan, plan.reached)
         return plan
 
-    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "MatrixBinary":
+    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "MatrixBilinear":
         degree = self._holding(irreps_1 + irreps_2 + irreps_keep)
-        return MatrixBinary(dataclasses.replace(self, degree=degree), irreps_1, irreps_2, irreps_keep)
+        return MatrixBilinear.of(dataclasses.replace(self, degree=degree), irreps_1, irreps_2, irreps_keep)
 
     def _holding(self, irreps: e3nn.Irreps) -> int:
-        """The degree to use for all of these irreps."""
+        """The degree s for these irreps."""
         highest = max(irrep.ir.l for irrep in irreps)
         smallest = -(-highest // 2)
         if self.degree is not None and self.degree < smallest:
@@ -84,11 +85,11 @@ def matrix_law(degree: int, left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep
 
 
 @dataclasses.dataclass(frozen=True)
-class MatrixBinary(FixedBinary):
+class MatrixBilinear(FixedBilinear):
     """Tensors from XY + YX, pseudo-tensors from XY - YX, with X = Σ_l M_l x_l and Y likewise.
 
-    M_lᵀ = (-1)^l M_l, so that a coupling of even degree sum is the same in XY and YX and one of odd sum changes its sign; for
-    harmonics those are the tensors and the pseudo-tensors.
+    M_lᵀ = (-1)^l M_l, so that a coupling of even degree sum is the same in XY and YX, and one of odd sum changes its sign. For
+    harmonics even sums make tensors and odd sums pseudo-tensors.
     """
 
     product: Matrix
@@ -116,24 +117,13 @@ class MatrixBinary(FixedBinary):
             blocks |= split_irreps(table_map(table)((product + sign * swapped).reshape(side**2, -1)), outs)
         return jnp.concatenate([blocks[irrep.ir] for irrep in self.irreps_out])
 
-    def flops(self, num_entries: int) -> int:
-        side = 2 * self.product.degree + 1
-        tables = sum(2 * table.size for table in (*self._embeddings, *self._projections.values()))
-        return num_entries * (tables + 4 * side**3 + len(self._projections) * side**2)
-
-    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
-        # Two matrices, read for both products; two products and their sums, written and read.
-        side = 2 * self.product.degree + 1
-        features = self.irreps_1.dim + self.irreps_2.dim + 3 * self.irreps_out.dim
-        return itemsize * num_entries * (features + (2 * 3 + 2 * (1 + len(self._projections)) + 2 * len(self._projections)) * side**2)
-
 
 @dataclasses.dataclass(frozen=True)
-class MatrixPowers(ProductBasisPlan):
+class MatrixPowers(Powers):
     """B_l = Σ_ν W[Z, ν, l] tr(X^ν M_lᵀ) with X = Σ_l M_l A_l.
 
-    Even degrees have symmetric and even matrices, odd degrees antisymmetric and odd ones, so that in a power of X the parity of
-    the factors and the symmetry of the matrix go together: one matrix serves both parities, and pseudo-tensors vanish.
+    Matrices of even degree are symmetric and even, matrices of odd degree antisymmetric and odd. In a power of X the parity of the
+    factors therefore goes with the symmetry of the matrix: one matrix serves both parities, and pseudo-tensors vanish.
     Weights are ordered by order ν, then output irrep.
     """
 
@@ -150,21 +140,8 @@ class MatrixPowers(ProductBasisPlan):
         """Features → matrices [(2s+1)², components]."""
         return np.ascontiguousarray(matrices(self.irreps_in, self.degree).reshape(self.irreps_in.dim, -1).T)
 
-    @functools.cached_property
-    def _terms(self) -> dict[tuple[int, e3nn.Irrep], np.ndarray]:
-        """For every order and output irrep that does not vanish its polynomials [components, monomials], before normalization."""
-        steps = [(self.irreps_in, functools.partial(matrix_law, self.degree))] * (self.correlation - 1)
-        terms = {}
-        for order in range(1, self.correlation + 1):
-            for irrep in self.irreps_out:
-                polynomials = chain_polynomials(self.irreps_in, irrep.ir, steps[: order - 1])
-                if np.abs(polynomials).max() > 1e-8:
-                    terms[order, irrep.ir] = polynomials
-        return terms
-
-    @functools.cached_property
-    def _norms(self) -> dict[tuple[int, e3nn.Irrep], float]:
-        return normalizations(self._terms, self.irreps_in)
+    def chains(self) -> dict[BasisTerm, Steps]:
+        return self._repeated(functools.partial(matrix_law, self.degree))
 
     @functools.cached_property
     def _projections(self) -> dict[int, np.ndarray]:
@@ -175,17 +152,6 @@ class MatrixPowers(ProductBasisPlan):
             rows.setdefault(order, []).append(norm * matrices(e3nn.Irreps([irrep]), self.degree).reshape(-1, side**2))
         return {order: np.concatenate(blocks) for order, blocks in rows.items()}
 
-    @property
-    def num_weights(self) -> int:
-        return len(self._norms)
-
-    @property
-    def weight_scales(self) -> tuple[float, ...]:
-        return tuple(start_scale(order) for order, _ in self._norms)
-
-    def reached(self) -> list[e3nn.Irrep]:
-        return list(dict.fromkeys(irrep for _, irrep in self._norms))
-
     def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> list[list[Term]]:
         coupled = {order: iter(values) for order, values in self._projected_powers(builder, feats).items()}
         weighted = zip(weights, self._norms, strict=True)
@@ -194,7 +160,7 @@ class MatrixPowers(ProductBasisPlan):
         )
 
     def _projected_powers(self, builder: Builder, feats: Sequence[int]) -> dict[int, list[int]]:
-        """For every order the components that `_projections` makes; squares alone are cheapest as products of two components."""
+        """For every order the components after `_projections`; if there are only squares, products of two components are cheapest."""
         if max(self._projections) == 2:
             features = matrices(self.irreps_in, self.degree)
             table = np.einsum("mac,iab,jbc->ijm", self._projections[2].reshape(-1, *features.shape[1:]), features, features, optimize=True)
@@ -209,9 +175,11 @@ class MatrixPowers(ProductBasisPlan):
         return projected
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
-        side = 2 * self.degree + 1
-        node_weights = iter(weights[:, species])
-        outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
+        return self._weighted_sum(self._parts(weights[:, species], node_feats), node_feats)
+
+    def _parts(self, node_weights: jax.Array, node_feats: jax.Array) -> Iterator[tuple[e3nn.Irrep, jax.Array, jax.Array]]:
+        """Output irrep, weight and projected power of every term."""
+        side, weights = 2 * self.degree + 1, iter(node_weights)
         matrix = table_map(self._embedding)(node_feats).reshape(side, side, *node_feats.shape[1:])
         power = matrix
         for order in range(1, self.correlation + 1):
@@ -219,33 +187,10 @@ class MatrixPowers(ProductBasisPlan):
                 coupled = table_map(self._projections[order])(power.reshape(side**2, *node_feats.shape[1:]))
                 start = 0
                 for irrep in [irrep for reached_order, irrep in self._norms if reached_order == order]:
-                    outputs[irrep] += next(node_weights) * coupled[start : start + irrep.dim]
+                    yield irrep, next(weights), coupled[start : start + irrep.dim]
                     start += irrep.dim
             if order < self.correlation:
                 power = _multiply(power, matrix)
-        return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
-
-    @functools.cached_property
-    def _units(self) -> dict[tuple[int, e3nn.Irrep], np.ndarray]:
-        return unit_coordinates(self._terms, self.irreps_in)
-
-    def coefficients(self, weights: np.ndarray) -> np.ndarray:
-        terms = {
-            term: unit.reshape(-1, *[1] * (weights.ndim - 1)) * weight
-            for (term, unit), weight in zip(self._units.items(), np.asarray(weights), strict=True)
-        }
-        return in_order(self, terms, weights.shape[1:])
-
-    def flops(self, num_nodes: int, channels: int) -> int:
-        side = 2 * self.degree + 1
-        projections = sum(2 * irrep.dim * (side**2 + 1) for _, irrep in self._norms)
-        return num_nodes * channels * (2 * self._embedding.size + 2 * side**3 * (self.correlation - 1) + projections)
-
-    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        # Each power is written, and read for the projections and for the next power.
-        powers = 3 * (2 * self.degree + 1) ** 2 * self.correlation
-        per_node = self.irreps_in.dim + powers + sum(2 * irrep.dim for _, irrep in self._norms) + self.num_weights + self.irreps_out.dim
-        return itemsize * num_nodes * channels * per_node
 
 
 def _multiplied(builder: Builder, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -260,12 +205,12 @@ def _by_rows(first: jax.Array, second: jax.Array) -> jax.Array:
 
 
 def _by_terms(first: jax.Array, second: jax.Array) -> jax.Array:
-    """The sum over columns of the first times rows of the second, written out, which XLA fuses."""
+    """The sum over columns of the first times rows of the second, written out so that XLA fuses it."""
     return total([first[:, i, None] * second[i] for i in range(len(second))])
 
 
 def _multiplication(form: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Product of small matrices [side, side, ...], whose derivatives are given as the products of the same kind that they are.
+    """Product of small matrices [side, side, ...] in a given form; its derivatives are products in the same form.
 
     Reverse mode only.
     """
@@ -285,5 +230,6 @@ def _multiplication(form: Callable[[jax.Array, jax.Array], jax.Array]) -> Callab
     return multiply
 
 
-# The faster form in training, of powers over some thousands of entries and of products over ten thousand (`mace-tp benchmark`).
+# In training the first form is faster for powers of some thousands of entries, the second for products of ten thousand entries
+# (`mace-tp benchmark`).
 _multiply, _multiply_terms = _multiplication(_by_rows), _multiplication(_by_terms)

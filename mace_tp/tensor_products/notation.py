@@ -1,6 +1,6 @@
 """Tensor products as text: NAME or INTERACTION/PRODUCT_BASIS, each with :option=value,option=value, such as cg/spherical_grid:rank=2.
 
-The command line takes this notation wherever it takes tensor products, and tables print it.
+The command line takes this notation for every tensor product, and tables print it.
 """
 
 import dataclasses
@@ -12,7 +12,8 @@ from typing import Any
 import e3nn_jax as e3nn
 
 from mace_tp.errors import InputError
-from mace_tp.tensor_products.base import BinaryPlan, InteractionPlan, ProductBasisPlan, TensorProduct
+from mace_tp.tensor_products.base import TensorProduct
+from mace_tp.tensor_products.plans import BilinearPlan, InteractionPlan, ProductBasisPlan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +23,18 @@ class Pair(TensorProduct):
     of_interaction: TensorProduct
     of_product_basis: TensorProduct
 
+    @property
+    def name(self) -> str:
+        return f"{self.of_interaction.name}/{self.of_product_basis.name}"
+
     def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> InteractionPlan:
         return self.of_interaction.interaction(irreps_node, irreps_edge, irreps_keep)
 
     def product_basis(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> ProductBasisPlan:
         return self.of_product_basis.product_basis(irreps_in, irreps_out, correlation)
 
-    def binary(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> BinaryPlan:
-        return self.of_interaction.binary(irreps_1, irreps_2, irreps_keep)
+    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> BilinearPlan:
+        return self.of_interaction.bilinear(irreps_1, irreps_2, irreps_keep)
 
 
 def split_product(site: str, text: str) -> dict[str, Any]:
@@ -37,7 +42,7 @@ def split_product(site: str, text: str) -> dict[str, Any]:
 
     Args:
         site: one product.
-        text: for messages; of which it is a part.
+        text: the whole text, for messages.
 
     Raises:
         InputError: an option is not of this form, or there are two products.
@@ -55,13 +60,13 @@ def split_product(site: str, text: str) -> dict[str, Any]:
 
 
 def products_text(interaction: Any, product_basis: Any) -> str:
-    """The text that `parse_products` takes, of the two sites of a configuration."""
+    """The two sites of a configuration as the text that `parse_products` takes."""
     texts = [site_text(site) for site in (interaction, product_basis)]
     return texts[0] if texts[0] == texts[1] else "/".join(texts)
 
 
 def _value(text: str) -> Any:
-    """A number, true, false or null; other text as it is."""
+    """A number, true, false or null; any other text stays text."""
     try:
         return json.loads(text)
     except ValueError:
@@ -77,6 +82,6 @@ def site_text(site: Any) -> str:
 
 
 def meant(word: str, valid: Sequence[str]) -> str:
-    """For messages: the valid word that is most like the one that was given; empty where none is."""
+    """For messages: "did you mean WORD? " with the valid word closest to the given one; empty if none is close."""
     close = difflib.get_close_matches(word.lower(), valid, n=1)
     return f"did you mean {close[0]}? " if close else ""

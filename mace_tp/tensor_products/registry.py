@@ -1,17 +1,33 @@
-"""Tensor products by name: from a configuration or a text to objects."""
+"""Tensor products by name: from a configuration or a text to objects.
+
+An installed package adds products through the entry point group `mace_tp.tensor_products` (docs/add_a_product.md).
+"""
 
 import dataclasses
 import importlib
+import importlib.metadata
 import inspect
-import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from mace_tp import tensor_products
 from mace_tp.errors import InputError
 from mace_tp.kernels.linear import Mix, linear_plainly
 from mace_tp.tensor_products.base import TensorProduct
 from mace_tp.tensor_products.notation import Pair, meant, split_product
+
+ENTRY_POINTS = "mace_tp.tensor_products"
+
+# Each module is loaded when its product is asked for.
+_OWN = {
+    "auto": ("mace_tp.tensor_products.auto", "Auto"),
+    "cg": ("mace_tp.tensor_products.cg", "CG"),
+    "cuequivariance": ("mace_tp.tensor_products.cuequivariance", "Cuequivariance"),
+    "gaunt": ("mace_tp.tensor_products.gaunt", "Gaunt"),
+    "hybrid": ("mace_tp.tensor_products.hybrid", "Hybrid"),
+    "matrix": ("mace_tp.tensor_products.matrix", "Matrix"),
+    "spherical_grid": ("mace_tp.tensor_products.spherical_grid", "SphericalGrid"),
+    "vector_grid": ("mace_tp.tensor_products.vector_grid", "VectorGrid"),
+}
 
 
 @dataclasses.dataclass
@@ -24,7 +40,7 @@ class TensorProductConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TensorProducts:
-    """The tensor product of each site of the model, and what evaluates the linear maps between them."""
+    """The tensor product of each site of the model, and the function that evaluates the linear maps between them."""
 
     interaction: TensorProduct
     product_basis: TensorProduct
@@ -32,6 +48,11 @@ class TensorProducts:
 
 
 def build_tensor_products(config: TensorProductConfig) -> TensorProducts:
+    """The tensor products of both sites.
+
+    Raises:
+        InputError: no such product or option, or a value that it does not take.
+    """
     return TensorProducts(
         interaction=_build_tensor_product(config.interaction, "tensor_product.interaction"),
         product_basis=_build_tensor_product(config.product_basis, "tensor_product.product_basis"),
@@ -62,9 +83,12 @@ def parse_product(text: str) -> TensorProduct:
 
 
 def tensor_product_names() -> list[str]:
-    """Names that `tensor_product` takes: the modules that define one."""
-    modules = [module.name for module in pkgutil.iter_modules(tensor_products.__path__)]
-    return sorted(name for name in modules if _find_class(name) is not None)
+    """Names that `tensor_product` takes: our products, and those of other installed packages."""
+    return sorted(set(_OWN) | set(_entry_points().names))
+
+
+def _entry_points() -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points(group=ENTRY_POINTS)
 
 
 def _build_tensor_product(site: Any, field: str) -> TensorProduct:
@@ -73,11 +97,7 @@ def _build_tensor_product(site: Any, field: str) -> TensorProduct:
         raise InputError(f"{field}={site}: must be the name of a tensor product, or {{name: NAME, option: value}}")
     options = dict(options)
     name = options.pop("name")
-    is_module = name in (module.name for module in pkgutil.iter_modules(tensor_products.__path__))
-    cls = _find_class(name) if is_module else None
-    if cls is None:
-        names = tensor_product_names()
-        raise InputError(f"{field}={name}: no such tensor product; {meant(str(name), names)}valid: {', '.join(names)}")
+    cls = _find_class(name, f"{field}={name}")
     valid = [option.name for option in dataclasses.fields(cls)]
     unknown = sorted(set(map(str, options)) - set(valid))
     if unknown:
@@ -89,7 +109,32 @@ def _build_tensor_product(site: Any, field: str) -> TensorProduct:
         raise InputError(f"{field}: {str(error).removeprefix('tensor_product: ')}") from error
 
 
-def _find_class(name: str) -> type[TensorProduct] | None:
-    module = importlib.import_module(f"{tensor_products.__name__}.{name}")
-    defined = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__]
-    return next((value for value in defined if issubclass(value, TensorProduct) and not inspect.isabstract(value)), None)
+def _find_class(name: Any, text: str) -> type[TensorProduct]:
+    """The class of a registered product. Our own names come first."""
+    if isinstance(name, str) and name in _OWN:
+        module, cls = _OWN[name]
+        return getattr(importlib.import_module(module), cls)
+    found = _entry_points().select(name=str(name))
+    if not found:
+        names = tensor_product_names()
+        raise InputError(f"{text}: no such tensor product; {meant(str(name), names)}valid: {', '.join(names)}")
+    if len({point.value for point in found}) > 1:
+        raise InputError(f"{text}: several installed packages have this product: {', '.join(sorted(map(_origin, found)))}; uninstall one")
+    return _loaded(next(iter(found)), text)
+
+
+def _loaded(point: importlib.metadata.EntryPoint, text: str) -> type[TensorProduct]:
+    try:
+        cls = point.load()
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{text}: {_origin(point)} cannot be loaded ({type(error).__name__}: {error})") from error
+    if not (isinstance(cls, type) and issubclass(cls, TensorProduct) and dataclasses.is_dataclass(cls)):
+        raise InputError(f"{text}: {_origin(point)} is not a dataclass that inherits from mace_tp.tensor_products.base.TensorProduct")
+    if inspect.isabstract(cls):
+        raise InputError(f"{text}: {_origin(point)} lacks methods: {', '.join(sorted(cls.__abstractmethods__))}")
+    return cls
+
+
+def _origin(point: importlib.metadata.EntryPoint) -> str:
+    """For messages: the class, and the package that registers it."""
+    return f"{point.value} (of {point.dist.name})" if point.dist else point.value

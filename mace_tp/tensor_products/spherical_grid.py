@@ -6,8 +6,8 @@ Source: Xie et al. 2025 ("The Price of Freedom").
 import dataclasses
 from typing import ClassVar
 
-from mace_tp.tensor_products.pointwise import PointwiseProduct
-from mace_tp.tensor_products.sampling import Sampler, SphereSampler
+from mace_tp.tensor_products.algebra.sampling import Sampler, SphereSampler
+from mace_tp.tensor_products.ops.pointwise import PointwiseProduct
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Spherical grid with a second product, the bracket r·(∇A × ∇B), which has the couplings of odd degree sum.
 
-The pointwise product of two functions on the sphere couples degrees of even sum only. The bracket of two functions couples those
-of odd sum: from harmonics it makes pseudo-tensors (1e, 2o, ...), and from pseudo-tensors and harmonics again tensors.
+The pointwise product of two functions on the sphere couples degrees of even sum only; their bracket couples degrees of odd sum.
+From harmonics it makes pseudo-tensors (1e, 2o, ...), and from pseudo-tensors and harmonics again tensors.
 """
 
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import e3nn_jax as e3nn
@@ -16,26 +16,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from mace_tp.kernels.polynomial import Builder, Term
-from mace_tp.tensor_products.base import ProductBasisPlan, require_reached
-from mace_tp.tensor_products.coordinates import chain_polynomials, in_order, normalizations, start_scale, unit_coordinates
-from mace_tp.tensor_products.couplings import bracket_coupling
-from mace_tp.tensor_products.fixed_product import FixedBinary, FixedProduct
-from mace_tp.tensor_products.irreps import is_natural, parity_mask, rows_of_harmonics, split_irreps
-from mace_tp.tensor_products.parts import SumOfPlans
-from mace_tp.tensor_products.pointwise import PointwisePowers, gaunt_law
-from mace_tp.tensor_products.polynomials import bilinear_map, sampled_powers, weighted_terms
-from mace_tp.tensor_products.sampling import Samples, SphereSampler
-from mace_tp.tensor_products.sphere import Quadrature, harmonics, quadrature, rotational_derivatives
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan
-from mace_tp.tensor_products.table_map import table_map
+from mace_tp.tensor_products.algebra.closed_forms import bracket_coupling
+from mace_tp.tensor_products.algebra.coordinates import BasisTerm
+from mace_tp.tensor_products.algebra.irreps import is_natural, parity_mask, rows_of_harmonics, split_irreps
+from mace_tp.tensor_products.algebra.sampling import Samples, SphereSampler
+from mace_tp.tensor_products.algebra.sphere import Quadrature, harmonics, quadrature, rotational_derivatives
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan
+from mace_tp.tensor_products.base import require_reached
+from mace_tp.tensor_products.fixed_product import FixedBilinear, FixedProduct
+from mace_tp.tensor_products.ops.pointwise import PointwisePowers, gaunt_law
+from mace_tp.tensor_products.ops.polynomials import bilinear_map, sampled_powers, weighted_terms
+from mace_tp.tensor_products.ops.powers import Powers, Steps
+from mace_tp.tensor_products.ops.sum_of_plans import SumOfPlans
+from mace_tp.tensor_products.ops.table_map import table_map
+from mace_tp.tensor_products.plans import ProductBasisPlan
 
 
 @dataclasses.dataclass(frozen=True)
 class VectorGrid(FixedProduct):
     """Pointwise product and bracket on the sphere, with weights per degree.
 
-    In the interaction it has all couplings of `cg`. In the product basis a bracket makes pseudo-tensors; where the model has none it
-    is `spherical_grid` (products of two brackets, which would be tensors again, are not taken).
+    In the interaction it has all couplings of `cg`. In the product basis a bracket makes pseudo-tensors; for a model without them the
+    basis is that of `spherical_grid`. Products of two brackets, which would be tensors again, are not taken.
     """
 
     name: ClassVar[str] = "vector_grid"
@@ -58,11 +60,11 @@ class VectorGrid(FixedProduct):
         powers = PointwisePowers(SphereSampler(), irreps_in, irreps_out, correlation)
         brackets = BracketPowers(irreps_in, irreps_out, correlation)
         plan = SumOfPlans((powers, brackets) if brackets.num_weights else (powers,))
-        require_reached(self.name, plan)
+        require_reached(self.name, plan, [*powers.reached, *brackets.reached])
         return plan
 
-    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "BracketBinary":
-        return BracketBinary(self, irreps_1, irreps_2, irreps_keep)
+    def bilinear(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> "BracketBilinear":
+        return BracketBilinear.of(self, irreps_1, irreps_2, irreps_keep)
 
 
 def bracket_law(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> float:
@@ -76,7 +78,7 @@ def bracket_table(irreps: e3nn.Irreps, right: e3nn.Irrep, out: e3nn.Irrep) -> np
 
 
 @dataclasses.dataclass(frozen=True)
-class BracketBinary(FixedBinary):
+class BracketBilinear(FixedBilinear):
     """Tensors from the pointwise product, pseudo-tensors from the bracket, at the same points."""
 
     @functools.cached_property
@@ -85,7 +87,7 @@ class BracketBinary(FixedBinary):
 
     @functools.cached_property
     def _outs(self) -> dict[str, e3nn.Irreps]:
-        """What each of the two kinds of products gives; a kind that gives nothing is left out."""
+        """Outputs of each of the two kinds of products; a kind without outputs is left out."""
         natural, pseudo = ([irrep for irrep in self.irreps_out if is_natural(irrep.ir) == wanted] for wanted in (True, False))
         return {kind: e3nn.Irreps(outs) for kind, outs in (("product", natural), ("bracket", pseudo)) if outs}
 
@@ -111,23 +113,13 @@ class BracketBinary(FixedBinary):
         table = harmonics(self._rule.points, max(irrep.ir.l for irrep in outs)).T * self._rule.weights
         return np.ascontiguousarray(table[rows_of_harmonics(outs)])
 
-    def flops(self, num_entries: int) -> int:
-        points, dims = len(self._rule.points), self.irreps_1.dim + self.irreps_2.dim
-        costs = {"product": 2 * dims + 1, "bracket": 4 * dims + 3}
-        return num_entries * points * sum(costs[kind] + 2 * outs.dim for kind, outs in self._outs.items())
-
-    def bytes(self, num_entries: int, itemsize: int = 4) -> int:
-        samples = {"product": 3, "bracket": 5}  # of the factors and of their product, written and read
-        points = len(self._rule.points) * 2 * sum(samples[kind] for kind in self._outs)
-        return itemsize * num_entries * (self.irreps_1.dim + self.irreps_2.dim + points + 3 * self.irreps_out.dim)
-
 
 @dataclasses.dataclass(frozen=True)
-class BracketPowers(ProductBasisPlan):
+class BracketPowers(Powers):
     """B_l = Σ_ν Σ_l' W[Z, ν, l, l'] P_l(A^(ν-2) {A, A_l'}) for pseudo-tensors l, A_l' being the part of A of degree l'.
 
-    A function's bracket with itself vanishes, so the second factor has weights of its own for its degrees. Scalars have no
-    gradient, and the lowest other degree is left out because the brackets with all degrees add up to {A, A} = 0.
+    The bracket of a function with itself vanishes, so that the degrees l' of the second factor have weights. Scalars have no
+    gradient, and the next degree is left out because the brackets with all degrees add up to {A, A} = 0.
     Weights are ordered by order ν, output irrep, l'.
     """
 
@@ -154,46 +146,24 @@ class BracketPowers(ProductBasisPlan):
 
     @functools.cached_property
     def _projections(self) -> dict[e3nn.Irrep, np.ndarray]:
-        """For every pseudo-tensor that is asked for [components, points]."""
+        """For every pseudo-tensor of the output [components, points]."""
         pseudo = [irrep.ir for irrep in self.irreps_out if not is_natural(irrep.ir)]
         tables = {irrep: harmonics(self._rule.points, irrep.l)[:, irrep.l**2 :].T * self._rule.weights for irrep in pseudo}
         return {irrep: np.ascontiguousarray(table) for irrep, table in tables.items()}
 
-    @functools.cached_property
-    def _terms(self) -> dict[tuple[int, e3nn.Irrep, int], np.ndarray]:
-        """Polynomials [components, monomials] for every order, output and position of l' in irreps_in, before normalization.
-
-        Those that vanish are left out; there are more reasons for that than the rules of addition (a bracket has no mean).
-        """
-        terms = {}
-        for order in range(2, self.correlation + 1):
-            for irrep in self._projections:
-                for l_prime in self._second_factors:
-                    steps = [(e3nn.Irreps([self.irreps_in[l_prime]]), bracket_law)] + [(self.irreps_in, gaunt_law)] * (order - 2)
-                    polynomials = chain_polynomials(self.irreps_in, irrep, steps)
-                    if np.abs(polynomials).max() > 1e-8:
-                        terms[order, irrep, l_prime] = polynomials
-        return terms
-
-    @functools.cached_property
-    def _norms(self) -> dict[tuple[int, e3nn.Irrep, int], float]:
-        return normalizations(self._terms, self.irreps_in)
+    def chains(self) -> dict[BasisTerm, Steps]:
+        """For every order, output and position of l' in irreps_in. More vanish than degrees and parities tell: a bracket has no mean."""
+        return {
+            (order, irrep, i): [(e3nn.Irreps([self.irreps_in[i]]), bracket_law)] + [(self.irreps_in, gaunt_law)] * (order - 2)
+            for order in range(2, self.correlation + 1)
+            for irrep in self._projections
+            for i in self._second_factors
+        }
 
     @property
     def _second_factors(self) -> list[int]:
         """Positions of l' in irreps_in."""
         return [i for i, irrep in enumerate(self.irreps_in) if irrep.ir.l > 0][1:]
-
-    @property
-    def num_weights(self) -> int:
-        return len(self._norms)
-
-    @property
-    def weight_scales(self) -> tuple[float, ...]:
-        return tuple(start_scale(order) for order, _, _ in self._norms)
-
-    def reached(self) -> list[e3nn.Irrep]:
-        return list(dict.fromkeys(irrep for _, irrep, _ in self._norms))
 
     def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> list[list[Term]]:
         """By A^(ν-2) {A, A_l'} = {A^(ν-1), A_l'} / (ν-1): a sparse coupling for each term instead of brackets at the points."""
@@ -225,17 +195,17 @@ class BracketPowers(ProductBasisPlan):
         return {order + 1: power for order, power in powers.items()}
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
-        node_weights = weights[:, species]
-        values = table_map(self._values)(node_feats)
-        powers = self._brackets(node_feats)
-        outputs = {irrep.ir: jnp.zeros((irrep.ir.dim, *node_feats.shape[1:]), node_feats.dtype) for irrep in self.irreps_out}
+        return self._weighted_sum(self._parts(weights[:, species], node_feats), node_feats)
+
+    def _parts(self, node_weights: jax.Array, node_feats: jax.Array) -> Iterator[tuple[e3nn.Irrep, jax.Array, jax.Array]]:
+        """Output irrep, weight and projected bracket of every term."""
+        values, powers = table_map(self._values)(node_feats), self._brackets(node_feats)
         reached_order = 2
         for weight, ((order, irrep, l_prime), norm) in zip(node_weights, self._norms.items(), strict=True):
             while reached_order < order:
                 powers = {position: power * values for position, power in powers.items()}
                 reached_order += 1
-            outputs[irrep] += weight * table_map(norm * self._projections[irrep])(powers[l_prime])
-        return jnp.concatenate([outputs[irrep.ir] for irrep in self.irreps_out])
+            yield irrep, weight, table_map(norm * self._projections[irrep])(powers[l_prime])
 
     def _brackets(self, node_feats: jax.Array) -> dict[int, jax.Array]:
         """{A, A_l'} at the points [points, nodes, channels] for every position of l'."""
@@ -243,28 +213,3 @@ class BracketPowers(ProductBasisPlan):
         parts = [tuple(table_map(np.ascontiguousarray(table[:, rows]))(block) for table in self._derivatives) for rows, block in blocks]
         first, second = (sum(part) for part in zip(*parts))
         return {i: first * parts[i][1] - second * parts[i][0] for i in self._second_factors}
-
-    @functools.cached_property
-    def _units(self) -> dict[tuple[int, e3nn.Irrep, int], np.ndarray]:
-        return unit_coordinates(self._terms, self.irreps_in)
-
-    def coefficients(self, weights: np.ndarray) -> np.ndarray:
-        terms: dict[tuple[int, e3nn.Irrep], np.ndarray] = {}
-        for ((order, irrep, _), unit), weight in zip(self._units.items(), np.asarray(weights), strict=True):
-            terms[order, irrep] = terms.get((order, irrep), 0.0) + unit.reshape(-1, *[1] * weight.ndim) * weight
-        return in_order(self, terms, weights.shape[1:])
-
-    def flops(self, num_nodes: int, channels: int) -> int:
-        points = len(self._rule.points)
-        tables = 6 * points * self.irreps_in.dim
-        brackets = len(self._second_factors) * (3 + self.correlation - 2) * points
-        projections = sum(2 * irrep.dim * (points + 1) for _, irrep, _ in self._norms)
-        return num_nodes * channels * (tables + brackets + projections)
-
-    def bytes(self, num_nodes: int, channels: int, itemsize: int = 4) -> int:
-        # Values, two derivatives of every degree, and for each l' its powers, written once and read once or, the powers, twice.
-        points = len(self._rule.points)
-        sampled = points * (2 + 4 * len(self.irreps_in) + len(self._second_factors) * 3 * (self.correlation - 1))
-        projected = sum(2 * irrep.dim for _, irrep, _ in self._norms)
-        per_node = self.irreps_in.dim + sampled + projected + self.num_weights + self.irreps_out.dim
-        return itemsize * num_nodes * channels * per_node

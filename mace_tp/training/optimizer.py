@@ -27,7 +27,7 @@ def make_optimizer(
         beta2: decay of the second moment.
         weight_decay: coefficient of the L2 term.
         max_grad_norm: global norm to which larger gradients are scaled; infinity turns it off.
-        frozen: names of parameters that stay as they are (`state.parameter_name`).
+        frozen: names of parameters that stay as they are (`model.parameters.parameter_name`).
     """
     adam = _scale_by_torch_amsgrad(beta1, beta2) if amsgrad else optax.scale_by_adam(beta1, beta2)
     chain = optax.chain(

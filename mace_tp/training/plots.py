@@ -1,4 +1,4 @@
-"""Pictures of a training: learning curves and parity plots, as PNG."""
+"""Plots of a training: learning curves, as PNG."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mace_tp.plotting import DPI, fit_scale, plain, time_unit
-from mace_tp.run_directory import Record, _values, second_stage, training_seconds
+from mace_tp.plotting import BLUE, DPI, GRAY, VERMILLION, fit_scale, plain, time_unit
+from mace_tp.run_directory import Record, record_values, second_stage, training_seconds
 
-# Okabe and Ito's palette, made to be told apart by everyone; cividis likewise, for densities.
-_BLUE, _VERMILLION, _GRAY = "#0072B2", "#D55E00", "#777777"
-_MARKED_EPOCHS = 40  # up to here every epoch gets a marker, so that a single one is seen too
+_MARKED_EPOCHS = 40  # up to this number every epoch gets a marker, so that even a single one is visible
 
 
 class _Curve(NamedTuple):
@@ -24,7 +22,7 @@ class _Curve(NamedTuple):
 
 
 def learning_curves(metrics: Sequence[Record], path: Path) -> None:
-    """Write the picture of `learning_curves_figure`."""
+    """Write the plot of `learning_curves_figure`."""
     learning_curves_figure(metrics).savefig(path, dpi=DPI)
 
 
@@ -32,21 +30,22 @@ def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
     """Losses and RMSE of forces (meV/Å), energies (meV/atom) and stress (meV/Å³) against epochs and time of training.
 
     Args:
-        metrics: records of `metrics.jsonl`. An error that none of them has gets no panel. Where `stage` becomes 2, the
-            second stage is marked. The time is that of updates and validations, else left out.
+        metrics: records of `metrics.jsonl`. An error without values gets no panel. The epoch in which `stage` becomes 2 is
+            marked. The time axis counts updates and validations; records without these times give no such axis.
     """
-    epochs = _values(metrics, "epoch")
+    epochs = record_values(metrics, "epoch")
     errors = {"force": "meV/Å", "energy": "meV/atom", "stress": "meV/Å³"}
-    errors = {kind: unit for kind, unit in errors.items() if np.isfinite(_values(metrics, f"{kind}_rmse")).any()}
+    errors = {kind: unit for kind, unit in errors.items() if np.isfinite(record_values(metrics, f"{kind}_rmse")).any()}
     figure = Figure(figsize=(9, 3 + 1.9 * len(errors)), layout="constrained")
     panels = figure.subplots(1 + len(errors), sharex=True, squeeze=False)[:, 0]
-    losses = [_Curve("training", _values(metrics, "train_loss"), _BLUE), _Curve("validation", _values(metrics, "valid_loss"), _VERMILLION)]
+    parts = {"training": ("train_loss", BLUE), "validation": ("valid_loss", VERMILLION)}
+    losses = [_Curve(name, record_values(metrics, key), color) for name, (key, color) in parts.items()]
     _draw_curves(panels[0], epochs, losses, "loss")
     for axes, (kind, unit) in zip(panels[1:], errors.items(), strict=True):
-        values = _values(metrics, f"{kind}_rmse")
+        values = record_values(metrics, f"{kind}_rmse")
         lowest = np.nanargmin(values)
         label = f"validation, lowest {plain(values[lowest])} {unit} (epoch {epochs[lowest]:.0f})"
-        _draw_curves(axes, epochs, [_Curve(label, values, _VERMILLION)], f"{kind} RMSE ({unit})")
+        _draw_curves(axes, epochs, [_Curve(label, values, VERMILLION)], f"{kind} RMSE ({unit})")
     figure.align_ylabels(panels)
     _mark_second_stage(panels, metrics)
     for axes in panels:
@@ -71,12 +70,12 @@ def _mark_second_stage(panels: Sequence[Axes], metrics: Sequence[Record]) -> Non
     if start is None:
         return
     for axes in panels:
-        axes.axvline(start, color=_GRAY, linestyle="--", linewidth=1, label=f"stage two, from epoch {start}" if axes is panels[0] else None)
+        axes.axvline(start, color=GRAY, linestyle="--", linewidth=1, label=f"stage two, from epoch {start}" if axes is panels[0] else None)
 
 
 def _add_time(axes: Axes, epochs: np.ndarray, seconds: np.ndarray) -> None:
-    """A second axis on top, with round times where they were reached."""
-    if len(epochs) < 2 or not (np.diff(seconds) > 0).all():  # not greater: unknown, too
+    """Add an axis on top with round times at the epochs that reached them."""
+    if len(epochs) < 2 or not (np.diff(seconds) > 0).all():  # NaN compares as not greater: unknown times
         return
     length, unit = time_unit(seconds[-1])
     ticks = MaxNLocator(8, steps=[1, 2, 3, 5, 10]).tick_values(seconds[0] / length, seconds[-1] / length)

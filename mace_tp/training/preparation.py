@@ -122,7 +122,8 @@ def _frozen(groups: Sequence[str], model: Potential) -> frozenset[str]:
 
 
 def _tuned(config: Config, loader: BatchLoader, dtype: jnp.dtype) -> TensorProductConfig:
-    return autotune(config.tensor_product, config.model, next(loader.epoch(0)), dtype, cache_directory() / "autotune.json", config.kernel)
+    architecture, cache = build_architecture(config.model), cache_directory() / "autotune.json"
+    return autotune(config.tensor_product, architecture, next(loader.epoch(0)), dtype, cache, config.kernel)
 
 
 def _require_no_stress(config: Config, datasets: Datasets) -> None:

@@ -2,19 +2,16 @@
 
 import collections
 import dataclasses
-import hashlib
 import json
 import logging
-from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from mace_tp.config import Config
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.elements import symbol
-from mace_tp.data.graphs import Graph
+from mace_tp.data.fingerprint import digest_of_graphs
 from mace_tp.errors import InputError
+from mace_tp.run_directory import flatten
 from mace_tp.training.datasets import Datasets
 
 _LOG = logging.getLogger("mace_tp")
@@ -43,7 +40,7 @@ def origin_of(config: Config, datasets: Datasets, statistics: DatasetStatistics,
     data = {"training": datasets.train, "validation": datasets.valid, "test": [graph for test in datasets.test.values() for graph in test]}
     origin = {
         "config": dataclasses.asdict(config),
-        "data": {name: {"configurations": len(graphs), _DIGEST: _fingerprint(graphs)} for name, graphs in data.items()},
+        "data": {name: {"configurations": len(graphs), _DIGEST: digest_of_graphs(graphs)} for name, graphs in data.items()},
         "atomic_energies": {symbol(number): energy for number, energy in datasets.configured_energies.items()},
         "statistics": statistics.to_dict(),
         "environment": environment,
@@ -62,7 +59,7 @@ def as_begun(config: Config, before: dict[str, Any] | None) -> Config:
     """
     if before is None:
         return config
-    first = _flat(before["config"])
+    first = flatten(before["config"])
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, init_from=config.model.init_from or first.get("model.init_from")),
@@ -110,8 +107,8 @@ def _are_same(before: dict[str, Any], now: dict[str, Any], name: str) -> bool:
 def _changed_keys(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     """What each key was and is, of those that matter and are not the same."""
     # A version that did not know a key did what its default does.
-    known = _flat(dataclasses.asdict(Config()))
-    old, new = (collections.ChainMap(_flat(origin["config"]), known) for origin in (before, now))
+    known = flatten(dataclasses.asdict(Config()))
+    old, new = (collections.ChainMap(flatten(origin["config"]), known) for origin in (before, now))
     same = {name for name in now["data"] if _are_same(before, now, name)}
     free = _FREE if _changed_energies(before, now) else (*_FREE, *_ENERGIES)
     keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key) and not key.startswith(free) and _DATA.get(key) not in same)
@@ -143,19 +140,3 @@ def _energies(origin: dict[str, Any]) -> dict[str, float]:
         return origin["atomic_energies"]
     statistics = origin["statistics"]
     return dict(zip(map(symbol, statistics["atomic_numbers"]), statistics["atomic_energies"]))
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict) or not values:
-        return {prefix.rstrip("."): values}
-    return {key: value for name, inner in values.items() for key, value in _flat(inner, f"{prefix}{name}.").items()}
-
-
-def _fingerprint(graphs: Sequence[Graph]) -> str:
-    """SHA-256 of structures and labels, in their order; neither the files nor the neighbor lists matter."""
-    digest = hashlib.sha256()
-    for graph in graphs:
-        for name in ("positions", "species", "cell", "interaction_energy", "forces", "stress", "weights"):
-            if (value := getattr(graph, name)) is not None:
-                digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Metrics to wandb, at arm's length. This file is also the program of the process that talks to wandb."""
+"""Logger to wandb in a separate process. This file is also the program of that process."""
 
 import contextlib
 import json
@@ -14,19 +14,19 @@ from typing import IO, Any, Literal
 
 _LOG = logging.getLogger("mace_tp")
 
-_QUEUE = 10_000  # lines that wait while wandb starts or is slow
-_POLL = 0.2  # s between looks at whether the training or wandb has ended
-_PATIENCE = 2.0  # s that the end of a training waits for wandb
+_QUEUE = 10_000  # lines buffered while wandb starts or is slow
+_POLL = 0.2  # s between checks whether the training or wandb has ended
+_PATIENCE = 2.0  # s that the training waits for wandb at its end
 _CONNECT = 30.0  # s for the first answer of the server
-_UPLOAD = 60.0  # s for the upload of what is left, once the training has ended
+_UPLOAD = 60.0  # s for the remaining upload after the training has ended
 
 
 class WandbLogger:
     """Hands the metrics to wandb in a process of its own, which can neither stop nor delay the training.
 
-    A thread would not do: wandb holds up the interpreter's exit for as long as its server does not answer, a minute and
-    more. What it prints goes to `wandb/mace_tp.log` in the run directory. Where it fails there is one warning, and the
-    metrics are dropped.
+    A thread would not do: wandb delays the interpreter's exit while its server does not answer, by a minute and more. Output
+    of wandb goes to `wandb/mace_tp.log` in the run directory. If wandb fails, there is one warning, and wandb gets no further
+    metrics.
     """
 
     def __init__(self, mode: Literal["offline", "online"], project: str, run_dir: Path, config: dict[str, Any]) -> None:
@@ -39,17 +39,17 @@ class WandbLogger:
         self._worker.start()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        with contextlib.suppress(queue.Full):  # metrics.jsonl has them all the same
+        with contextlib.suppress(queue.Full):  # metrics.jsonl still has them
             self._lines.put_nowait(json.dumps([step, {name: float(value) for name, value in metrics.items()}]))
 
     def finish(self) -> None:
         self._finishing.set()
         self._worker.join(_PATIENCE)
         if self._worker.is_alive():
-            _LOG.info("wandb: not done yet, goes on in the background for at most two minutes (details: %s)", self._output)
+            _LOG.info("wandb: not done yet; it continues in the background for at most two minutes (details: %s)", self._output)
 
     def _work(self) -> None:
-        """Start the process, feed it, and see it end."""
+        """Start the process, send it the metrics, and wait for its end."""
         try:
             process = self._start()
             threading.Thread(target=_announce, args=[process.stdout], name="wandb announcement", daemon=True).start()
@@ -63,13 +63,13 @@ class WandbLogger:
     def _start(self) -> subprocess.Popen[bytes]:
         self._output.parent.mkdir(parents=True, exist_ok=True)
         with open(self._output, "wb") as output:
-            # A session of its own keeps Ctrl-C away; -P keeps the modules beside this file from being found as top-level ones.
+            # A session of its own shields it from Ctrl-C. With -P, modules beside this file are not importable as top-level ones.
             return subprocess.Popen(
                 [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, start_new_session=True
             )
 
     def _feed(self, process: subprocess.Popen[bytes]) -> None:
-        """Pass the lines on until the training has ended, or the process has."""
+        """Pass on the lines until the training or the process has ended."""
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             while process.poll() is None:
                 try:
@@ -88,14 +88,14 @@ class WandbLogger:
 
 
 def _announce(output: IO[bytes]) -> None:
-    """Say where the run can be seen, once the process knows."""
+    """Log where the run can be seen, once the process knows it."""
     with output:
         for line in output:
             _LOG.info("wandb: %s", line.decode(errors="replace").rstrip())
 
 
 def _child() -> None:
-    """Body of the process that WandbLogger starts. Reads JSON lines: the settings, then metrics; ends where they end."""
+    """Body of the process that WandbLogger starts. It reads JSON lines, first the settings, then metrics, and ends with them."""
     import wandb
 
     start = json.loads(sys.stdin.readline())

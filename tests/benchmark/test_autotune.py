@@ -1,4 +1,4 @@
-"""A site that leaves a choice of execution forms gets the one that is measured as the fastest; measurements are kept."""
+"""A site that leaves a choice of forms gets the fastest one; measurements are kept."""
 
 import dataclasses
 import importlib.metadata
@@ -24,7 +24,7 @@ FLOAT64 = jnp.dtype("float64")
 
 @pytest.fixture
 def seconds(monkeypatch) -> dict[str, float]:
-    """What every form is said to take; each measurement is counted under "measurements"."""
+    """Seconds that each form pretends to take; "measurements" counts the measurements."""
     said = {"cg": 2.0, "cuequivariance": 1.0, "measurements": 0}
 
     def fake(calls, repeats):

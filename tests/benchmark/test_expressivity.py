@@ -9,9 +9,9 @@ from matplotlib.image import imread
 
 from mace_tp.benchmark.coupling_plots import draw_couplings
 from mace_tp.benchmark.expressivity import basis_reach, bilinear_reach
+from mace_tp.tensor_products.algebra.closed_forms import gaunt_coupling
 from mace_tp.tensor_products.base import UnreachableIrrep
 from mace_tp.tensor_products.cg import CG, CGInteraction, CGProductBasis
-from mace_tp.tensor_products.couplings import gaunt_coupling
 from mace_tp.tensor_products.registry import parse_product
 
 

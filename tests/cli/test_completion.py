@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 
 @pytest.fixture(scope="module")
 def complete(run, tmp_path_factory):
-    """What bash offers for a line, which it has split into words; none where it takes names of files."""
+    """Return the words that bash offers for a line; none if it completes file names."""
     path = tmp_path_factory.mktemp("completion") / "script"
     outcome = run("completion", "bash")
     assert outcome.code == 0 and outcome.err == ""
@@ -33,8 +33,7 @@ def complete(run, tmp_path_factory):
         (["tr"], ["train"]),
         (["evaluate", "--dt"], ["--dtype"]),
         (["evaluate", "--dtype", ""], ["float32", "float64"]),
-        (["data", ""], ["list", "get"]),
-        (["data", "get", "--f"], ["--from"]),
+        (["convert", ""], ["mace-torch", "to-mace-torch"]),
         (["convert", "mace-torch", "--tr"], ["--trust"]),
         (["train", "trainer.max_"], ["trainer.max_epochs=", "trainer.max_minutes="]),
         (["train", "-m", "trainer.max_e"], ["trainer.max_epochs="]),

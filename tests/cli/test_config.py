@@ -26,7 +26,7 @@ def test_without_arguments_it_trains_on_the_data_that_ship(composed):
 
 
 def test_the_command_without_arguments_gets_to_its_end_on_a_machine_of_half_the_speed(composed):
-    """README.md says how long it takes, compilation included, for the errors that it promises."""
+    """README.md says how long the training for the promised errors takes, including compilation."""
     readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
     [seconds, epochs] = re.findall(r"^\| ethanol \(ships\).*? \| 0 \| (\d+) s \| (\d+) \|", readme, re.MULTILINE)[0]
     trainer = composed().trainer
@@ -148,7 +148,7 @@ def test_options_of_a_site_need_no_plus(composed):
     assert composed("tensor_product.product_basis.grid=3").tensor_product.product_basis == {"name": "cg", "grid": 3}
 
 
-# What Hydra answers by itself
+# Answers of Hydra itself
 
 
 def test_the_configuration_can_be_shown(run):

@@ -8,4 +8,4 @@ from command import assert_one_line
 def test_a_place_where_no_folder_can_be_made_is_said_first(run, tmp_path, out):
     (tmp_path / "file").write_text("")
     outcome = run("convert", "mace-torch", tmp_path / "not_there.model", tmp_path / out, "--trust", "--force")
-    assert_one_line(outcome, f"{tmp_path}/{out}: cannot be made a folder, for {tmp_path}/file is a file")
+    assert_one_line(outcome, f"OUT {tmp_path}/{out}: cannot be made, because {tmp_path}/file is a file")

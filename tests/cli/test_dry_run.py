@@ -1,4 +1,4 @@
-"""What is looked at before the data are read, by `--cfg job`, and by `--dry-run`, which goes up to the first step and writes nothing."""
+"""Checks before the data are read, by `--cfg job`, and by `--dry-run`, which stops before the first step and writes nothing."""
 
 import os
 import shutil

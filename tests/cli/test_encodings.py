@@ -18,7 +18,7 @@ ENCODINGS = ["ascii", "latin-1", "cp1252"]
 
 
 def _run(encoding: str, *arguments: str | Path) -> str:
-    """What `mace-tp ARGUMENTS` prints, as a terminal of an encoding shows it."""
+    """Return the output of `mace-tp ARGUMENTS` as a terminal of an encoding shows it."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True) for _ in range(2))
     with (
         mock.patch.dict(os.environ, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}),

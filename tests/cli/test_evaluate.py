@@ -141,13 +141,13 @@ def mixed(evaluated, run, toys, tmp_path_factory):
 
 
 def _energy_errors(frames: list[ase.Atoms]) -> np.ndarray:
-    """Of a file of predictions [frames], meV/atom; NaN where there is no label."""
+    """Return the errors in a file of predictions [frames], meV/atom; NaN where there is no label."""
     labels = [frame.info.get("REF_energy", np.nan) for frame in frames]
     return np.array([1000 * (frame.info["MACE_energy"] - label) / len(frame) for frame, label in zip(frames, labels, strict=True)])
 
 
 def _force_errors(frames: list[ase.Atoms]) -> list[np.ndarray]:
-    """Of a file of predictions, meV/Å."""
+    """Return the errors in a file of predictions, meV/Å."""
     return [1000 * (frame.arrays["MACE_forces"] - frame.arrays["REF_forces"]) for frame in frames]
 
 
@@ -236,7 +236,7 @@ def test_files_without_labels_can_be_predicted(evaluated, run, toys, tmp_path):
     )
 
     assert outcome.code == 0, outcome.err
-    assert "plots: none, for nothing is labelled" in outcome.out and not (tmp_path / "plots").exists()
+    assert "plots: none, because nothing is labelled" in outcome.out and not (tmp_path / "plots").exists()
     assert [frame.info["MACE_energy"] for frame in ase.io.read(tmp_path / "out.extxyz", ":")] == [
         frame.info["MACE_energy"] for frame in ase.io.read(evaluated[0] / "out.extxyz", ":6")
     ]

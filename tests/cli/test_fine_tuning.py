@@ -39,7 +39,7 @@ def test_what_is_frozen_when_a_run_is_continued_stays_at_its_average(run, on_mol
 def test_a_training_can_take_the_energies_of_atoms_from_the_model_and_resume_without_it(run, on_molecules, finished, tmp_path):
     alone = [argument for argument in on_molecules if not argument.startswith("data.isolated_atoms")]
     arguments = (*alone, "data.atomic_energies=model", "trainer.max_epochs=1", f"run_dir={tmp_path}/run")
-    assert_one_line(run(*arguments), "data.atomic_energies=model: there is no model.init_from")
+    assert_one_line(run(*arguments), "data.atomic_energies=model: takes the E0s of model.init_from, which is not set")
 
     outcome = run(*arguments, f"model.init_from={finished[0]}", "optimizer.learning_rate=0.001", "optimizer.freeze=[embedding]")
 

@@ -164,7 +164,7 @@ def test_a_training_outlives_its_standard_output(output, why, run, on_molecules,
 
 # Kills
 
-# Trains as `mace-tp` does, and dies of SIGKILL: after so many seconds, or within the save after so many batches.
+# Trains as `mace-tp` does and dies of SIGKILL, after some seconds or during the save after some batches.
 _DRIVER = """
     import os, signal, sys, threading
     from mace_tp.cli.main import main

@@ -1,4 +1,4 @@
-"""What the command does to its process before jax computes, what it says of itself, and how it ends where nobody reads."""
+"""How the command prepares its process before jax computes, what it prints about itself, and how it ends if nobody reads the output."""
 
 import importlib.metadata
 import os
@@ -17,7 +17,7 @@ def test_xla_flags_of_the_user_stay(given, monkeypatch):
     monkeypatch.delenv("MACE_TP_TARGET", raising=False)
     monkeypatch.setenv("XLA_FLAGS", given)
 
-    for _ in range(2):  # a command may start itself anew
+    for _ in range(2):  # a command may restart itself
         set_xla_flags()
 
     flags = os.environ["XLA_FLAGS"].split()
@@ -63,7 +63,7 @@ def test_a_reader_that_has_gone_ends_the_command_quietly(arguments, run):
     assert (outcome.code, outcome.err) == (141, "")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["data", "list"], ["train", "--cfg", "job"], ["evaluate", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--cfg", "job"], ["evaluate", "--help"]], ids=" ".join)
 def test_an_output_that_is_full_is_told_in_one_line(arguments, run):
     with output_to_full_disk() as unbuffered:
         outcome = run(*arguments, out=unbuffered)

@@ -18,7 +18,7 @@ FLAGS = ("--steps", "25", "--timestep", "0.1", "--temperature", "100")
 
 @pytest.fixture(scope="module")
 def dynamics(run, finished, toys, tmp_path_factory):
-    """What the terminal saw of a run, and its folder."""
+    """Return what a run prints, and its folder."""
     folder = tmp_path_factory.mktemp("md") / "new" / "run"
     outcome = run("md", finished[0], toys / "test.xyz", *FLAGS, "--frame", "1", "--out", folder)
     assert outcome.code == 0, outcome.err

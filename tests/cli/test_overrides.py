@@ -1,4 +1,4 @@
-"""What a user types as a value is what the configuration gets: paths of any name, texts, tensor products in their notation."""
+"""The configuration gets exactly the value that a user types: paths of any name, texts, tensor products in their notation."""
 
 import random
 import shlex
@@ -21,7 +21,7 @@ NAMES = [
 
 
 def values(override: str, *, is_sweep: bool = False) -> list:
-    """What Hydra and OmegaConf make of an override; of a sweep for every job."""
+    """Return the value that Hydra and OmegaConf read from an override, for every job of a sweep."""
     [text] = for_hydra([override], is_sweep=is_sweep)
     parsed = OverridesParser.create().parse_override(text)
     if parsed.is_sweep_override():
@@ -82,7 +82,7 @@ def test_a_path_that_is_not_there_is_told_by_its_name(name, run, on_molecules, t
 
 
 def test_several_files_are_a_list(here):
-    with pytest.raises(InputError, match=r"data.train=end\\,\{a\}: several files are written 'data.train=\[end\\,\{a\}\]'; a sweep"):
+    with pytest.raises(InputError, match=r"data.train=end\\,\{a\}: write several files as 'data.train=\[end\\,\{a\}\]'; a sweep"):
         for_hydra(["data.train=end\\,{a}"], is_sweep=False)
 
 

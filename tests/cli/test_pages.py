@@ -12,14 +12,13 @@ import pytest
 from command import TINY
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("training.md", "using.md", "conventions.md", "speed.md")
-# What makes a command short; the last value of a flag counts.
+PAGES = ("training.md", "using.md", "conventions.md", "add_a_product.md", "speed.md")
+# Arguments that make a command short; the last value of a flag counts.
 SHORT = {
     "train": (*TINY, "data.valid_fraction=0.2", "trainer.max_epochs=1"),
     "md": ("--steps", "5", "--timestep", "0.1"),
     "benchmark": ("--repeats", "1", "--batch", "4", "--settings", "MIMO"),
     "compare": (),
-    "data": (),
     "expressivity": (),
     "inspect": (),
     "evaluate": (),
@@ -72,9 +71,9 @@ def test_every_command_of_the_pages_runs(run, folder, monkeypatch):
 
 @pytest.mark.slow
 def test_the_tests_that_a_page_asks_for_are_there():
-    [arguments] = _commands("conventions.md", "python")
+    [arguments] = _commands("add_a_product.md", "python")
     done = subprocess.run([sys.executable, *arguments, "--collect-only", "-q"], cwd=DOCS.parent, capture_output=True, text=True)
-    assert done.returncode == 0 and "test_binary.py" in done.stdout, done.stdout
+    assert done.returncode == 0 and "test_bilinear.py" in done.stdout, done.stdout
 
 
 def test_all_that_the_pages_show_is_run():
@@ -82,9 +81,11 @@ def test_all_that_the_pages_show_is_run():
     assert {path.name for path in DOCS.glob("*.md")} == set(PAGES)
     for page in PAGES:
         fences = re.findall(r"^```(.*)$", (DOCS / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
-        assert set(fences[::2]) <= {"bash", "python"} and set(fences[1::2]) <= {""}
+        assert set(fences[::2]) <= {"bash", "python", "toml"} and set(fences[1::2]) <= {""}
         assert len(_commands(page)) + len(_commands(page, "python")) == len(_lines(page))
-    assert not any(_blocks(page, "python") for page in PAGES if page != "using.md")
+    # Those of add_a_product.md run in tests/tensor_products/test_add_a_product.py.
+    shown = {page for page in PAGES for language in ("python", "toml") if _blocks(page, language)}
+    assert shown <= {"using.md", "add_a_product.md"}
 
 
 def test_every_page_is_linked_from_the_readme():
@@ -96,7 +97,7 @@ def test_every_page_is_linked_from_the_readme():
 def test_no_hint_installs_the_package_from_an_index_that_lacks_it():
     """mace-tp is not on PyPI: its extras are installed from the clone (`pip install -e '.[EXTRA]'`)."""
     root = DOCS.parent
-    files = [path for folder in ("mace_tp", "scripts", "docs", "configs") for path in (root / folder).rglob("*.*")]
+    files = [path for folder in ("mace_tp", "scripts", "benchmarks", "docs", "configs") for path in (root / folder).rglob("*.*")]
     texts = [path.read_text("utf-8") for path in (*files, root / "README.md") if path.suffix in (".py", ".md", ".yaml")]
     assert any("pip install -e '.[" in text for text in texts)
     assert not [line for text in texts for line in text.splitlines() if "mace-tp[" in line]

@@ -1,4 +1,4 @@
-"""Trainings that go on with other data, another end or another place: what they keep, what they measure anew, what they refuse."""
+"""Trainings that continue with different data, another end or in another place: what they keep, measure again, and refuse."""
 
 import itertools
 import json
@@ -16,12 +16,12 @@ import pytest
 from command import Outcome, assert_one_line
 from toy_data import crystals, isolated_atoms, label, molecules, write
 
+from mace_tp.data.fingerprint import digest_of_graphs
 from mace_tp.data.graphs import build_graphs
 from mace_tp.model.programs import CompiledStep
 from mace_tp.model.saved_model import create_model, load_model
 from mace_tp.training import session
 from mace_tp.training.optimizer import CosineSchedule
-from mace_tp.training.provenance import _fingerprint
 
 
 def _results(run_dir: Path) -> dict:
@@ -83,7 +83,7 @@ def test_other_energies_of_atoms_are_told_and_not_taken(finished, resume, tmp_pa
 
 
 def _anew(outcome: Outcome) -> float:
-    """The validation loss of the kept best model, measured anew."""
+    """Return the validation loss of the kept best model, measured again."""
     return float(re.search(r"the kept best model, of epoch \d+, had a validation loss of \S+ and now has (\S+),", outcome.out)[1])
 
 
@@ -232,7 +232,7 @@ def test_neighbor_lists_are_no_part_of_what_data_are(molecule, crystal):
     near, far = (build_graphs([molecule, crystal], (1, 6, 8), (0.0, 0.0, 0.0), cutoff) for cutoff in (3.0, 4.0))
 
     assert near[1].num_edges != far[1].num_edges
-    assert _fingerprint(near) == _fingerprint(far) != _fingerprint(near[::-1])
+    assert digest_of_graphs(near) == digest_of_graphs(far) != digest_of_graphs(near[::-1])
 
 
 # Patience

@@ -93,7 +93,7 @@ _ALARM = """
 
 
 def _run(body: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # so that the command does not start itself anew
+    environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # so that the command does not restart itself
     code = _DRIVER.format(body=_indented(body))
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, preexec_fn=_usual, env=environment)
 
@@ -103,7 +103,7 @@ def _indented(body: str) -> str:
 
 
 def _usual() -> None:
-    """What a terminal starts: a shell's background job, such as a test may be, ignores SIGINT."""
+    """Start a process as a terminal does: a background job of a shell, which a test may be, ignores SIGINT."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -205,7 +205,7 @@ _COMMAND = "import sys; from mace_tp.cli.main import main; print('begins', file=
 
 
 def _signalled(command: list[str], number: int, seconds: float, folder: Path) -> tuple[int, str]:
-    """Exit code and errors of a command that is sent a signal so many seconds after its first line."""
+    """Return exit code and errors of a command that gets a signal some seconds after its first line."""
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     process = subprocess.Popen(
         [sys.executable, "-c", _COMMAND, *command], env=environment, cwd=folder, preexec_fn=_usual, stdout=subprocess.DEVNULL,

@@ -49,7 +49,7 @@ def weights(run_dir: Path) -> dict[str, np.ndarray]:
 
 
 def last_state(run_dir: Path) -> dict:
-    """Every array of the last checkpoint: parameters, their average and the best of it, moments, step."""
+    """Return every array of the last checkpoint: parameters, their average and its best value, moments, step."""
     last = max((run_dir / "checkpoints").iterdir(), key=lambda folder: int(folder.name))
     with ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore((last / "arrays").absolute())
@@ -230,7 +230,7 @@ def slow_compiler(monkeypatch) -> Callable[[], int]:
 
 
 def test_seconds_of_compilation_are_those_of_all_programs_and_all_sessions(slow_compiler, run, on_molecules, tmp_path):
-    """Of the training step for two shapes, of the evaluation, and again in a run that goes on."""
+    """The training step for two shapes and the evaluation, and the same again in a resumed run."""
     arguments = (*on_molecules, f"run_dir={tmp_path}/run")
 
     outcome = run(*arguments, "trainer.max_epochs=1")

@@ -164,7 +164,7 @@ def test_batch_that_fits_nowhere_gets_a_shape_of_its_own(graphs, caplog):
 
     assert sum(int(batch.graph_mask.sum()) for batch in batches) == len(graphs)
     assert loader.buckets[0] == small and len(loader.buckets) > 1
-    assert caplog.text.count("is larger than those before; batches of up to ") == len(loader.buckets) - 1
+    assert caplog.text.count("fits no shape; adding one for up to ") == len(loader.buckets) - 1
     assert "Bucket(" not in caplog.text
 
 

@@ -1,7 +1,6 @@
 """Labels are found wherever ASE puts them, in every file format, and in the right units."""
 
 import ase
-import ase.data
 import ase.db
 import ase.io
 import ase.units
@@ -12,7 +11,6 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mace_tp.data.configuration import LabelKeys
-from mace_tp.data.elements import SYMBOLS
 from mace_tp.data.readers import label_keys, read_configurations, require_labels
 from mace_tp.errors import InputError
 
@@ -75,7 +73,7 @@ def test_stress_of_six_or_nine_numbers(tmp_path, key, numbers):
     np.testing.assert_allclose(configuration.stress, STRESS, atol=1e-15)
 
 
-@pytest.mark.parametrize("numbers, message", [("1 2 3 4", "holds 4 numbers"), ("1 2 0 0 1 0 0 0 1", "not a symmetric matrix")])
+@pytest.mark.parametrize("numbers, message", [("1 2 3 4", "holds 4 numbers"), ("1 2 0 0 1 0 0 0 1", "not symmetric")])
 def test_stress_that_is_none_is_an_error(tmp_path, numbers, message):
     (tmp_path / "a.xyz").write_text(f'1\nLattice="3 0 0 0 3 0 0 0 3" REF_stress="{numbers}"\nSi 0.0 0.0 0.0\n')
     with pytest.raises(InputError, match=f"frame 0: REF_stress .*{message}"):
@@ -163,7 +161,7 @@ def test_labels_that_are_not_looked_at_are_told_where_they_seem_to_be_there(tmp_
     for keys, count in ((LabelKeys(energy="REF_energy"), 1), (LabelKeys(energy="REF_energy", forces="REF_forces"), 0)):
         caplog.clear()
         require_labels(read_configurations(tmp_path / "a.xyz", keys), keys, (), tmp_path / "a.xyz")
-        told = "no frame has forces under the key 'forces', and none is looked at; set data.forces_key=REF_forces"
+        told = "no frame has forces under the key 'forces', so none is used; set data.forces_key=REF_forces"
         assert caplog.text.count(told) == count
         assert "stress" not in caplog.text
 
@@ -180,9 +178,9 @@ def test_a_stress_under_another_key_is_told_also_where_some_frames_lack_it(tmp_p
     require_labels(read_configurations(tmp_path / "a.xyz", LabelKeys()), LabelKeys(), ("energy",), tmp_path / "a.xyz")
 
     if num_with_stress:
-        told = f"3 of 5 frames have no stress under the key 'stress' but {key}, which is not looked at, first {tmp_path / 'a.xyz'} frame 2"
+        told = f"3 of 5 frames have no stress under the key 'stress' but {key}, which is not used, first {tmp_path / 'a.xyz'} frame 2"
     else:
-        told = f"no frame has stress under the key 'stress', and none is looked at; set data.stress_key={key}"
+        told = f"no frame has stress under the key 'stress', so none is used; set data.stress_key={key}"
     assert told in caplog.text and len(caplog.records) == 1
 
 
@@ -248,7 +246,3 @@ def test_truncated_rmd17_archive_is_an_error(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="may be truncated"):
         read_configurations(path, LabelKeys())
-
-
-def test_symbols_are_those_of_ase():
-    assert list(SYMBOLS) == list(ase.data.chemical_symbols)

@@ -48,7 +48,7 @@ def test_mapping_gives_energies_by_symbol(mixture):
     "choice, message",
     [
         ("isolated", "no isolated atom of O; .*data.atomic_energies=least_squares"),
-        ("model", "data.atomic_energies=model: there is no model.init_from"),
+        ("model", "data.atomic_energies=model: takes the E0s of model.init_from, which is not set"),
         ("average", "data.atomic_energies=average: must be isolated, least_squares, model, or a mapping"),
         ({"H": -13.5}, "no energy for O; the training set has H O"),
         ({"H": -13.5, "Oxygen": 1.0}, "unknown chemical symbol 'Oxygen'"),

@@ -88,5 +88,6 @@ def test_the_report_shows_weights(tmp_path, make_configuration):
     frames = weigh(read_configurations(_written(tmp_path, "a.xyz", **INFO), LabelKeys()), {})
     text = "\n".join(describe_parts({"train": build_graphs(frames, (29,), (0.0,), 3.0)}, (29,)))
     assert "labels: energy in all, forces in all, stress in 1 (missing in 1)" in text
-    assert "weights of their configurations in the loss: energy 1, forces 1 to 6, stress 0 to 1 (zero in 1, where it is not used)" in text
+    weights = "energy 1, forces 1 to 6, stress 0 to 1 (zero in 1, whose labels are not used)"
+    assert f"weights of their configurations in the loss: {weights}" in text
     assert "weights" not in "\n".join(describe_parts({"train": build_graphs([make_configuration()], (1, 8), (0.0, 0.0), 3.0)}, (1, 8)))

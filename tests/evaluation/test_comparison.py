@@ -107,7 +107,7 @@ def test_equal_seeds_are_named_and_not_averaged(tmp_path):
     assert group.seeds == [0, 1] and row["seeds"] == "0 1"
     assert row["valid_force_rmse"] == 42, "of seed 0 the first, and of seed 1"
     [line] = equal_seeds(groups)
-    assert line.startswith("seed 0 of cg is there 2 times (errors differ: validation force RMSE 40.00 meV/Å, validation force RMSE 44.00")
+    assert line.startswith("cg has 2 runs with seed 0 (errors differ: validation force RMSE 40.00 meV/Å, validation force RMSE 44.00")
     assert f"{tmp_path}/a, {tmp_path}/b" in line
     make_run(tmp_path / "d", "gaunt"), make_run(tmp_path / "e", "gaunt")
     text = comparison_table.markdown(comparison_table.make_rows(_groups(tmp_path / "d", tmp_path / "e"), None), [])
@@ -179,5 +179,5 @@ def test_damaged_files_are_one_line(folder, name, content, message):
 def test_folders_without_runs_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         find_runs([tmp_path / "nothing"])
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="contains no run"):
         find_runs([tmp_path])

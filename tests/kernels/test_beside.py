@@ -106,7 +106,7 @@ def test_what_cannot_be_compiled_is_told_once_and_traced_anew(function, left, tm
     assert err.count("no space left") == 1 and err.count("kernel: xla, which is slower") == 1
 
 
-# A compiler that takes for ever, in a process of its own, as GCC has them.
+# A compiler that never ends, in a process of its own, like those of GCC.
 _SLOW = """
     sleep 1000 &
     echo $! >> {pids}

@@ -31,6 +31,7 @@ DESCRIBE = 'from mace_tp.tensor_products.compiled import describe_kernel; print(
 def _start(cache: Path, program: str = PROGRAM, **environment: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-P", "-c", program],
+        cwd=cache.parent,  # a compiler that is a script may write files of any name
         env=os.environ | {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

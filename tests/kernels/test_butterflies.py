@@ -7,7 +7,7 @@ import pytest
 from mace_tp.kernels.butterflies import linear_map
 from mace_tp.kernels.evaluate import Problem, evaluate_plainly
 from mace_tp.kernels.polynomial import Builder, Operand, Polynomial
-from mace_tp.tensor_products.sphere import harmonics, quadrature
+from mace_tp.tensor_products.algebra.sphere import harmonics, quadrature
 
 
 def _polynomial(table: np.ndarray) -> Polynomial:

@@ -115,7 +115,7 @@ def test_libraries_have_the_registers_of_the_instruction_set(tmp_path, monkeypat
     assert describe_kernel("auto").startswith(f"compiled for {vectors}, ")
     names = [target_name(handler, "float32").removesuffix(f"_{handler}_float32") for handler in ("evaluate", "linear")]
     libraries = [cache_directory() / "kernel" / f"{name}.so" for name in names]
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # only the function is compiled anew
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # only the function is compiled again
     builder = Builder([Operand(2)])
     product = builder.add([Term(1.0, tuple(builder.inputs[0]))])
     function_name(builder.build([Operand(1)], [[product]]), "float32", 12345)

@@ -18,7 +18,7 @@ ITEMS = 37
 ROWS = (5, 9)  # of what the two indices name
 
 
-def _problem() -> Problem:
+def _problem(items: int = ITEMS) -> Problem:
     """Every kind of operand: gathered and not, values first and last, scalars; sums by both indices and over channels."""
     vectors = Operand(2, index=0), Operand(3, index=1, values_lead=True), Operand(1, values_lead=True)
     builder = Builder([*vectors, Operand(2, is_scalar=True)])
@@ -33,12 +33,12 @@ def _problem() -> Problem:
         [[Term(1.0, (inner, z))], [Term(1.0, (coupling, y))]],
     ]
     polynomial = builder.build(outputs, [[builder.add(terms) for terms in values] for values in sums])
-    return Problem(polynomial, (ROWS[1], ROWS[0], ITEMS, ITEMS))
+    return Problem(polynomial, (ROWS[1], ROWS[0], items, items))
 
 
 def _operands(problem: Problem, channels: int, dtype: str, seed: int = 0) -> tuple[jax.Array, ...]:
     rng = np.random.default_rng(seed)
-    rows = [ITEMS if operand.index is None else ROWS[operand.index] for operand in problem.polynomial.inputs]
+    rows = [problem.rows[-1] if operand.index is None else ROWS[operand.index] for operand in problem.polynomial.inputs]
     shapes = [operand.shape(n, channels) for operand, n in zip(problem.polynomial.inputs, rows, strict=True)]
     return tuple(jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes)
 
@@ -48,11 +48,15 @@ def problem() -> Problem:
     return _problem()
 
 
-@pytest.fixture(scope="session")
-def indices() -> tuple[jax.Array, ...]:
+def _indices(items: int = ITEMS) -> tuple[jax.Array, ...]:
     """The first does not ascend, the second does; row 0 of the second is nobody's."""
     rng = np.random.default_rng(1)
-    return tuple(jnp.asarray(index, jnp.int32) for index in (rng.integers(0, ROWS[0], ITEMS), np.sort(rng.integers(1, ROWS[1], ITEMS))))
+    return tuple(jnp.asarray(index, jnp.int32) for index in (rng.integers(0, ROWS[0], items), np.sort(rng.integers(1, ROWS[1], items))))
+
+
+@pytest.fixture(scope="session")
+def indices() -> tuple[jax.Array, ...]:
+    return _indices()
 
 
 @pytest.fixture(scope="session")
@@ -193,6 +197,24 @@ def test_result_is_the_same_to_the_last_bit(problem, indices, mask):
 
     for _ in range(20):
         jax.tree.map(np.testing.assert_array_equal, gradient(*operands), first)
+
+
+@pytest.mark.parametrize("channels", [7, 64])
+def test_threads_that_share_a_few_rows_of_sums_give_the_same_each_time(channels):
+    """Many items of few rows: every thread has sums of its own for all of them."""
+    items = 300
+    problem, indices = _problem(items), _indices(items)
+    operands = _operands(problem, channels, "float64")
+
+    def gradient(form):
+        return jax.jit(jax.grad(lambda *values: _loss(form(problem, values, indices, None)), argnums=(0, 1, 2, 3)))
+
+    compiled = gradient(evaluate)
+    first = compiled(*operands)
+
+    _agree(first, gradient(evaluate_plainly)(*operands), "float64")
+    for _ in range(5):
+        jax.tree.map(np.testing.assert_array_equal, compiled(*operands), first)
 
 
 def test_only_what_is_asked_for_is_computed(problem, indices):

@@ -18,8 +18,8 @@ from mace_tp.model.architecture import Architecture
 from mace_tp.model.parameters import Params
 from mace_tp.model.prediction import Prediction
 from mace_tp.model.programs import make_predict
+from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.registry import TensorProductConfig
-from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 # Å; the error of a central difference is about its square times a third derivative.
 STEP = 1e-4

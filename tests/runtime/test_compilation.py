@@ -1,4 +1,4 @@
-"""Compilations are told before they begin, shown while they last, and all counted once."""
+"""Compilations are logged before they begin, shown while they last, and counted once."""
 
 import contextlib
 import logging

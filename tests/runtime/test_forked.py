@@ -1,4 +1,4 @@
-"""A process that is forked after jax was used cannot compute: everything public says so at once, where it would wait for ever."""
+"""A process that is forked after jax was used cannot compute. Every public entry says so at once instead of waiting forever."""
 
 import dataclasses
 import multiprocessing
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="nothing is forked here"),
     pytest.mark.filterwarnings("ignore:os.fork"),
 ]
-SECONDS = 60  # a call that waits for ever fails after these
+SECONDS = 60  # a call that would wait forever fails after this time
 DIMER = ase.Atoms("CO", [[0, 0, 0], [0, 0, 1.15]])
 
 
@@ -68,7 +68,7 @@ def test_a_calculator_that_is_inherited_refuses(is_used, model, in_fork):
 
 
 def test_a_calculator_that_is_sent_refuses_when_it_is_used_and_the_pool_goes_on(model, in_fork):
-    """A pool waits for ever for a task that cannot be unpickled."""
+    """A pool waits forever for a task that cannot be unpickled."""
     with pytest.raises(InputError, match="start processes with spawn"):
         in_fork(_energy, Calculator(model))
     with pytest.raises(InputError, match="start processes with spawn"):

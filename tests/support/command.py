@@ -27,7 +27,7 @@ TINY = (
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -37,7 +37,7 @@ class Outcome:
 def run_command(*arguments: str | Path, out: io.TextIOBase | None = None) -> Outcome:
     """Run `mace-tp ARGUMENTS`, if wanted with a standard output that is given, and leave the process as it was."""
     GlobalHydra.instance().clear()
-    # With the tunables set, the command does not start itself anew.
+    # With the tunables set, the command does not restart itself.
     environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "MACE_TP_STARTED": str(time.monotonic())}
     told, err = io.StringIO(), io.StringIO()
     with (

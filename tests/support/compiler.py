@@ -1,4 +1,4 @@
-"""Tests that need what builds the kernel: where there is no C++ compiler, users have none of it, either."""
+"""Skips tests of the kernel on machines without a C++ compiler."""
 
 import shutil
 

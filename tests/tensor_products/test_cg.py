@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from mace_tp.tensor_products.algebra.analysis import interaction_paths
+from mace_tp.tensor_products.algebra.irreps import rows_of
+from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
 from mace_tp.tensor_products.cg import CG
-from mace_tp.tensor_products.irreps import rows_of
-from mace_tp.tensor_products.symmetric_basis import symmetric_basis
 
 L_MAX = [0, 1, 2, 3]
 CORRELATION = [1, 2, 3, 4]
@@ -26,14 +27,14 @@ def _direct_interaction(plan, edges) -> np.ndarray:
     """Σ over real edges, path by path, with e3nn's coupling tensors."""
     message = []
     node_rows, edge_rows = rows_of(plan.irreps_node), rows_of(plan.irreps_edge)
-    for path, weight in zip(plan.paths(), edges.weights, strict=True):
-        node = edges.node_feats[node_rows[path.node]][:, edges.senders]
+    for path, weight in zip(interaction_paths(plan), np.moveaxis(edges.weights, 1, 0), strict=True):
+        node = edges.node_feats[node_rows[path.node]][:, edges.batch.senders]
         edge = edges.edge_attrs[:, edge_rows[path.edge]]
         coupling = np.sqrt(2 * path.out.l + 1) * np.array(e3nn.clebsch_gordan(path.node.l, path.edge.l, path.out.l))
         value = np.einsum("ijk,iec,ej,ec->kec", coupling, node, edge, weight)
         summed = np.zeros((path.out.dim, *edges.node_feats.shape[1:]))
         for slot in np.flatnonzero(edges.mask):
-            summed[:, edges.receivers[slot]] += value[:, slot]
+            summed[:, edges.batch.receivers[slot]] += value[:, slot]
         message.append(summed)
     return np.concatenate(message)
 
@@ -44,13 +45,13 @@ def test_interaction_is_the_sum_over_edges(make_edges, l_max, node_irreps):
     node_irreps, harmonics = e3nn.Irreps(node_irreps), e3nn.s2_irreps(l_max)
     plan = CG().interaction(node_irreps, harmonics, harmonics)
     edges = make_edges(plan.num_weights, node_irreps, harmonics)
-    message = jax.jit(plan.__call__)(edges.weights, edges.node_feats, edges.edge_attrs, edges.senders, edges.receivers)
+    message = jax.jit(plan.__call__)(edges.weights, edges.node_feats, edges.edge_attrs, edges.batch)
     np.testing.assert_allclose(message, _direct_interaction(plan, edges), atol=1e-12)
 
 
 def test_paths_of_the_second_layer_are_those_of_mace_torch():
     plan = CG().interaction(e3nn.Irreps("0e+1o"), e3nn.s2_irreps(3), e3nn.s2_irreps(3))
-    paths = [(path.node.l, path.edge.l, path.out.l) for path in plan.paths()]
+    paths = [(path.node.l, path.edge.l, path.out.l) for path in interaction_paths(plan)]
     assert paths == [(0, 0, 0), (1, 1, 0), (0, 1, 1), (1, 0, 1), (1, 2, 1), (0, 2, 2), (1, 1, 2), (1, 3, 2), (0, 3, 3), (1, 2, 3)]
     assert plan.irreps_out == e3nn.Irreps("2x0e+3x1o+3x2e+2x3o")
 
@@ -124,8 +125,8 @@ def test_derivatives_of_the_interaction(make_edges, l_max):
     plan = CG().interaction(irrep, harmonics, harmonics)
     edges = make_edges(plan.num_weights, irrep, harmonics, channels=1)
 
-    def message(weights: list[jax.Array], node_feats: jax.Array, edge_attrs: jax.Array) -> jax.Array:
-        return plan(weights, node_feats, edge_attrs, edges.senders, edges.receivers)
+    def message(weights: jax.Array, node_feats: jax.Array, edge_attrs: jax.Array) -> jax.Array:
+        return plan(weights, node_feats, edge_attrs, edges.batch)
 
     _check_derivatives(message, (edges.weights, edges.node_feats, edges.edge_attrs))
 

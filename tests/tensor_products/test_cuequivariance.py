@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from mace_tp.errors import InputError
-from mace_tp.tensor_products.base import InteractionPlan
 from mace_tp.tensor_products.cg import CG
 from mace_tp.tensor_products.cuequivariance import Cuequivariance
+from mace_tp.tensor_products.plans import InteractionPlan
 
 pytest.importorskip("cuequivariance_jax")
 
@@ -39,8 +39,10 @@ def operands(plan, batch) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def test_weights_of_pairs_by_index_are_those_of_edges(plan, operands, batch):
-    expected = InteractionPlan.of_pairs(plan, *operands, batch)
-    np.testing.assert_allclose(plan.of_pairs(*operands, batch), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    weights, features, attributes = operands
+    of_edges = batch.replace(edge_pair=np.arange(batch.num_edges, dtype=np.int32))
+    expected = plan(weights[batch.edge_pair], features, attributes, of_edges)
+    np.testing.assert_allclose(plan(*operands, batch), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
 def test_both_derivatives_are_those_of_cg(plan, operands, batch):
@@ -48,11 +50,11 @@ def test_both_derivatives_are_those_of_cg(plan, operands, batch):
         """The value, its gradient, and the gradient of a function of that, as a training step needs it."""
 
         def loss(*operands):
-            return jnp.sum(jnp.sin(plan.of_pairs(*operands, batch)))
+            return jnp.sum(jnp.sin(plan(*operands, batch)))
 
         gradient = jax.grad(loss, argnums=(0, 1, 2))
         squared = jax.grad(lambda *operands: sum(jnp.sum(g**2) for g in gradient(*operands)), argnums=(0, 1))
-        return jax.jit(lambda *operands: (plan.of_pairs(*operands, batch), gradient(*operands), squared(*operands)))(*operands)
+        return jax.jit(lambda *operands: (plan(*operands, batch), gradient(*operands), squared(*operands)))(*operands)
 
     cg = CG().interaction(plan.irreps_node, plan.irreps_edge, plan.irreps_keep)
     for found, expected in zip(*map(jax.tree.leaves, (values(plan), values(cg))), strict=True):
@@ -61,7 +63,7 @@ def test_both_derivatives_are_those_of_cg(plan, operands, batch):
 
 def test_no_array_holds_the_weights_of_every_edge(plan, operands, batch):
     """[edges, paths, channels] is larger than everything else that the kernel reads."""
-    equations = jax.make_jaxpr(lambda *operands: plan.of_pairs(*operands, batch))(*operands).jaxpr.eqns
+    equations = jax.make_jaxpr(lambda *operands: plan(*operands, batch))(*operands).jaxpr.eqns
     sizes = [variable.aval.size for equation in equations for variable in equation.outvars]
     assert batch.num_edges * plan.num_weights * CHANNELS not in sizes
 
@@ -103,13 +105,13 @@ def test_on_a_gpu_kernels_that_are_missing_or_do_not_load_are_one_line(content, 
         product.require_packages,
         lambda: product.interaction(SCALAR, SCALAR, SCALAR),
         lambda: product.product_basis(SCALAR, SCALAR, 1),
-        lambda: product.binary(SCALAR, SCALAR, SCALAR),
-        lambda: plan.of_pairs(*operands, batch),  # planned before, on another device
+        lambda: product.bilinear(SCALAR, SCALAR, SCALAR),
+        lambda: plan(*operands, batch),  # planned before, on another device
     ):
         assert reason in _require_one_line(call)
     with jax.default_device(jax.devices("cpu")[0]):
         product.interaction(SCALAR, SCALAR, SCALAR)
-        plan.of_pairs(*operands, batch)
+        plan(*operands, batch)
 
 
 @pytest.mark.parametrize("content, reason", ERRORS[1:3])
@@ -132,7 +134,7 @@ def test_the_kernel_for_a_gpu_gets_weights_of_pairs_and_an_index(plan, operands,
     )
     monkeypatch.setitem(sys.modules, "cuequivariance_ops_jax", kernels)
 
-    jax.jit(lambda *operands: plan.of_pairs(*operands, batch)).trace(*operands).lower(lowering_platforms=("cuda",))
+    jax.jit(lambda *operands: plan(*operands, batch)).trace(*operands).lower(lowering_platforms=("cuda",))
 
     [(inputs, outputs, indices, configuration)] = calls
     pairs, edges, nodes = batch.num_pairs, batch.num_edges, batch.num_nodes

@@ -8,11 +8,11 @@ import pytest
 from jax.test_util import check_grads
 
 from mace_tp.edge_blocks import EDGE_BLOCK
-from mace_tp.tensor_products.coordinates import coordinates
-from mace_tp.tensor_products.coupling_chains import chain_basis, parents_of, polynomials
-from mace_tp.tensor_products.edge_sums import edge_coupling, sum_blocks, sum_messages
-from mace_tp.tensor_products.sparse_product import sparse_product
-from mace_tp.tensor_products.symmetric_basis import clebsch_gordan, symmetric_basis
+from mace_tp.tensor_products.algebra.coordinates import coordinates
+from mace_tp.tensor_products.algebra.coupling_chains import chain_basis, parents_of, polynomials
+from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan, symmetric_basis
+from mace_tp.tensor_products.ops.edge_sums import edge_coupling, sum_blocks, sum_messages
+from mace_tp.tensor_products.ops.sparse_product import sparse_product
 
 
 @pytest.mark.parametrize("out", ["0e", "1o", "2e", "1e"])

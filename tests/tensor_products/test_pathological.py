@@ -43,10 +43,10 @@ def test_scalars_alone(products, correlation):
 def test_scalar_messages_alone(products, make_edges):
     plan = products.interaction.interaction(SCALAR, SCALAR, SCALAR)
     edges = make_edges(plan.num_weights, SCALAR, SCALAR, channels=1)
-    message = plan(edges.weights, edges.node_feats, edges.edge_attrs, edges.senders, edges.receivers)
-    terms = plan.coefficients(np.stack(edges.weights))[0, 0] * edges.node_feats[0, edges.senders] * edges.edge_attrs
+    message = plan(edges.weights, edges.node_feats, edges.edge_attrs, edges.batch)
+    terms = plan.coefficients(np.moveaxis(edges.weights, 1, 0))[0, 0] * edges.node_feats[0, edges.batch.senders] * edges.edge_attrs
     expected = np.zeros((4, 1))
-    np.add.at(expected, edges.receivers, terms)
+    np.add.at(expected, edges.batch.receivers, terms)
     np.testing.assert_allclose(message[0], expected, atol=1e-12)
 
 

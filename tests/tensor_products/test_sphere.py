@@ -4,10 +4,10 @@ import e3nn_jax as e3nn
 import numpy as np
 import pytest
 
+from mace_tp.tensor_products.algebra.sampling import Sampler, SphereSampler
+from mace_tp.tensor_products.algebra.sphere import Quadrature, from_angles, harmonics, product_grid, quadrature, rotational_derivatives
 from mace_tp.tensor_products.gaunt import TorusSampler
-from mace_tp.tensor_products.pointwise import PointwisePowers
-from mace_tp.tensor_products.sampling import Sampler, SphereSampler
-from mace_tp.tensor_products.sphere import Quadrature, from_angles, harmonics, product_grid, quadrature, rotational_derivatives
+from mace_tp.tensor_products.ops.pointwise import PointwisePowers
 
 
 @pytest.fixture(scope="module")

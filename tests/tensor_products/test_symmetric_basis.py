@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mace_tp.model.mace_torch.layout import coordinates, coupling_sign, symmetric_part
-from mace_tp.tensor_products.symmetric_basis import SymmetricBasis, clebsch_gordan, multiplicity, symmetric_basis
+from mace_tp.tensor_products.algebra.symmetric_basis import SymmetricBasis, clebsch_gordan, multiplicity, symmetric_basis
 
 FOLDER = pathlib.Path(__file__).parents[1] / "fixtures" / "mace_torch"
 

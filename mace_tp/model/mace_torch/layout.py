@@ -13,7 +13,7 @@ import e3nn_jax as e3nn
 import numpy as np
 
 from mace_tp.model.architecture import Architecture
-from mace_tp.tensor_products.symmetric_basis import SymmetricBasis, clebsch_gordan, multiplicity, symmetric_basis
+from mace_tp.tensor_products.algebra.symmetric_basis import SymmetricBasis, clebsch_gordan, multiplicity, symmetric_basis
 
 Arrays = Mapping[str, np.ndarray]
 # Entries of a U matrix are of order one; float32 rounds them to 1e-7.
