@@ -1,7 +1,7 @@
 """A padded batch of atomic graphs, and sums over its nodes and edges."""
 
 import dataclasses
-from typing import Any
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,10 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Int32, Shaped
 
+AnyArray = jax.Array | np.ndarray
 
+
+@no_type_check  # when it is made: its arrays may be on the host, and jax rebuilds it with leaves of any type
 @struct.dataclass
 class GraphBatch:
     """Several configurations as one graph, padded to a fixed shape.
@@ -110,13 +113,13 @@ def edge_vectors(batch: GraphBatch, cutoff: float) -> Float[Array, "edges 3"]:
     return jnp.where(batch.edge_mask[:, None], batch.edge_vectors, outside(cutoff, batch.edge_vectors.dtype))
 
 
-def displaced(batch: GraphBatch, displacements: Float[Array, "nodes 3"]) -> GraphBatch:
+def displaced(batch: GraphBatch, displacements: Float[AnyArray, "nodes 3"]) -> GraphBatch:
     """Return the batch after every node has moved by its displacement, Å."""
     moved = gather(displacements, batch.receivers) - gather(displacements, batch.senders)
     return dataclasses.replace(batch, edge_vectors=batch.edge_vectors + moved)
 
 
-def pair_vectors(edge_vectors: Float[Array, "edges 3"], batch: GraphBatch, cutoff: float) -> Float[Array, "pairs 3"]:
+def pair_vectors(edge_vectors: Float[AnyArray, "edges 3"], batch: GraphBatch, cutoff: float) -> Float[Array, "pairs 3"]:
     """Return the vector of the first edge of every pair, Å; padded pairs get the length `cutoff`."""
     return jnp.where(batch.pair_mask[:, None], gather(edge_vectors, batch.pair_edges[:, 0]), outside(cutoff, edge_vectors.dtype))
 
@@ -126,19 +129,19 @@ def outside(cutoff: float, dtype: jnp.dtype) -> Float[Array, "3"]:
     return jnp.array([cutoff, 0.0, 0.0], dtype)
 
 
-def gather(values: Shaped[Array, "rows ..."], indices: Int[Array, "..."]) -> Shaped[Array, "..."]:
+def gather(values: Shaped[AnyArray, "rows ..."], indices: Int[AnyArray, "..."]) -> Shaped[Array, "..."]:
     """Return values[indices] for indices that are in bounds; a check would enter every loop that XLA fuses the gather into."""
     return jnp.asarray(values).at[indices].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def segment_sum(
-    values: Shaped[Array, " items *shape"], segments: Int[Array, " items"], num_segments: int, *, indices_are_sorted: bool = False
+    values: Shaped[AnyArray, " items *shape"], segments: Int[AnyArray, " items"], num_segments: int, *, indices_are_sorted: bool = False
 ) -> Shaped[Array, " {num_segments} *shape"]:
     """Sum the values of each segment, for segments that are in bounds."""
     return jax.ops.segment_sum(values, segments, num_segments, indices_are_sorted=indices_are_sorted, mode="promise_in_bounds")
 
 
-def sum_over_graphs(node_values: Shaped[Array, " nodes *shape"], batch: GraphBatch) -> Shaped[Array, " graphs *shape"]:
+def sum_over_graphs(node_values: Shaped[AnyArray, " nodes *shape"], batch: GraphBatch) -> Shaped[Array, " graphs *shape"]:
     """Sum node values over the real nodes of each graph."""
     mask = batch.node_mask.reshape(-1, *[1] * (node_values.ndim - 1))
     return segment_sum(jnp.where(mask, node_values, 0), batch.node_graph, batch.num_graphs, indices_are_sorted=True)

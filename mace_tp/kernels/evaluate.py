@@ -16,9 +16,11 @@ from mace_tp.kernels.build import function_name, target_name, tell_once
 from mace_tp.kernels.compiler import NoKernel
 from mace_tp.kernels.polynomial import Operand, Polynomial
 
-Arrays = tuple[Float[Array, "..."], ...]
-Indices = tuple[Int32[Array, " items"], ...]
-Mask = Bool[Array, " items"] | None
+Arrays = tuple[jax.Array, ...]
+Operands = Sequence[Float[Array | np.ndarray, "..."]]
+# The names of these sizes begin with _, because `_require_fitting` checks them.
+Indices = Sequence[Int32[Array | np.ndarray, " _items"]]
+Mask = Bool[Array | np.ndarray, " _items"] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Problem:
     rows: tuple[int, ...]
 
 
-def evaluate(problem: Problem, operands: Arrays, indices: Indices, mask: Mask) -> Arrays:
+def evaluate(problem: Problem, operands: Operands, indices: Indices, mask: Mask) -> tuple[Float[Array, "..."], ...]:
     """Evaluate a polynomial with the kernel. Reverse derivatives of any order use the kernel too; forward mode is not defined.
 
     If a polynomial cannot be compiled (a derivative may be too large for the compiler), jax evaluates it plainly.
@@ -46,18 +48,18 @@ def evaluate(problem: Problem, operands: Arrays, indices: Indices, mask: Mask) -
     Raises:
         ValueError: the arrays do not fit the polynomial or each other.
     """
-    return _evaluate(problem, operands, indices, mask)
+    return _evaluate(problem, _arrays(operands), _arrays(indices), None if mask is None else jnp.asarray(mask))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _evaluate(problem: Problem, operands: Arrays, indices: Indices, mask: Mask) -> Any:
+def _evaluate(problem: Problem, operands: tuple[Any, ...], indices: tuple[Any, ...], mask: Any) -> Any:
     polynomial, dtype = problem.polynomial, operands[0].dtype
     items = _require_fitting(problem, operands, indices, mask)
     try:
         name = function_name(polynomial, dtype.name, _channels(polynomial, operands))
     except NoKernel as error:
         tell_once(str(error))
-        return evaluate_plainly(problem, operands, indices, mask)
+        return evaluate_plainly(problem, _arrays(operands), _arrays(indices), None if mask is None else jnp.asarray(mask))
     shapes = _output_shapes(problem, operands)
     call = jax.ffi.ffi_call(target_name("evaluate", dtype.name), shapes, vmap_method="sequential")
     masks = () if mask is None else (mask,)
@@ -89,7 +91,7 @@ def _forward(problem: Problem, operands: Any, indices: Any, mask: Any) -> tuple[
     return _evaluate(problem, *values), (*values, wanted)
 
 
-def _backward(problem: Problem, residuals: tuple, cotangents: Sequence[jax.Array | SymbolicZero]) -> tuple:
+def _backward(problem: Problem, residuals: tuple, cotangents: Sequence[Any]) -> tuple:
     operands, indices, mask, wanted = residuals
     given = tuple(i for i, cotangent in enumerate(cotangents) if not isinstance(cotangent, SymbolicZero))
     gradients: list[jax.Array | None] = [None] * len(operands)
@@ -105,7 +107,11 @@ def _backward(problem: Problem, residuals: tuple, cotangents: Sequence[jax.Array
 _evaluate.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _require_fitting(problem: Problem, operands: Arrays, indices: Sequence[jax.Array], mask: jax.Array | None) -> int:
+def _arrays(values: Sequence[Any]) -> Arrays:
+    return tuple(map(jnp.asarray, values))
+
+
+def _require_fitting(problem: Problem, operands: Sequence[Any], indices: Sequence[Any], mask: Any) -> int:
     """Check the shapes of all arrays and return the number of items."""
     polynomial, channels = problem.polynomial, _channels(problem.polynomial, operands)
     own = [o.num_rows(a.shape) for o, a in zip(polynomial.inputs, operands, strict=True) if o.index is None]
@@ -120,13 +126,13 @@ def _require_fitting(problem: Problem, operands: Arrays, indices: Sequence[jax.A
     return counts.pop()
 
 
-def _output_shapes(problem: Problem, operands: Arrays) -> list[jax.ShapeDtypeStruct]:
+def _output_shapes(problem: Problem, operands: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
     channels = _channels(problem.polynomial, operands)
     pairs = zip(problem.polynomial.outputs, problem.rows, strict=True)
     return [jax.ShapeDtypeStruct(operand.shape(rows, channels), operands[0].dtype) for operand, rows in pairs]
 
 
-def _channels(polynomial: Polynomial, operands: Sequence[jax.Array]) -> int:
+def _channels(polynomial: Polynomial, operands: Sequence[Any]) -> int:
     return next(array.shape[2] for operand, array in zip(polynomial.inputs, operands, strict=True) if not operand.is_scalar)
 
 
@@ -137,12 +143,12 @@ def _operand_table(polynomial: Polynomial) -> np.ndarray:
     return np.array(rows, np.int32).ravel()
 
 
-def evaluate_plainly(problem: Problem, operands: Arrays, indices: Indices, mask: Mask) -> Arrays:
+def evaluate_plainly(problem: Problem, operands: Operands, indices: Indices, mask: Mask) -> tuple[Float[Array, "..."], ...]:
     """Evaluate a polynomial with operations of jax; every value is an array [items, channels]. Arguments as for `evaluate`."""
     polynomial, dtype = problem.polynomial, operands[0].dtype
     values: list[jax.Array] = []
     for operand, array in zip(polynomial.inputs, operands, strict=True):
-        values += _values_of_items(operand, array, indices)
+        values += _values_of_items(operand, jnp.asarray(array), indices)
     for terms in polynomial.sums:
         products = [functools.reduce(jnp.multiply, (values[f] for f in term.factors), jnp.asarray(term.constant, dtype)) for term in terms]
         values.append(functools.reduce(jnp.add, products, jnp.zeros((), dtype)))
@@ -152,14 +158,14 @@ def evaluate_plainly(problem: Problem, operands: Arrays, indices: Indices, mask:
         stacked = jnp.stack([jnp.broadcast_to(values[number], (items, channels)) for number in numbers], axis=1)
         stacked = stacked if mask is None else jnp.where(mask[:, None, None], stacked, 0)
         stacked = stacked.sum(axis=2) if operand.is_scalar else stacked
-        stacked = stacked if operand.index is None else segment_sum(stacked, indices[operand.index], rows)
+        stacked = stacked if operand.index is None else segment_sum(stacked, jnp.asarray(indices[operand.index]), rows)
         outputs.append(stacked.transpose(1, 0, 2) if operand.values_lead else stacked)
     return tuple(outputs)
 
 
-def _values_of_items(operand: Operand, array: jax.Array, indices: Sequence[jax.Array]) -> list[jax.Array]:
+def _values_of_items(operand: Operand, array: jax.Array, indices: Indices) -> list[jax.Array]:
     """Return the values of an operand, each [items, channels], or [items, 1] for a scalar."""
     vectors = array[:, :, None] if operand.is_scalar else array
     by_row = vectors.transpose(1, 0, 2) if operand.values_lead else vectors
-    by_item = by_row if operand.index is None else gather(by_row, indices[operand.index])
+    by_item = by_row if operand.index is None else gather(by_row, jnp.asarray(indices[operand.index]))
     return list(by_item.transpose(1, 0, 2))

@@ -185,8 +185,9 @@ class TrainingProgress:
             batch: batches done in this epoch; 0 where nobody counts.
         """
         description = f"{self._epoch}, batch {batch}/{self._num_batches}" if batch else self._epoch
-        fields = {} if loss is None else {"loss": f"loss {loss:.3g}"}
-        self._bar.update(self._task, completed=min(fraction, 1.0), description=description, **fields)
+        self._bar.update(self._task, completed=min(fraction, 1.0), description=description)
+        if loss is not None:
+            self._bar.update(self._task, loss=f"loss {loss:.3g}")
 
     def epoch_line(self, record: Mapping[str, float | None]) -> None:
         """Print a record of `metrics.jsonl` as one aligned line, and add it to `train.log`.

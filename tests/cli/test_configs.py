@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from mace_tp.cli import benchmark, compare, convert, data, evaluate, export, expressivity, inspect, md
+from mace_tp.cli import benchmark, compare, convert, evaluate, export, expressivity, inspect, md
 from mace_tp.cli.config_errors import check_keys
 from mace_tp.cli.overrides import for_hydra
 from mace_tp.cli.shipped import config_directory, shipped_data
@@ -21,7 +21,7 @@ from mace_tp.tensor_products.registry import build_tensor_products, tensor_produ
 from mace_tp.training.optimizer import build_schedule
 
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in config_directory().glob("*/*.yaml"))
-OTHERS = (benchmark, compare, convert, data, evaluate, export, expressivity, inspect, md)
+OTHERS = (benchmark, compare, convert, evaluate, export, expressivity, inspect, md)
 ROOT = Path(__file__).parents[2]
 PAGES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
 
