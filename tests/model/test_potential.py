@@ -114,7 +114,7 @@ def test_the_hessian_with_direct_forces_is_that_of_the_energy(atoms, model, stat
 def test_forward_mode_is_refused(name, kernel, architecture, statistics, make_batch, molecule):
     shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[4], num_channels=2)
     model = create_model(shape, TensorProductConfig(name, name), statistics, np.dtype(np.float64), seed=0, kernel=kernel)
-    batch, predict = make_batch(molecule), make_predict(model.graphdef)
+    batch, predict = jax.tree.map(jax.numpy.asarray, make_batch(molecule)), make_predict(model.graphdef)
 
     def energy(displacements):
         return predict(model.params, displaced(batch, displacements)).energy
