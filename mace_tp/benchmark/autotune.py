@@ -23,7 +23,7 @@ from mace_tp.benchmark.derivatives import training
 from mace_tp.benchmark.timing import compile_program, time_in_turn
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.run_directory import write_atomically
 from mace_tp.runtime.compilation import compiling
 from mace_tp.runtime.environment import describe

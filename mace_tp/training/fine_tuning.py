@@ -15,7 +15,8 @@ from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.elements import symbols
 from mace_tp.errors import InputError
 from mace_tp.model.parameters import named_parameters
-from mace_tp.model.saved_model import Model, load_model, read_dtype, read_statistics
+from mace_tp.model.potential import Potential
+from mace_tp.model.saved_model import load_model, read_dtype, read_statistics
 from mace_tp.tensor_products.registry import TensorProducts, build_tensor_products
 
 _LOG = logging.getLogger("mace_tp")
@@ -61,7 +62,7 @@ def starting_statistics(path: str | None, statistics: DatasetStatistics, kept: D
     return dataclasses.replace(statistics, avg_num_neighbors=kept.avg_num_neighbors, scale=kept.scale, shift=kept.shift)
 
 
-def started_from(path: str, model: Model, frozen: frozenset[str] = frozenset()) -> Model:
+def started_from(path: str, model: Potential, frozen: frozenset[str] = frozenset()) -> Potential:
     """Copy every parameter that the saved model shares with `model`; leave the rest unchanged and log their names.
 
     The interaction energy is then that of the saved model. Weights of a site with another tensor product are not copied. If the model has
@@ -97,7 +98,7 @@ def started_from(path: str, model: Model, frozen: frozenset[str] = frozenset()) 
     return dataclasses.replace(model, params=jax.tree.unflatten(jax.tree.structure(model.params), leaves))
 
 
-def _require_elements(field: str, source: Model, model: Model) -> None:
+def _require_elements(field: str, source: Potential, model: Potential) -> None:
     there, here = source.statistics.atomic_numbers, model.statistics.atomic_numbers
     if unknown := set(here) - set(there):
         raise InputError(f"{field}: does not know {symbols(unknown)} of the training data; its elements are {symbols(there)}")
@@ -121,7 +122,7 @@ def _of_elements(parameters: Mapping[str, jax.Array], there: Sequence[int], here
     return chosen
 
 
-def _tell_energies(field: str, source: Model, model: Model) -> None:
+def _tell_energies(field: str, source: Potential, model: Potential) -> None:
     """Warn if the E0s differ: the total energies then differ from those of the saved model by a constant for each atom."""
     there = dict(zip(source.statistics.atomic_numbers, source.statistics.atomic_energies, strict=True))
     here = dict(zip(model.statistics.atomic_numbers, model.statistics.atomic_energies, strict=True))
@@ -132,7 +133,7 @@ def _tell_energies(field: str, source: Model, model: Model) -> None:
         _LOG.warning("%s: it was trained with other E0s, which the ones of the data replace: %s", field, "; ".join(changed))
 
 
-def _other_sites(source: Model, model: Model) -> list[str]:
+def _other_sites(source: Potential, model: Potential) -> list[str]:
     """Sites whose tensor products differ."""
     there, here = (build_tensor_products(each.tensor_product) for each in (source, model))
     return [site for site in _OF_PRODUCT if _product(there, site) != _product(here, site)]
@@ -147,9 +148,9 @@ def _names_of_products(parameters: Mapping[str, jax.Array], sites: Sequence[str]
     return {name for name in parameters if any(part in name for part in parts)}
 
 
-def _differences(source: Model, model: Model) -> str:
+def _differences(source: Potential, model: Potential) -> str:
     """Fields of the architecture that differ, apart from the forces."""
-    there, here = (dataclasses.asdict(each.architecture) for each in (source, model))
+    there, here = (each.architecture.to_dict() for each in (source, model))
     return "; ".join(
         f"model.{name} is {there[name]} there, {value} here" for name, value in here.items() if there[name] != value and name != "forces"
     )

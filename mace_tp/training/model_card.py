@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mace_tp.data.elements import symbol
-from mace_tp.model.saved_model import Model
+from mace_tp.model.potential import Potential
 from mace_tp.run_directory import CARD, write_atomically
 from mace_tp.tensor_products.notation import site_text
 from mace_tp.training.preparation import Setup
@@ -141,7 +141,7 @@ def _versions(environment: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {environment[name]}" for name in ("mace_tp", "commit", "jax", "jaxlib") if name in environment)
 
 
-def _energies(model: Model) -> str:
+def _energies(model: Potential) -> str:
     statistics = model.statistics
     pairs = zip(statistics.atomic_numbers, statistics.atomic_energies, strict=True)
     return "\n".join(f"| {symbol(number)} | {energy:.6f} |" for number, energy in pairs)

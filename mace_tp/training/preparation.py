@@ -20,8 +20,9 @@ from mace_tp.data.suspicions import suspicions
 from mace_tp.errors import InputError
 from mace_tp.evaluation.batches import make_eval_step
 from mace_tp.model.parameters import named_parameters
+from mace_tp.model.potential import Potential
 from mace_tp.model.programs import CompiledStep, make_predict
-from mace_tp.model.saved_model import Model, create_model
+from mace_tp.model.saved_model import create_model
 from mace_tp.run_directory import CHECKPOINTS
 from mace_tp.runtime.cache import cache_directory
 from mace_tp.runtime.devices import find_device, set_dtype
@@ -52,7 +53,7 @@ class Setup:
     datasets: Datasets
     train_loader: BatchLoader
     eval_loaders: dict[str, BatchLoader]  # `valid`, and every test file by its path
-    model: Model  # with the parameters of the start
+    model: Potential  # with the parameters of the start
     frozen: frozenset[str]  # names of parameters that are not trained
     optimizer: optax.GradientTransformation
     train_step: CompiledStep
@@ -99,7 +100,7 @@ def prepare(config: Config, environment: dict[str, Any], run_dir: Path | None = 
     statistics = kept or starting_statistics(config.model.init_from, datasets.statistics, start)
     model = create_model(build_architecture(config.model), tensor_product, statistics, dtype, config.seed, config.kernel)
     _report_model(model, config.kernel, dtype)
-    predict_batch = make_predict(model.graphdef, config.model.cutoff)
+    predict_batch = make_predict(model.graphdef)
     frozen = _frozen(config.optimizer.freeze, model)
     if before is None:
         _warn_of_start(config)
@@ -143,7 +144,7 @@ def _warn_of_start(config: Config) -> None:
         _LOG.warning("optimizer.freeze: without model.init_from random weights are frozen")
 
 
-def _frozen(groups: Sequence[str], model: Model) -> frozenset[str]:
+def _frozen(groups: Sequence[str], model: Potential) -> frozenset[str]:
     """Names of the parameters of some groups. A group is a part of their names, such as `embedding`, `product_basis` or `layers.0`.
 
     Raises:
@@ -165,7 +166,8 @@ def _frozen(groups: Sequence[str], model: Model) -> frozenset[str]:
 
 
 def _tuned(config: Config, loader: BatchLoader, dtype: jnp.dtype) -> TensorProductConfig:
-    return autotune(config.tensor_product, config.model, next(loader.epoch(0)), dtype, cache_directory() / "autotune.json", config.kernel)
+    architecture, cache = build_architecture(config.model), cache_directory() / "autotune.json"
+    return autotune(config.tensor_product, architecture, next(loader.epoch(0)), dtype, cache, config.kernel)
 
 
 def _require_no_stress(config: Config, datasets: Datasets) -> None:
@@ -212,7 +214,7 @@ def _report_data(config: Config, datasets: Datasets, loader: BatchLoader) -> Non
         _LOG.warning(line)
 
 
-def _report_model(model: Model, kernel: str, dtype: jnp.dtype) -> None:
+def _report_model(model: Potential, kernel: str, dtype: jnp.dtype) -> None:
     shape = model.architecture
     size = f"{model.num_parameters} parameters, {shape.num_channels} x ({shape.hidden_irreps}), {shape.num_interactions} layers"
     reach = f"l_max {shape.l_max}, correlation {shape.correlation}, cutoff {shape.cutoff:g} Å"

@@ -9,7 +9,7 @@ from toy_data import isolated_atoms, label, molecules, write
 
 from mace_tp.config import Config, DataConfig, LossConfig, StageTwoConfig
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.training.datasets import Datasets, load_datasets
 from mace_tp.training.provenance import provenance_of
 
