@@ -100,7 +100,7 @@ def _measure(options: argparse.Namespace) -> dict:
 def _steps(options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
     from steps import build_step
 
-    from mace_tp.model.mace import Architecture
+    from mace_tp.model.architecture import Architecture
 
     architecture = Architecture(num_channels=options.channels[0], hidden_irreps=options.hidden_irreps, l_max=options.l_max)
     products = options.tensor_products[0]
@@ -113,7 +113,7 @@ def _bases(options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
     from mace_tp.benchmark.cases import Sizes, make_case
     from mace_tp.benchmark.derivatives import training
     from mace_tp.benchmark.timing import compile_program
-    from mace_tp.model.mace import Architecture
+    from mace_tp.model.architecture import Architecture
     from mace_tp.tensor_products.compiled import Compiled
     from mace_tp.tensor_products.registry import build_tensor_products, parse_products
 

@@ -84,7 +84,7 @@ def _measure(options: argparse.Namespace) -> dict:
     import jax
 
     from mace_tp.cli.main import set_xla_flags
-    from mace_tp.model.mace import Architecture
+    from mace_tp.model.architecture import Architecture
     from mace_tp.runtime.environment import describe, peak_memory_mb
 
     if not options.light_compiler[0]:

@@ -72,7 +72,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     from steps import build_step
 
     from mace_tp.kernels.compiler import instruction_set
-    from mace_tp.model.mace import Architecture
+    from mace_tp.model.architecture import Architecture
     from mace_tp.runtime.environment import describe
 
     architecture = Architecture(num_channels=options.channels, hidden_irreps=options.hidden_irreps)

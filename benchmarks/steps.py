@@ -10,7 +10,7 @@ import numpy as np
 from mace_tp.config import Config, DataConfig
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.graph import GraphBatch
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.model.programs import CompiledStep, make_predict
 from mace_tp.model.saved_model import create_model
 from mace_tp.tensor_products.registry import parse_products
@@ -46,7 +46,7 @@ def build_step(data: str, tensor_products: str, architecture: Architecture, batc
     buckets = choose_buckets(datasets.train, batch_size)
     batch = next(BatchLoader(datasets.train, batch_size, buckets, dtype).epoch(0))
     optimizer = make_optimizer(amsgrad=True, beta1=0.9, beta2=0.999, weight_decay=5e-7, max_grad_norm=10.0)
-    program = make_train_step(make_predict(model.graphdef, architecture.cutoff), optimizer)
+    program = make_train_step(make_predict(model.graphdef), optimizer)
     control = jax.tree.map(np.float32, Control(learning_rate=0.01, weights=build_loss_weights(config.loss), ema_decay=0.99))
     state = initial_state(model.params, optimizer)
 

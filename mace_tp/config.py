@@ -11,8 +11,8 @@ import e3nn_jax as e3nn
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.weights import MAX_WEIGHT, is_weight
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture
-from mace_tp.ranges import check_ranges, choices_of, fraction, not_negative, one_of, positive
+from mace_tp.model.architecture import Architecture
+from mace_tp.ranges import at_least, check_ranges, choices_of, fraction, not_negative, one_of, positive
 from mace_tp.tensor_products.compiled import KERNELS
 from mace_tp.tensor_products.registry import TensorProductConfig, build_tensor_products
 
@@ -38,10 +38,33 @@ class DataConfig:
     max_configurations: int | None = positive(None)  # read only this many from the beginning of every file
 
 
-@dataclasses.dataclass
-class ModelConfig(Architecture):
-    """`model`: the architecture, and where its weights come from."""
+_ARCHITECTURE = Architecture()
+_SELF_CONNECTIONS = ("nonresidual", "residual")
 
+
+@dataclasses.dataclass
+class ModelConfig:
+    """`model`: the fields and defaults of `Architecture`, which says what they mean, and the origin of the weights.
+
+    It cannot inherit from `Architecture`, which is frozen: Hydra fills in a schema field by field, and reads sequences as lists.
+    """
+
+    cutoff: float = positive(_ARCHITECTURE.cutoff)
+    l_max: int = not_negative(_ARCHITECTURE.l_max)
+    hidden_irreps: str = _ARCHITECTURE.hidden_irreps
+    correlation: int = positive(_ARCHITECTURE.correlation)
+    num_channels: int = positive(_ARCHITECTURE.num_channels)
+    num_interactions: int = positive(_ARCHITECTURE.num_interactions)
+    radial_mlp: list[int] = positive(list(_ARCHITECTURE.radial_mlp))
+    num_bessel: int = positive(_ARCHITECTURE.num_bessel)
+    cutoff_power: int = at_least(_ARCHITECTURE.cutoff_power, 2, "or forces jump at the cutoff")
+    readout_mlp: int = positive(_ARCHITECTURE.readout_mlp)
+    first_interaction: str = one_of(_ARCHITECTURE.first_interaction, _SELF_CONNECTIONS)
+    other_interactions: str = one_of(_ARCHITECTURE.other_interactions, _SELF_CONNECTIONS)
+    message_normalization: str = one_of(_ARCHITECTURE.message_normalization, ("average", "density"))
+    distance_transform: str = one_of(_ARCHITECTURE.distance_transform, ("none", "agnesi", "soft"))
+    pair_repulsion: str = one_of(_ARCHITECTURE.pair_repulsion, ("none", "zbl"))
+    forces: str = one_of(_ARCHITECTURE.forces, ("gradient", "direct"))
     init_from: str | None = None  # a run directory or a folder `model` whose weights the training starts from
 
 

@@ -46,6 +46,11 @@ class GraphBatch:
     label_weights: Float[Array, "graphs 3"] | None = None  # factors of energy, forces and stress in the loss; None: all are one
 
     @property
+    def pair_mask(self) -> Bool[Array, " pairs"]:
+        """True = real."""
+        return self.pair_edges[:, 0] != self.pair_edges[:, 1]
+
+    @property
     def num_nodes(self) -> int:
         return self.species.shape[0]
 
@@ -60,6 +65,34 @@ class GraphBatch:
     @property
     def num_graphs(self) -> int:
         return self.cell.shape[0]
+
+
+def single_structure(
+    species: Int32[Array, " nodes"], node_mask: Bool[Array, " nodes"], senders: Int32[Array, " edges"], receivers: Int32[Array, " edges"],
+    edge_vectors: Float[Array, "edges 3"], edge_mask: Bool[Array, " edges"], cell: Float[Array, "3 3"],
+) -> GraphBatch:  # fmt: skip
+    """Return one structure without labels, in which every edge is a pair by itself, so that nobody has to find its reverse.
+
+    Args:
+        species: index into the model's elements.
+        node_mask: true = real; all nodes may be real.
+        senders: of the edges.
+        receivers: ascending, in blocks of EDGE_BLOCK that share one.
+        edge_vectors: receiver - sender, Å.
+        edge_mask: true = real; a padded edge joins its receiver to itself.
+        cell: Å; zero where nothing is periodic.
+    """
+    num_nodes, num_edges, dtype = species.shape[0], senders.shape[0], edge_vectors.dtype
+    edges = jnp.arange(num_edges, dtype=jnp.int32)
+    # The second edge of a pair is never read; a pair is real if it differs from the first.
+    pairs = jnp.stack([edges, jnp.where(edge_mask, (edges + 1) % num_edges, edges)], axis=1)
+    no_label = jnp.zeros(1, bool)
+    return GraphBatch(
+        species=species, node_graph=jnp.zeros_like(species), node_mask=node_mask, senders=senders, receivers=receivers,
+        edge_vectors=edge_vectors, edge_mask=edge_mask, edge_pair=edges, pair_edges=pairs, cell=cell[None], graph_mask=jnp.ones(1, bool),
+        energy=jnp.zeros(1, dtype), forces=jnp.zeros((num_nodes, 3), dtype), stress=jnp.zeros((1, 3, 3), dtype),
+        energy_mask=no_label, forces_mask=no_label, stress_mask=no_label,
+    )  # fmt: skip
 
 
 def batch_of_edges(senders: np.ndarray, receivers: np.ndarray, edge_mask: np.ndarray, num_nodes: int) -> GraphBatch:
@@ -88,8 +121,7 @@ def displaced(batch: GraphBatch, displacements: Float[AnyArray, "nodes 3"]) -> G
 
 def pair_vectors(edge_vectors: Float[AnyArray, "edges 3"], batch: GraphBatch, cutoff: float) -> Float[Array, "pairs 3"]:
     """Return the vector of the first edge of every pair, Å; padded pairs get the length `cutoff`."""
-    is_real = batch.pair_edges[:, :1] != batch.pair_edges[:, 1:]
-    return jnp.where(is_real, gather(edge_vectors, batch.pair_edges[:, 0]), outside(cutoff, edge_vectors.dtype))
+    return jnp.where(batch.pair_mask[:, None], gather(edge_vectors, batch.pair_edges[:, 0]), outside(cutoff, edge_vectors.dtype))
 
 
 def outside(cutoff: float, dtype: jnp.dtype) -> Float[Array, "3"]:
@@ -103,9 +135,13 @@ def gather(values: Shaped[AnyArray, "rows ..."], indices: Int[AnyArray, "..."]) 
 
 
 def segment_sum(
-    values: Shaped[AnyArray, " items *shape"], segments: Int[AnyArray, " items"], num_segments: int, *, indices_are_sorted: bool = False
+    values: Shaped[AnyArray, " items *shape"],
+    segments: Int[AnyArray, " items"],
+    num_segments: int | Any,
+    *,
+    indices_are_sorted: bool = False,
 ) -> Shaped[Array, " {num_segments} *shape"]:
-    """Sum the values of each segment, for segments that are in bounds."""
+    """Sum the values of each segment, for segments that are in bounds. In an export the number of segments is a symbol."""
     return jax.ops.segment_sum(values, segments, num_segments, indices_are_sorted=indices_are_sorted, mode="promise_in_bounds")
 
 

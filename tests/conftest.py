@@ -25,7 +25,8 @@ from mace_tp.data.configuration import Configuration
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.graphs import build_graphs
 from mace_tp.graph import GraphBatch
-from mace_tp.model.mace import MACE, Architecture
+from mace_tp.model.architecture import Architecture
+from mace_tp.model.mace import MACE
 from mace_tp.model.parameters import Params
 from mace_tp.model.prediction import Prediction
 from mace_tp.model.programs import make_predict
@@ -126,5 +127,5 @@ def model(make_model) -> tuple[nnx.GraphDef, Params]:
 def potential(model) -> Callable[[GraphBatch], Prediction]:
     """Compiled prediction of the small model."""
     graphdef, params = model
-    predict = jax.jit(make_predict(graphdef, ARCHITECTURE.cutoff))
+    predict = jax.jit(make_predict(graphdef))
     return lambda batch: predict(params, batch)

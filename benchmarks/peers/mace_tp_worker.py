@@ -10,9 +10,10 @@ from mace_tp.config import Config, DataConfig, LossConfig
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.evaluation.batches import make_eval_step
 from mace_tp.graph import GraphBatch
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
+from mace_tp.model.potential import Potential
 from mace_tp.model.programs import make_predict
-from mace_tp.model.saved_model import Model, create_model
+from mace_tp.model.saved_model import create_model
 from mace_tp.runtime.devices import set_dtype
 from mace_tp.simulation.calculator import Calculator
 from mace_tp.tensor_products.registry import TensorProductConfig
@@ -68,11 +69,11 @@ def _batch(task: Task, datasets: Datasets, dtype: np.dtype) -> GraphBatch:
 class _TrainStep:
     """The update that `mace-tp train` makes, on one batch again and again."""
 
-    def __init__(self, task: Task, config: Config, model: Model, batch: GraphBatch) -> None:
+    def __init__(self, task: Task, config: Config, model: Potential, batch: GraphBatch) -> None:
         optimizer = make_optimizer(
             amsgrad=True, beta1=0.9, beta2=0.999, weight_decay=task.weight_decay, max_grad_norm=task.max_grad_norm
         )  # fmt: skip
-        self._step = make_train_step(make_predict(model.graphdef, model.architecture.cutoff), optimizer)
+        self._step = make_train_step(make_predict(model.graphdef), optimizer)
         control = Control(learning_rate=task.learning_rate, weights=build_loss_weights(config.loss), ema_decay=task.ema_decay)
         self._control, self._batch = jax.tree.map(np.float32, control), batch
         self._state = initial_state(model.params, optimizer)
@@ -90,9 +91,9 @@ class _TrainStep:
 class _EvalStep:
     """Run one step of `mace-tp evaluate`: energies, forces and the sums of their errors."""
 
-    def __init__(self, model: Model, batch: GraphBatch) -> None:
+    def __init__(self, model: Potential, batch: GraphBatch) -> None:
         self.params, self._batch = model.params, batch
-        self._step = make_eval_step(make_predict(model.graphdef, model.architecture.cutoff))
+        self._step = make_eval_step(make_predict(model.graphdef))
 
     def step(self) -> float:
         prediction, _ = jax.block_until_ready(self._step(self.params, self._batch))
@@ -102,7 +103,7 @@ class _EvalStep:
 class _Dynamics:
     """A step of molecular dynamics with the calculator of ASE."""
 
-    def __init__(self, task: Task, model: Model) -> None:
+    def __init__(self, task: Task, model: Potential) -> None:
         atoms = ase.io.read(task.data, 0)
         atoms.calc = Calculator(model)
         self.params, self.step = model.params, dynamics_step(atoms)

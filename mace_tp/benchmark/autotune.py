@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from mace_tp.benchmark.derivatives import training
 from mace_tp.benchmark.timing import compile_program, time_in_turn
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
+from mace_tp.run_directory import write_atomically
 from mace_tp.runtime.compilation import compiling
 from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import TensorProduct
@@ -188,10 +188,8 @@ def _read(cache: Path) -> dict[str, Any]:
 
 def _write(cache: Path, known: Mapping[str, Any]) -> None:
     """Replace the file in one step. If it cannot be written, the next training measures again."""
-    beside = cache.with_name(f"{cache.name}.{os.getpid()}")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(known, indent=1, ensure_ascii=False), encoding="utf-8")
-        beside.replace(cache)
+        write_atomically(cache, json.dumps(known, indent=1, ensure_ascii=False))
     except OSError as error:
         _LOG.warning("%s: cannot be written (%s); the choice is not kept", cache, error.strerror)

@@ -17,7 +17,7 @@ from mace_tp.cli.outputs import make_folder
 from mace_tp.cli.shipped import shipped_data
 from mace_tp.config import check_hidden_irreps
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.runtime.devices import find_device, set_dtype
 from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import TensorProduct

@@ -1,7 +1,6 @@
 """`mace-tp convert`: converts models of ACEsuit's mace-torch to mace-tp and back."""
 
 import argparse
-import dataclasses
 import hashlib
 import shlex
 from pathlib import Path
@@ -9,9 +8,10 @@ from pathlib import Path
 from mace_tp.cli.outputs import require_absent, require_new_folder
 from mace_tp.data.elements import symbols
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.model.mace_torch import convert, files
-from mace_tp.model.saved_model import Model, load_model, save_model
+from mace_tp.model.potential import Potential
+from mace_tp.model.saved_model import load_model, save_model
 from mace_tp.runtime.devices import set_dtype
 from mace_tp.training.fine_tuning import LEARNING_RATE
 
@@ -69,9 +69,9 @@ def _write(options: argparse.Namespace) -> None:
     print(f"{options.out}: a ScaleShiftMACE in {model.dtype}, for mace.calculators.MACECalculator with default_dtype='{model.dtype}'")
 
 
-def _keys(model: Model, dtype: str) -> list[str]:
+def _keys(model: Potential, dtype: str) -> list[str]:
     """Return the configuration keys of this architecture, and those for continuing to train a converged model."""
-    defaults = dataclasses.asdict(Architecture())
-    changed = {name: value for name, value in dataclasses.asdict(model.architecture).items() if value != defaults[name]}
+    defaults = Architecture().to_dict()
+    changed = {name: value for name, value in model.architecture.to_dict().items() if value != defaults[name]}
     keys = [f"model.{name}={str(value).replace(' ', '')}" for name, value in changed.items()]
     return [*keys, "data.atomic_energies=model", f"optimizer.learning_rate={LEARNING_RATE:g}", f"dtype={dtype}"]

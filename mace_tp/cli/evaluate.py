@@ -22,10 +22,11 @@ from mace_tp.evaluation.errors_by_group import Breakdown
 from mace_tp.evaluation.evaluate import Evaluation, Evaluator, short_names
 from mace_tp.evaluation.metrics import UNITS
 from mace_tp.evaluation.parity_plots import draw_errors, draw_parity
-from mace_tp.model.saved_model import Model, load_model
+from mace_tp.model.potential import Potential
+from mace_tp.model.saved_model import load_model
 from mace_tp.runtime.devices import find_device, set_dtype
 from mace_tp.runtime.environment import describe
-from mace_tp.simulation.dynamics import NVE, energy_drift
+from mace_tp.simulation.energy_drift import NVERun, energy_drift
 
 _NUM_WORST = 10  # configurations that the JSON lists at least
 _UNITS = UNITS | {"energy_error": UNITS["energy_rmse"]}
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> None:
         _require_other_names(keys)
     with jax.default_device(device):
         model = load_model(options.model, dtype)
-        environment = describe(device, str(jax.tree.leaves(model.params)[0].dtype))
+        environment = describe(device, str(model.dtype))
         print(" · ".join(f"{name} {value}" for name, value in environment.items()))
         evaluator = Evaluator(model, options.batch_size)
         evaluations = {path: evaluator.evaluate_file(path, keys, skip_bad=options.skip_bad_frames) for path in options.files}
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--worst", type=int, default=3, metavar="N", help=f"list the N worst configurations (default %(default)s; {_NUM_WORST} in the JSON)"
     )
     parser.add_argument("--conservativity", action="store_true", help="measure how far forces are from a gradient, and the drift of energy")
-    nve = NVE()
+    nve = NVERun()
     parser.add_argument("--conservativity-configs", type=int, default=5, metavar="N", help="configurations per file (default %(default)s)")
     parser.add_argument("--nve-steps", type=int, default=nve.num_steps, help="starting from the first of them (default %(default)s)")
     parser.add_argument("--nve-timestep", type=float, default=nve.timestep, help="fs (default %(default)s)")
@@ -136,14 +137,14 @@ def _require_other_names(keys: LabelKeys) -> None:
             raise InputError(f"--{field}-key {key}: --predictions writes the predictions of this model under that name; rename the labels")
 
 
-def _conservativity(model: Model, evaluation: Evaluation, options: argparse.Namespace) -> dict[str, Any]:
+def _conservativity(model: Potential, evaluation: Evaluation, options: argparse.Namespace) -> dict[str, Any]:
     """Measure configurations spread evenly over a file, and the drift of a run from the first one."""
     graphs = evaluation.graphs[:: -(-len(evaluation.graphs) // options.conservativity_configs)]
-    nve = NVE(options.nve_steps, options.nve_timestep, options.nve_temperature)
+    nve = NVERun(options.nve_steps, options.nve_timestep, options.nve_temperature)
     configurations: list[dict[str, Any]] = [
         asdict(found) | {"source": graph.source} for graph, found in zip(graphs, measure_conservativity(model, graphs), strict=True)
     ]
-    drift = energy_drift(model, evaluation.configurations[0], nve)
+    drift = energy_drift(model, evaluation.configurations[0], nve, options.device)
     return {
         "mean": {name: sum(c[name] for c in configurations) / len(graphs) for name in ("asymmetry", "rest_share", "loop_work")},
         "configurations": configurations,
@@ -191,7 +192,7 @@ def _strict(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write_predictions(path: Path, model: Model, evaluations: list[Evaluation]) -> None:
+def _write_predictions(path: Path, model: Potential, evaluations: list[Evaluation]) -> None:
     configurations = [configuration for evaluation in evaluations for configuration in evaluation.configurations]
     predicted = [prediction for evaluation in evaluations for prediction in evaluation.predictions]
     energies = [energy for evaluation in evaluations for energy in evaluation.total_energies(model)]

@@ -14,8 +14,9 @@ from mace_tp.data.neighbors import neighbor_list
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.model.export.load import ExportedModel, Result, load_exported, runs_here
 from mace_tp.model.export.write import PLATFORMS, export_model
-from mace_tp.model.saved_model import Model, load_model
-from mace_tp.model.structure_field import StructureField, StructurePrediction
+from mace_tp.model.potential import Potential, StructurePrediction
+from mace_tp.model.saved_model import load_model
+from mace_tp.run_directory import written_atomically
 from mace_tp.runtime.compilation import compiling
 from mace_tp.runtime.devices import set_dtype
 
@@ -31,17 +32,15 @@ def main(arguments: list[str]) -> None:
     # jax notes the source file of each operation; the regex removes the folders of this machine.
     jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*/")
     model = load_model(options.model, None if options.dtype is None else set_dtype(options.dtype))
-    part = options.out.with_name(options.out.name + ".part")
-    with raising():
-        try:
+    try:
+        with raising(), written_atomically(options.out) as beside:
             with compiling(f"the model for {' and '.join(options.platforms)}", is_kept=False):
-                export_model(part, model, options.platforms)
-            print(_check(part, model) if runs_here(options.platforms) else "not checked: jax runs on none of these platforms here")
-            part.replace(options.out)
-        finally:
-            part.unlink(missing_ok=True)
+                export_model(beside, model, options.platforms)
+            print(_check(beside, model) if runs_here(options.platforms) else "not checked: jax runs on none of these platforms here")
+    except OSError as error:
+        raise InputError(f"{options.out}: cannot be written ({error.strerror})") from error
     size = options.out.stat().st_size / 1e6
-    dtype = jax.tree.leaves(model.params)[0].dtype.name
+    dtype = model.dtype.name
     print(f"{options.out}: {size:.2f} MB, {dtype}, for {' and '.join(options.platforms)}; read it with mace_tp.load_exported")
 
 
@@ -63,19 +62,19 @@ def _check_place(out: Path, force: bool) -> None:
         raise InputError(f"{out}: there is no folder {out.parent}")
 
 
-def _check(path: Path, model: Model) -> str:
+def _check(path: Path, model: Potential) -> str:
     """Compare the file with the model on a cluster and a crystal of random elements; return a line with the differences.
 
     Raises:
         TrainingError: they differ by more than rounding.
     """
-    exported, field = load_exported(path), StructureField(model)
+    exported = load_exported(path)
     free_atoms = dict(zip(model.statistics.atomic_numbers, model.statistics.atomic_energies, strict=True))
     rows = []
     for configuration in _structures(model.statistics.atomic_numbers):
-        ours = field(configuration)
+        ours = model.evaluate(configuration)
         with compiling("the function of the file, to check it"):
-            theirs = _evaluate(exported, configuration, model.architecture.cutoff)
+            theirs = _evaluate(exported, configuration, model.cutoff)
         interaction = ours.energies - [free_atoms[number] for number in configuration.atomic_numbers]
         rows.append(_differences(ours, theirs, interaction, _TOLERANCES[exported.dtype]))
     energy, force, stress = (1000 * max(column) for column in zip(*rows, strict=True))

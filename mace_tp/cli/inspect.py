@@ -8,7 +8,7 @@ from mace_tp.config import DataConfig
 from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.inspection import inspect_files
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 
 
 def main(arguments: list[str]) -> None:

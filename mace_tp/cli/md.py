@@ -24,7 +24,7 @@ from mace_tp.errors import InputError
 from mace_tp.runtime.compilation import shown_compilations
 from mace_tp.runtime.environment import describe
 from mace_tp.simulation.calculator import Calculator
-from mace_tp.simulation.dynamics import fit_line
+from mace_tp.simulation.energy_drift import fit_line
 from mace_tp.simulation.md import ENSEMBLES, NVE, Sample, Simulation, draw_velocities, simulate
 from mace_tp.simulation.plots import draw_run
 
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     _require_new(options.out)
     atoms = _read(options.structure, options.frame)
     if not options.keep_velocities:
-        draw_velocities(atoms, simulation)
+        draw_velocities(atoms, simulation.temperature, simulation.seed)
     elif not atoms.has("momenta"):
         raise InputError(f"{options.structure} frame {options.frame}: has no velocities; leave --keep-velocities out to draw some")
     tell = functools.partial(print, file=sys.stderr)

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hydra
@@ -31,17 +31,18 @@ from mace_tp.cli.signals import last_words
 from mace_tp.cli.standard_streams import outlived_output
 from mace_tp.config import Config, check_config
 from mace_tp.errors import InputError, TrainingError
+from mace_tp.run_directory import CHECKPOINTS, CONFIG, LOG
 from mace_tp.runtime.compilation import shown_compilations
 from mace_tp.training.dry_run import dry_run
 from mace_tp.training.loggers import FILE_ONLY, setup_logging
 from mace_tp.training.train import train
 
 _LOG = logging.getLogger("mace_tp")
-# With one of these the user has said what to train on; otherwise it is the data that ship.
+# With one of these the user names the data; otherwise the data that ship are used.
 _CHOICES_OF_DATA = ("data=", "data.train=", "experiment=")
 _FILE = "--config FILE takes a YAML file of your own"
 _COMPLETION = "mace-tp completion bash prints a script for the shell"
-# Options of Hydra's that lead nowhere in this program.
+# Options of Hydra that this program does not offer.
 _NOT_HERE = {
     **dict.fromkeys(("--config-path", "-cp", "--config-name", "-cn"), _FILE),
     **dict.fromkeys(("--shell-completion", "-sc"), _COMPLETION),
@@ -49,22 +50,24 @@ _NOT_HERE = {
 
 
 def main(arguments: list[str]) -> None:
-    """Compose, then train once for each job of a sweep."""
-    options = _Options.of(arguments)
-    OmegaConf.register_new_resolver("shipped_data", shipped_data, replace=True)
-    OmegaConf.register_new_resolver("expand_user", os.path.expanduser, replace=True)
-    file = None if options.config_file is None else read_config_file(options.config_file, options.overrides, is_sweep=options.is_sweep)
-    ConfigStore.instance().store(name="schema", node=Config if file is None else file.schema)
-    given = _completed(options, file)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed by Hydra
-    jobs = _Jobs(_rehearse if options.is_dry_run else _job)
+    """Compose the configuration, then train once for each job of a sweep."""
+    options, jobs = _Options.of(arguments), _Jobs()
+
+    def job(composed: DictConfig) -> None:
+        """Hydra calls this for each job."""
+        with jobs.errors_kept():
+            config = _config(composed)
+            if options.is_dry_run:
+                _rehearse(config)
+                return
+            run_dir = _make_run_dir(config)
+            with outlived_output(_teller_of_lost_output(run_dir)):
+                with _stops_told(config, run_dir):
+                    results = train(config, run_dir, command_started())
+                _report(results, run_dir)
+
     try:
-        if options.shows_config:
-            _check_before_showing(given)
-        with tempfile.TemporaryDirectory() if options.is_dry_run else contextlib.nullcontext() as elsewhere:
-            places = [f"hydra.{mode}.dir={elsewhere}" for mode in ("run", "sweep") if elsewhere]
-            sys.argv = ["mace-tp train", *given, *places, *options.of_hydra]
-            hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(jobs.run)()
+        _run_with_hydra(job, options)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(one_line(error)) from error
     except OSError as error:
@@ -76,7 +79,7 @@ def main(arguments: list[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Options:
-    """The arguments: overrides, and what begins with a dash."""
+    """The arguments: overrides, and options, which begin with a dash."""
 
     overrides: list[str]
     of_hydra: list[str]
@@ -88,7 +91,7 @@ class _Options:
         """Sort the arguments.
 
         Raises:
-            InputError: an option of Hydra's that does nothing good here; names the one that does.
+            InputError: an option of Hydra that this program does not offer; names the one to use.
         """
         left, overrides, of_hydra, file, is_dry_run = list(arguments), [], [], None, False
         while left:
@@ -121,22 +124,38 @@ class _Options:
         return self.has("-c", "--cfg")
 
 
+def _run_with_hydra(job: Callable[[DictConfig], None], options: _Options) -> None:
+    """Have Hydra compose the configuration and call the job, once or for each job of a sweep."""
+    OmegaConf.register_new_resolver("shipped_data", shipped_data, replace=True)
+    OmegaConf.register_new_resolver("expand_user", os.path.expanduser, replace=True)
+    file = None if options.config_file is None else read_config_file(options.config_file, options.overrides, is_sweep=options.is_sweep)
+    ConfigStore.instance().store(name="schema", node=Config if file is None else file.schema)
+    overrides = _completed(options, file)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises exceptions instead of printing them
+    if options.shows_config:
+        _check_before_showing(overrides)
+    with tempfile.TemporaryDirectory() if options.is_dry_run else contextlib.nullcontext() as elsewhere:
+        places = [f"hydra.{mode}.dir={elsewhere}" for mode in ("run", "sweep") if elsewhere]
+        sys.argv = ["mace-tp train", *overrides, *places, *options.of_hydra]
+        hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(job)()
+
+
 def _completed(options: _Options, file: ConfigFile | None) -> list[str]:
-    """The overrides for Hydra, with the data that ship where the user has named none."""
+    """The overrides for Hydra, and the data that ship if the user has named none."""
     names_data = any(override.lstrip("+").startswith(_CHOICES_OF_DATA) for override in options.overrides)
     if options.has("--help", "-h", "--hydra-help") or names_data or (file is not None and file.names_data):
         ours = []
     else:
-        ours = ["experiment=ethanol"] if file is None else ["data=ethanol"]  # the experiment has a time limit, which the file may have, too
+        ours = ["experiment=ethanol"] if file is None else ["data=ethanol"]  # the experiment has a time limit; so may the file
     of_file = [] if file is None else file.overrides(options.overrides)
     return [*for_hydra([*of_file, *options.overrides], is_sweep=options.is_sweep), *ours]
 
 
 def _check_before_showing(overrides: list[str]) -> None:
-    """Hydra shows a configuration without looking at its values.
+    """Check a configuration that Hydra will show without looking at its values.
 
     Raises:
-        InputError: there is one that cannot be used.
+        InputError: a value cannot be used.
     """
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         composed = compose("config", overrides)
@@ -145,24 +164,25 @@ def _check_before_showing(overrides: list[str]) -> None:
 
 
 class _Jobs:
-    """What Hydra calls for each job. Errors are kept until all are done: about one that left a job Hydra would print lines of its own."""
+    """The jobs of a command. Errors are kept until all jobs are done, because Hydra prints lines of its own about an exception."""
 
-    def __init__(self, job: Callable[[DictConfig], None]) -> None:
-        self.job = job
+    def __init__(self) -> None:
         self.num_begun = 0
         self.errors: dict[int, InputError | TrainingError] = {}  # by the job's number, which is the name of its run directory
 
-    def run(self, composed: DictConfig) -> None:
+    @contextlib.contextmanager
+    def errors_kept(self) -> Iterator[None]:
+        """Begin a job, and keep the error that ends it."""
         number, self.num_begun = self.num_begun, self.num_begun + 1
         try:
-            self.job(composed)
+            yield
         except (InputError, TrainingError) as error:
             self.errors[number] = error
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere
             self.errors[number] = InputError(one_line(error))
 
     def raise_errors(self, is_sweep: bool) -> None:
-        """Raise one error, of the kind of the first, with what all jobs have raised; in a sweep with their numbers."""
+        """Raise one error with the messages of all jobs, in a sweep with their numbers; its type is that of the first."""
         texts: dict[str, list[str]] = {}
         for number, error in self.errors.items():
             texts.setdefault(str(error), []).append(str(number))
@@ -171,33 +191,30 @@ class _Jobs:
             raise type(next(iter(self.errors.values())))("; ".join(f"{job}{text}" for text, job in jobs.items()))
 
 
-def _job(composed: DictConfig) -> None:
-    config = _config(composed)
-    run_dir = _make_run_dir(HydraConfig.get().runtime.output_dir, resume=config.trainer.resume is not None)
-    _log_to(run_dir / "train.log", run_dir)
-    display = elapsed_time if config.logger.progress else contextlib.nullcontext
-    with outlived_output(_teller_of_lost_output(run_dir)):
-        try:
-            with shown_compilations(display), last_words(lambda text: _tell_of_the_checkpoint(text, run_dir)):
-                results = train(config, run_dir, command_started())
-        except KeyboardInterrupt as error:
-            _tell_of_the_checkpoint(str(error) or "interrupted", run_dir)
-            raise
-        _report(results, run_dir)
-
-
-def _rehearse(composed: DictConfig) -> None:
-    """`--dry-run`: Hydra's own folder is a temporary one."""
-    config, of_hydra = _config(composed), HydraConfig.get()
+def _rehearse(config: Config) -> None:
+    """Do a dry run; Hydra's own folder is a temporary one."""
+    of_hydra = HydraConfig.get()
     is_sweep = of_hydra.mode == RunMode.MULTIRUN
     run_dir = _new_run_dir(str(Path(config.run_dir, str(of_hydra.job.num) if is_sweep else "")), resume=config.trainer.resume is not None)
     require_new_folder("run_dir", run_dir)
-    _log_to(Path(of_hydra.runtime.output_dir) / "train.log", run_dir)
+    _log_to(Path(of_hydra.runtime.output_dir) / LOG, run_dir)
     dry_run(config, run_dir)
 
 
+@contextlib.contextmanager
+def _stops_told(config: Config, run_dir: Path) -> Iterator[None]:
+    """Show compilations. If a signal ends the training, log how to continue it."""
+    display = elapsed_time if config.logger.progress else contextlib.nullcontext
+    try:
+        with shown_compilations(display), last_words(lambda text: _tell_of_the_checkpoint(text, run_dir)):
+            yield
+    except KeyboardInterrupt as error:
+        _tell_of_the_checkpoint(str(error) or "interrupted", run_dir)
+        raise
+
+
 def _teller_of_lost_output(run_dir: Path) -> Callable[[str], None]:
-    """Writes to standard error as it is now: a live bar puts itself, and with it the lost output, in its place."""
+    """A function that warns of lost output, on the standard error of now: a live bar replaces it by the output that is lost."""
     stderr = sys.stderr
 
     def tell(why: str) -> None:
@@ -209,8 +226,8 @@ def _teller_of_lost_output(run_dir: Path) -> Callable[[str], None]:
 
 
 def _tell_of_the_checkpoint(why: str, run_dir: Path) -> None:
-    saved = any(path.name.isdigit() for path in (run_dir / "checkpoints").iterdir())
-    # As one word of a shell.
+    saved = any(path.name.isdigit() for path in (run_dir / CHECKPOINTS).iterdir())
+    # Quoted for the shell.
     advice = f"to continue from the last checkpoint add {shlex.quote(f'run_dir={run_dir}')} trainer.resume=auto"
     _LOG.warning("%s; %s", why, advice if saved else "no checkpoint yet")
 
@@ -235,33 +252,35 @@ def _log_to(path: Path, run_dir: Path) -> None:
 
 
 def _new_run_dir(path: str, resume: bool) -> Path:
-    """The place of the run directory; one that already holds a run is only accepted to resume it.
+    """The path of the run directory. A directory that already holds a run is accepted only to resume it.
 
     Raises:
         InputError: it holds a run.
     """
     run_dir = Path(os.path.expanduser(path)).absolute()
-    if (run_dir / "config.yaml").exists() and not resume:
+    if (run_dir / CONFIG).exists() and not resume:
         raise InputError(f"run_dir={path}: already holds a run; continue it with trainer.resume=auto, or choose another run_dir")
     return run_dir
 
 
-def _make_run_dir(path: str, resume: bool) -> Path:
-    """Make the run directory.
+def _make_run_dir(config: Config) -> Path:
+    """Make the run directory, and log into it.
 
     Raises:
-        InputError: it holds a run that is not resumed, or cannot be made or written.
+        InputError: it holds a run that is not to be resumed, or cannot be made or written.
     """
-    run_dir = _new_run_dir(path, resume)
+    path = HydraConfig.get().runtime.output_dir
+    run_dir = _new_run_dir(path, resume=config.trainer.resume is not None)
     try:
-        (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (run_dir / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"run_dir={path}: cannot be made or written ({error.strerror})") from error
+    _log_to(run_dir / LOG, run_dir)
     return run_dir
 
 
 def _report(results: dict, run_dir: Path) -> None:
-    """The last lines of a training: errors per file, and where everything is."""
+    """Log the last lines of a training: errors for each file, counts, times, and the run directory."""
     for line in error_table({"validation": results["valid"], **results["test"]}):
         _LOG.info(line)
     counts = f"{results['steps']} steps in {results['epochs']} epochs"

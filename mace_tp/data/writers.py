@@ -16,7 +16,7 @@ from mace_tp.data.extended_xyz import COMPRESSED
 from mace_tp.data.graphs import Graph
 from mace_tp.data.readable import readable
 from mace_tp.errors import InputError
-from mace_tp.run_directory import replacing
+from mace_tp.run_directory import written_atomically
 
 PREDICTED = {"energy": "MACE_energy", "forces": "MACE_forces", "stress": "MACE_stress"}
 """Names of predictions, by the fields of `LabelKeys`."""
@@ -46,7 +46,7 @@ def write_predictions(
     frames = [readable(_frame(*parts), parts[0].source) for parts in predicted]
     try:
         # ASE itself would use the encoding of the terminal.
-        with replacing(path) as part, COMPRESSED.get(path.suffix, open)(part, "wt", encoding="utf-8") as file:
+        with written_atomically(path) as beside, COMPRESSED.get(path.suffix, open)(beside, "wt", encoding="utf-8") as file:
             ase.io.write(file, frames, format="extxyz")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""Evaluation: errors over a data set, and predictions for each configuration."""
+"""Evaluation of padded batches: errors over a data set, and predictions for each configuration."""
 
 import dataclasses
 import functools
@@ -21,18 +21,18 @@ class ConfigurationPrediction:
 
     interaction_energy: float  # eV, without E0
     forces: np.ndarray  # [atoms, 3], eV/Å
-    stress: np.ndarray | None  # [3, 3], eV/Å³; zero where the cell has no volume; None: direct forces give none
+    stress: np.ndarray | None  # [3, 3], eV/Å³; zero where the cell has no volume; None with direct forces
 
 
 def evaluate(eval_step: CompiledStep, params: Params, batches: Iterable[GraphBatch]) -> ErrorSums:
-    """Sums of errors over all batches, on the device. There must be a batch."""
+    """Sums of errors over all batches, at least one, on the device."""
     return functools.reduce(add, (eval_step(params, batch)[1] for batch in batches))
 
 
 def evaluate_and_predict(
     eval_step: CompiledStep, params: Params, graphs: Sequence[Graph], batches: Iterable[GraphBatch]
 ) -> tuple[ErrorSums, list[ConfigurationPrediction]]:
-    """Sums of errors, and the prediction for every graph; the batches hold the graphs in their order."""
+    """Sums of errors, and the prediction for every graph. The batches must hold the graphs in the same order."""
     predicted: list[ConfigurationPrediction] = []
 
     def collect(batch: GraphBatch) -> ErrorSums:
@@ -45,17 +45,17 @@ def evaluate_and_predict(
 
 
 def _split(prediction: Prediction, graphs: Sequence[Graph]) -> Iterator[ConfigurationPrediction]:
-    """The parts of a batch's prediction, on the host."""
+    """Split the prediction of a batch, on the host, into those of its graphs."""
     first_node = 0
     for i, graph in enumerate(graphs):
-        forces = prediction.forces[first_node : first_node + graph.num_nodes]
-        stress = None if prediction.stress is None else prediction.stress[i]
+        forces = np.asarray(prediction.forces[first_node : first_node + graph.num_nodes])
+        stress = None if prediction.stress is None else np.asarray(prediction.stress[i])
         yield ConfigurationPrediction(float(prediction.energy[i]), forces, stress)
         first_node += graph.num_nodes
 
 
 def make_eval_step(predict_batch: Predict) -> CompiledStep:
-    """(parameters, batch) → (prediction, sums of errors): one compilation serves errors, plots and files of predictions."""
+    """Compile (parameters, batch) → (prediction, sums of errors), which serves errors, plots and files of predictions."""
 
     def eval_step(params: Params, batch: GraphBatch) -> tuple[Prediction, ErrorSums]:
         prediction = predict_batch(params, batch)

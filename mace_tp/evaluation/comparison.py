@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from mace_tp.errors import InputError
-from mace_tp.run_directory import Record, flatten, read_config, read_metrics
+from mace_tp.run_directory import CHECKPOINTS, CONFIG, METRICS, RESULTS, Record, flatten, read_config, read_metrics, read_results
 from mace_tp.tensor_products.notation import products_text
 
 # Keys that may differ between the runs of a row: seeds are averaged over, and data are compared by their content.
@@ -118,7 +117,7 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
         if not path.is_dir():
             raise InputError(f"{path}: no such folder; give run directories, or folders that contain some")
         # Hydra keeps its own config.yaml under .hydra; in a run directory, checkpoints are beside it.
-        found = sorted(file.parent for file in path.rglob("config.yaml") if (file.parent / "checkpoints").is_dir())
+        found = sorted(file.parent for file in path.rglob(CONFIG) if (file.parent / CHECKPOINTS).is_dir())
         if not found:
             raise InputError(f"{path}: contains no run; a run directory has config.yaml, checkpoints/ and, when finished, results.json")
         runs |= {folder.resolve(): _read_run(folder) for folder in found}
@@ -173,27 +172,11 @@ def find_baseline(groups: Sequence[Group], name: str | None) -> Group | None:
 
 
 def _read_run(folder: Path) -> Run:
-    try:
-        config = read_config(folder / "config.yaml")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{folder / 'config.yaml'}: cannot be read ({' '.join(str(error).split())[:120]})") from error
+    config = read_config(folder / CONFIG)
     if not isinstance(config, dict) or "seed" not in config:
-        raise InputError(f"{folder / 'config.yaml'}: not the configuration of a run; it has no seed")
-    records = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
-    return Run(folder, flatten(config), records, _read_results(folder / "results.json"))
-
-
-def _read_results(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not JSON ({error}); a training that is resumed writes it again") from error
-    missing = [key for key in ("valid", "num_parameters", "environment") if not isinstance(results, dict) or key not in results]
-    if missing:
-        raise InputError(f"{path}: has no {missing[0]}; is it the results.json of a training?")
-    return results
+        raise InputError(f"{folder / CONFIG}: not the configuration of a run; it has no seed")
+    records = read_metrics(folder / METRICS) if (folder / METRICS).exists() else []
+    return Run(folder, flatten(config), records, read_results(folder / RESULTS))
 
 
 def _site(config: Mapping[str, Any], site: str) -> Any:

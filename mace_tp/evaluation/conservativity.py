@@ -1,7 +1,7 @@
-"""How far predicted forces are from the gradient of an energy, around single configurations.
+"""How far predicted forces are from the gradient of an energy, near single configurations.
 
-The Jacobian J = dF/dr of a gradient is symmetric. Displaced by d, the field is F + S d + A d + O(d²) with S = (J + Jᵀ)/2, to first
-order the gradient of an energy, and A = (J - Jᵀ)/2, which no energy has. J is never kept: J d and Jᵀ d are computed for single d.
+The Jacobian J = dF/dr of a gradient is symmetric. After a displacement d the forces are F + S d + A d + O(d²). S = (J + Jᵀ)/2 is to first
+order the gradient of an energy, A = (J - Jᵀ)/2 is the gradient of none. J is never stored: J d and Jᵀ d are computed for single d.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.data.graphs import Graph
 from mace_tp.graph import GraphBatch, displaced
 from mace_tp.model.parameters import Params
+from mace_tp.model.potential import Potential
 from mace_tp.model.programs import CompiledStep, make_predict
-from mace_tp.model.saved_model import Model
 
-# Up to so many atoms every basis vector is taken, 192 of them; beyond, random vectors.
+# Up to this number of atoms all basis vectors are probed (192); larger configurations are probed with random vectors.
 _MAX_EXACT_ATOMS = 64
 _NUM_PROBES = 64
 _NUM_LOOPS = 16
-# A closed loop of small circles; the sum over their points is exact for the harmonics of the force below this number.
+# Points of a circle; the sum over them is exact for harmonics of the force below this number.
 _POINTS = 12
 LOOP_RADIUS = 0.05  # Å, norm of the displacement of all atoms together
 
@@ -36,12 +36,12 @@ class Conservativity:
     """The Jacobian J of the forces of one configuration, split into S + A, its symmetric and antisymmetric part."""
 
     asymmetry: float  # |J - Jᵀ| / |J|, Frobenius norms; 0 for a gradient, 2 if J is antisymmetric
-    rest_share: float  # |A|² / (|S|² + |A|²): mean share of |A d|² in |S d|² + |A d|² over isotropic displacements d
-    rest_share_error: float  # its standard error; 0 where every basis vector was taken
+    rest_share: float  # |A|² / (|S|² + |A|²): mean fraction of |A d|² in |S d|² + |A d|² over isotropic displacements d
+    rest_share_error: float  # its standard error; 0 where all basis vectors were probed
     jacobian_norm: float  # |J|, eV/Å²
     loop_work: float  # root mean square of the work along a closed circle, meV
     num_probes: int
-    is_exact: bool  # every basis vector, not random ones
+    is_exact: bool  # probed with all basis vectors, not with random ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,23 +54,23 @@ class Probes:
 
 
 def basis_probes(num_atoms: int, num_nodes: int) -> Probes:
-    """Every basis vector of the displacements of the first `num_atoms` of `num_nodes` nodes."""
+    """All basis vectors of displacements of the first `num_atoms` of `num_nodes` nodes."""
     vectors = np.zeros((3 * num_atoms, num_nodes, 3))
     vectors[:, :num_atoms] = np.eye(3 * num_atoms).reshape(-1, num_atoms, 3)
     return Probes(vectors, 1.0, True)
 
 
 def random_probes(num_probes: int, num_atoms: int, num_nodes: int, seed: int) -> Probes:
-    """Vectors of random signs, zero for the nodes behind the atoms (Hutchinson 1989)."""
+    """Vectors of random signs, zero for padded nodes (Hutchinson 1989)."""
     vectors = np.zeros((num_probes, num_nodes, 3))
     vectors[:, :num_atoms] = np.random.default_rng(seed).choice([-1.0, 1.0], (num_probes, num_atoms, 3))
     return Probes(vectors, 1 / num_probes, False)
 
 
 def jacobian_products(field: Field, positions: jax.Array, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """J v and Jᵀ v [nodes, 3] by reverse derivatives alone, for rules that define no others.
+    """J v and Jᵀ v [nodes, 3] by reverse derivatives alone, because the model defines no forward mode.
 
-    Jᵀ u is linear in u, and its transpose, a second pullback, is J.
+    Jᵀ u is linear in u. Its transpose, a second pullback, is J.
     """
     _, pullback = jax.vjp(field, positions)
     transposed, push_forward = jax.vjp(lambda cotangent: pullback(cotangent)[0], vector)
@@ -105,11 +105,11 @@ def random_planes(count: int, num_atoms: int, num_nodes: int, seed: int) -> np.n
 
 
 def summarize_parts(parts: np.ndarray, work: np.ndarray, probes: Probes) -> Conservativity:
-    """Squares of the two parts [probes, 2], eV²/Å⁴, and work of loops, eV → the numbers people read."""
+    """Squares of the two parts [probes, 2], eV²/Å⁴, and work of loops, eV → the summary."""
     symmetric, antisymmetric = probes.weight * parts.sum(axis=0)
     total = symmetric + antisymmetric
     share = float(antisymmetric / total) if total else 0.0
-    # Of a ratio of means, to first order.
+    # Error of a ratio of means, to first order.
     deviations = parts[:, 1] - share * parts.sum(axis=1)
     error = math.sqrt(np.sum(deviations**2)) * probes.weight / total if total and not probes.is_exact else 0.0
     return Conservativity(
@@ -123,10 +123,9 @@ def summarize_parts(parts: np.ndarray, work: np.ndarray, probes: Probes) -> Cons
     )
 
 
-def measure_conservativity(model: Model, graphs: Sequence[Graph]) -> Iterator[Conservativity]:
-    """The measures of every graph: by all basis vectors, or random ones where it is large."""
-    predict = make_predict(model.graphdef, model.architecture.cutoff)
-    dtype = jax.tree.leaves(model.params)[0].dtype
+def measure_conservativity(model: Potential, graphs: Sequence[Graph]) -> Iterator[Conservativity]:
+    """Measure every graph, with all basis vectors or, if it is large, with random ones."""
+    predict, dtype = make_predict(model.graphdef), model.dtype
 
     def field_of(params: Params, batch: GraphBatch) -> Field:
         return lambda displacements: predict(params, displaced(batch, displacements)).forces

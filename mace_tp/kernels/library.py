@@ -5,10 +5,10 @@ import contextlib
 import ctypes
 import hashlib
 import os
-import tempfile
 
 from mace_tp.kernels.compiler import CompilerEnded, NoKernel, compile_library, compiler, target_flags
 from mace_tp.kernels.workers import begin
+from mace_tp.run_directory import written_atomically
 from mace_tp.runtime.cache import cache_directory, processor
 from mace_tp.runtime.compilation import announce, compiling, waiting
 
@@ -87,18 +87,13 @@ class Library:
     def _make(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, part = tempfile.mkstemp(dir=self.path.parent, suffix=".part")
-            os.close(handle)
         except OSError as error:
             raise _no_folder(error) from error
         try:
-            compile_library(self._text, self._flags, part)
-            os.replace(part, self.path)  # atomic: other processes, which may build the same library, see it complete or not at all
+            with written_atomically(self.path) as beside:
+                compile_library(self._text, self._flags, str(beside))
         except OSError as error:
             raise NoKernel(f"{self.path}: cannot be made ({error})") from error
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(part)
 
 
 def _no_folder(error: Exception) -> NoKernel:

@@ -1,1 +1,1 @@
-"""The model: MACE, its forces, compiled programs, files, export, and models of mace-torch."""
+"""The model: MACE, its forces, the potential that can be called, files, export, and models of mace-torch."""

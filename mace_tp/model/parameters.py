@@ -15,10 +15,10 @@ def parameter_name(path: tuple) -> str:
 
 
 def _is_value(key: Any) -> bool:
-    """The last step of a path goes from an nnx variable to its array."""
+    """Whether a step of a path goes from an nnx variable to its array; only the last one does."""
     return isinstance(key, jax.tree_util.GetAttrKey) or str(key) == ".value"
 
 
 def named_parameters(params: Params) -> dict[str, Any]:
-    """Leaves by dotted name, such as `layers.0.interaction.linear.weights.1o`, in the order of the tree."""
+    """The leaves by their dotted names, in the order of the tree."""
     return {parameter_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}

@@ -11,23 +11,23 @@ from mace_tp.graph import GraphBatch, edge_vectors, gather, segment_sum, sum_ove
 
 @struct.dataclass
 class Prediction:
-    """What a potential says of a batch."""
+    """Predicted energies, forces and stresses of a batch."""
 
     energy: jax.Array  # [graphs], eV: interaction energy, without E0
-    node_energy: jax.Array  # [nodes], eV: the share of each atom in it; of no meaning in padding
+    node_energy: jax.Array  # [nodes], eV: share of each atom in the energy; meaningless in padding
     forces: jax.Array  # [nodes, 3], eV/Å
-    stress: jax.Array | None  # [graphs, 3, 3], eV/Å³, ASE's sign; zero where the cell has no volume; None: direct forces give none
+    stress: jax.Array | None  # [graphs, 3, 3], eV/Å³, ASE's sign; zero where the cell has no volume; None with direct forces
 
 
 NodeEnergy = Callable[[jax.Array, GraphBatch], jax.Array]
-"""(edge vectors [edges, 3] in Å, batch) → energy of each node [nodes] in eV. May count on opposite vectors for the edges of a pair."""
+"""(edge vectors [edges, 3] in Å, batch) → energy of each node [nodes] in eV. The two edges of a pair always have opposite vectors."""
 
 
 def predict(node_energy: NodeEnergy, batch: GraphBatch, cutoff: float) -> Prediction:
-    """Energy, forces and stress of a batch for any energy that depends on positions through edge vectors alone.
+    """Energy, forces and stress of a batch, for any energy that depends on positions only through edge vectors.
 
-    With g_e = dE/dv_e for the edge vector v_e = r_receiver - r_sender + shift: F_i = Σ_{e from i} g_e - Σ_{e to i} g_e, and
-    the derivative by a symmetric strain is the symmetric part of Σ_e v_e ⊗ g_e.
+    With g_e = dE/dv_e of the edge vector v_e = r_receiver - r_sender + shift, the forces are F_i = Σ_{e from i} g_e - Σ_{e to i} g_e.
+    The derivative by a symmetric strain is the symmetric part of Σ_e v_e ⊗ g_e.
 
     Args:
         node_energy: energy of each node as a function of the edge vectors.

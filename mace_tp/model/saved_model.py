@@ -1,4 +1,4 @@
-"""A trained model on disk: weights as safetensors and everything else as JSON; nothing in it can execute code."""
+"""Potentials on disk: weights as safetensors and everything else as JSON. Reading them executes no code of the files."""
 
 import contextlib
 import dataclasses
@@ -13,11 +13,15 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from flax import nnx
+from jax.typing import DTypeLike
 
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
-from mace_tp.model.mace import MACE, Architecture
+from mace_tp.model.architecture import Architecture
+from mace_tp.model.mace import MACE
 from mace_tp.model.parameters import Params, named_parameters
+from mace_tp.model.potential import Potential
+from mace_tp.run_directory import write_atomically
 from mace_tp.runtime.devices import set_dtype
 from mace_tp.runtime.forked import refuse_fork
 from mace_tp.tensor_products import compiled
@@ -29,35 +33,6 @@ _FORMAT = 1
 _WEIGHTS, _DESCRIPTION = "weights.safetensors", "model.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """A MACE model as a pure function: its structure, its parameters, and what it was made of."""
-
-    graphdef: nnx.GraphDef
-    params: Params
-    architecture: Architecture
-    tensor_product: TensorProductConfig
-    statistics: DatasetStatistics
-
-    @property
-    def num_parameters(self) -> int:
-        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
-
-    @property
-    def dtype(self) -> jnp.dtype:
-        """Of the parameters."""
-        return jax.tree.leaves(self.params)[0].dtype
-
-    def astype(self, dtype: jnp.dtype) -> "Model":
-        """The same model with parameters of another dtype, which must be switched on in jax."""
-        refuse_fork()
-        return dataclasses.replace(self, params=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), self.params))
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Arrays of numpy: those of jax would be read again before float64 is switched on, and never in a process that is forked.
-        return self.__dict__ | {"params": jax.device_get(self.params)}
-
-
 def create_model(
     architecture: Architecture,
     tensor_product: TensorProductConfig,
@@ -65,30 +40,30 @@ def create_model(
     dtype: jnp.dtype,
     seed: int,
     kernel: str = "auto",
-) -> Model:
-    """A model with random parameters.
+) -> Potential:
+    """Make a potential with random parameters.
 
     Args:
-        architecture: its shape.
+        architecture: shape of the model.
         tensor_product: of both sites.
-        statistics: the numbers of the data that it counts on.
+        statistics: of the training data.
         dtype: of the parameters.
         seed: of the parameters.
-        kernel: `auto`, where a CPU computes, compiled code for what is a sparse polynomial; `xla` never.
+        kernel: `auto` evaluates sparse polynomials by compiled code on a CPU, `xla` never does.
 
     Raises:
-        InputError: the tensor product does not reach the hidden irreps; the message names those that do.
+        InputError: the tensor product does not reach the hidden irreps; the message names the products that do.
     """
     try:
         graphdef, params = _initialized(architecture, _products(tensor_product, kernel), statistics, dtype, seed)
     except UnreachableIrrep as error:
         able = _able_products(architecture, statistics, dtype)
         raise InputError(f"{error}; tensor products that can: {', '.join(able) or 'none'}") from error
-    return Model(graphdef, params, architecture, tensor_product, statistics)
+    return Potential(graphdef, params, architecture, tensor_product, statistics)
 
 
 def _able_products(architecture: Architecture, statistics: DatasetStatistics, dtype: jnp.dtype) -> list[str]:
-    """Names of the tensor products that can make a model of this shape."""
+    """Names of the tensor products with which a model of this shape can be built."""
     able = []
     for name in tensor_product_names():
         with contextlib.suppress(InputError):
@@ -97,8 +72,8 @@ def _able_products(architecture: Architecture, statistics: DatasetStatistics, dt
     return able
 
 
-def with_kernel(model: Model, kernel: str) -> Model:
-    """The same model, evaluated with another kernel; arguments as for `create_model`."""
+def with_kernel(model: Potential, kernel: str) -> Potential:
+    """The same model evaluated with another kernel. Arguments as for `create_model`."""
     products = _products(model.tensor_product, kernel)
     graphdef, _ = _initialized(model.architecture, products, model.statistics, model.dtype, seed=0)
     return dataclasses.replace(model, graphdef=graphdef)
@@ -121,19 +96,19 @@ def _initialized(
     return nnx.split(MACE(architecture, products, statistics, dtype=dtype, rng=np.random.default_rng(seed)), nnx.Param)
 
 
-def save_model(directory: Path, model: Model, notes: dict[str, Any]) -> None:
-    """Write the model; the files of an earlier one are replaced one by one, each complete or not at all.
+def save_model(directory: Path, model: Potential, notes: dict[str, Any]) -> None:
+    """Write a potential. Each file of an earlier one is replaced in one step, so that no file is ever half written.
 
     Args:
-        directory: made if it is not there.
-        model: what to save.
-        notes: anything JSON that a reader of the model should know: errors, units, data.
+        directory: made if it does not exist.
+        model: to be saved.
+        notes: JSON for readers of the model, such as errors and data.
     """
     directory.mkdir(parents=True, exist_ok=True)
     packages = ("mace-tp", "jax", "jaxlib", "flax", "e3nn-jax")
     description = {
         "format": _FORMAT,
-        "architecture": dataclasses.asdict(model.architecture),
+        "architecture": model.architecture.to_dict(),
         "tensor_product": dataclasses.asdict(model.tensor_product),
         "statistics": model.statistics.to_dict(),
         "units": {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³ (ASE's sign)"},
@@ -141,16 +116,16 @@ def save_model(directory: Path, model: Model, notes: dict[str, Any]) -> None:
         "notes": notes,
     }
     weights = {name: np.asarray(value) for name, value in named_parameters(model.params).items()}
-    _replace(directory / _WEIGHTS, safetensors.numpy.save(weights))
-    _replace(directory / _DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False).encode(errors="backslashreplace"))
+    write_atomically(directory / _WEIGHTS, safetensors.numpy.save(weights))
+    write_atomically(directory / _DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False))
 
 
-def load_model(path: str | Path, dtype: jnp.dtype | None = None, kernel: str = "auto") -> Model:
-    """Read a model directory, or the run directory that holds one.
+def load_model(path: str | Path, dtype: DTypeLike | None = None, kernel: str = "auto") -> Potential:
+    """Read the potential of a run. `mace_tp.load` is this function.
 
     Args:
-        path: `RUN/model` or `RUN`.
-        dtype: of the parameters, float32 or float64; as saved if None. float64 is switched on in jax, where it stays.
+        path: a run directory, or the folder `model` in it.
+        dtype: of the parameters, float32 or float64; None keeps the saved one. float64 is switched on in jax for the whole process.
         kernel: as for `create_model`.
 
     Raises:
@@ -171,16 +146,16 @@ def load_model(path: str | Path, dtype: jnp.dtype | None = None, kernel: str = "
         )
     leaves = [jnp.asarray(weights[name], dtype) for name in named_parameters(untrained)]
     params = jax.tree.unflatten(jax.tree.structure(untrained), leaves)
-    return Model(graphdef, params, architecture, tensor_product, statistics)
+    return Potential(graphdef, params, architecture, tensor_product, statistics)
 
 
 def read_statistics(path: str | Path) -> DatasetStatistics:
-    """Statistics of a saved model. Arguments and errors as for `load_model`."""
+    """Read the statistics of a saved model. Arguments and errors as for `load_model`."""
     return _read_description(_model_directory(Path(path)) / _DESCRIPTION)[2]
 
 
 def read_dtype(path: str | Path) -> np.dtype:
-    """What the parameters of a saved model are. Arguments and errors as for `load_model`."""
+    """Read the dtype of a saved model. Arguments and errors as for `load_model`."""
     return next(iter(_read_weights(_model_directory(Path(path))).values())).dtype
 
 
@@ -218,9 +193,3 @@ def _model_directory(path: Path) -> Path:
         if (directory / _DESCRIPTION).exists():
             return directory
     raise InputError(f"{path}: no model here; give a run directory, or its folder `model` with {_DESCRIPTION} and {_WEIGHTS}")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -5,22 +5,22 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from ase.data import covalent_radii
 from flax import nnx, struct
-from numpy.random import Generator
 
 from mace_tp.graph import GraphBatch, gather, pair_vectors
-from mace_tp.nn.covalent_radii import covalent_radii
-from mace_tp.nn.linear import normal
+from mace_tp.nn.context import LayerContext
 from mace_tp.nn.radial import agnesi_transform, bessel_basis, polynomial_cutoff, safe_norm, soft_transform
 from mace_tp.tensor_products.algebra.sphere import harmonic_couplings
 from mace_tp.tensor_products.ops.sparse_product import sparse_product
 
 
 class ElementEmbedding(nnx.Module):
-    """One vector of channels for each element."""
+    """One learned vector of channels for each element."""
 
-    def __init__(self, num_species: int, channels: int, *, dtype: jnp.dtype, rng: Generator) -> None:
-        self.weight = normal(rng, (num_species, channels), dtype)
+    def __init__(self, context: LayerContext) -> None:
+        self.weight = context.normal((context.num_species, context.channels))
 
     def __call__(self, species: jax.Array) -> jax.Array:
         """Scalar features [1, nodes, channels] of the nodes."""
@@ -32,8 +32,8 @@ class ElementEmbedding(nnx.Module):
 def edge_harmonics(edge_vectors: jax.Array, l_max: int) -> jax.Array:
     """Spherical harmonics of the directions [edges, (l_max+1)²]: component normalisation, polar axis y (e3nn's).
 
-    Each degree is the one before coupled with l = 1, component by component, which XLA fuses: a step spends half of the time on it that
-    the matrix products of `e3nn.spherical_harmonics` take. The zero vector has the harmonics zero from l = 1 on, and no gradient.
+    Each degree is the one before coupled with l = 1, component by component. XLA fuses these products: they take half the time of the
+    matrix products of `e3nn.spherical_harmonics`. The harmonics of the zero vector are zero from l = 1 on, and so is their gradient.
     """
     squared = jnp.sum(edge_vectors**2, axis=1)
     is_zero = squared == 0
@@ -44,7 +44,7 @@ def edge_harmonics(edge_vectors: jax.Array, l_max: int) -> jax.Array:
     return jnp.stack([component for components in degrees[: l_max + 1] for component in components], axis=1)
 
 
-# What `model.distance_transform` names: (lengths, sum of both covalent radii) → lengths that the basis sees, all [pairs] in Å.
+# Values of `model.distance_transform`: (lengths, sum of both covalent radii) → argument of the radial basis, all [pairs] in Å.
 DISTANCE_TRANSFORMS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "none": lambda lengths, radii: lengths,
     "agnesi": agnesi_transform,
@@ -54,11 +54,11 @@ DISTANCE_TRANSFORMS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 @struct.dataclass
 class Pairs:
-    """What depends on two atoms without direction; of length `cutoff` where it is padding."""
+    """Quantities of a pair of atoms that do not depend on direction. Padded pairs have the length `cutoff`."""
 
     lengths: jax.Array  # [pairs], Å
     species: tuple[jax.Array, jax.Array]  # of both atoms, each [pairs], int32
-    radii: jax.Array  # sum of both covalent radii [pairs], Å
+    radii: jax.Array  # sum of both covalent radii [pairs], Å (Cordero et al. 2008, as in ASE; 0.2 Å for elements without one)
 
 
 @jax.named_scope("radial_basis")
@@ -66,13 +66,13 @@ def find_pairs(edge_vectors: jax.Array, batch: GraphBatch, cutoff: float, atomic
     """The pairs of a batch, from the first edge of each."""
     edges = batch.pair_edges[:, 0]
     first, second = (gather(batch.species, gather(ends, edges)) for ends in (batch.senders, batch.receivers))
-    radii = jnp.asarray(covalent_radii(atomic_numbers), edge_vectors.dtype)
+    radii = jnp.asarray(covalent_radii[np.asarray(atomic_numbers)], edge_vectors.dtype)
     return Pairs(safe_norm(pair_vectors(edge_vectors, batch, cutoff)), (first, second), gather(radii, first) + gather(radii, second))
 
 
 @struct.dataclass
 class RadialEmbedding:
-    """Functions of the length of every pair, and their derivatives by it."""
+    """Functions of the length of every pair, and their derivatives by the length."""
 
     lengths: jax.Array  # [pairs], Å
     values: jax.Array  # [pairs, num_basis], Å^(-3/2); zero from the cutoff on

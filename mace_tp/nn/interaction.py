@@ -4,10 +4,9 @@ import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from numpy.random import Generator
 
 from mace_tp.graph import GraphBatch
-from mace_tp.kernels.linear import Mix
+from mace_tp.nn.context import LayerContext
 from mace_tp.nn.embedding import RadialEmbedding
 from mace_tp.nn.linear import Linear, SpeciesLinear
 from mace_tp.nn.mlp import RadialMLP
@@ -23,12 +22,12 @@ class Interaction(nnx.Module):
 
     def __init__(
         self, plan: InteractionPlan, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, radial_mlp: RadialMLP,
-        normalization: AverageNeighbors | Density, channels: int, mix: Mix, *, dtype: jnp.dtype, rng: Generator,
+        normalization: AverageNeighbors | Density, context: LayerContext,
     ) -> None:  # fmt: skip
         self.plan = plan
-        self.linear_up = Linear(irreps_in, irreps_in, channels, mix, dtype=dtype, rng=rng)
+        self.linear_up = Linear(irreps_in, irreps_in, context)
         self.radial_mlp = radial_mlp
-        self.linear = Linear(plan.irreps_out, irreps_out, channels, mix, dtype=dtype, rng=rng)
+        self.linear = Linear(plan.irreps_out, irreps_out, context)
         self.normalization = normalization
 
     def __call__(self, node_feats: jax.Array, edge_attrs: jax.Array, radial: RadialEmbedding, batch: GraphBatch) -> jax.Array:
@@ -40,30 +39,21 @@ class Interaction(nnx.Module):
 
 
 class MessageSelfConnection(nnx.Module):
-    """Element-dependent mixing of the message, no residual: ACEsuit's `RealAgnosticInteractionBlock`."""
+    """Element-dependent mixing of the message, without a residual: ACEsuit's `RealAgnosticInteractionBlock`."""
 
-    def __init__(self, irreps_message: e3nn.Irreps, channels: int, num_species: int, mix: Mix, *, dtype: jnp.dtype, rng: Generator) -> None:
-        self.skip = SpeciesLinear(irreps_message, irreps_message, channels, num_species, mix, dtype=dtype, rng=rng)
+    def __init__(self, irreps_message: e3nn.Irreps, context: LayerContext) -> None:
+        self.skip = SpeciesLinear(irreps_message, irreps_message, context)
 
     def __call__(self, message: jax.Array, node_feats: jax.Array, species: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A-basis, and a residual of zero."""
         return self.skip(message, species), jnp.zeros((), message.dtype)
 
 
 class ResidualSelfConnection(nnx.Module):
     """Element-dependent mixing of the layer's input, added after the product: ACEsuit's `RealAgnosticResidualInteractionBlock`."""
 
-    def __init__(
-        self,
-        irreps_in: e3nn.Irreps,
-        irreps_out: e3nn.Irreps,
-        channels: int,
-        num_species: int,
-        mix: Mix,
-        *,
-        dtype: jnp.dtype,
-        rng: Generator,
-    ) -> None:
-        self.skip = SpeciesLinear(irreps_in, irreps_out, channels, num_species, mix, dtype=dtype, rng=rng)
+    def __init__(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, context: LayerContext) -> None:
+        self.skip = SpeciesLinear(irreps_in, irreps_out, context)
 
     def __call__(self, message: jax.Array, node_feats: jax.Array, species: jax.Array) -> tuple[jax.Array, jax.Array]:
         """A-basis, and the residual that is added to the product basis (broadcastable to its shape)."""

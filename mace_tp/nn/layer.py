@@ -11,15 +11,15 @@ from mace_tp.nn.product_basis import ProductBasis
 
 @struct.dataclass
 class LayerFeatures:
-    """Features of the nodes on their way through a layer, each [components, nodes, channels]."""
+    """Features of the nodes before, inside and after a layer, each [components, nodes, channels]."""
 
-    received: jax.Array  # of the layer before
-    a_basis: jax.Array  # sums over neighbors, of harmonics; powers of it make the product basis
-    made: jax.Array  # for the readout and the next layer
+    node_feats_in: jax.Array  # input, from the layer before
+    a_basis: jax.Array  # sums over neighbors; the product basis consists of their powers
+    node_feats: jax.Array  # output, for the readout and the next layer
 
 
 class Layer(nnx.Module):
-    """One interaction and the product basis over it."""
+    """One interaction, and the product basis over its messages."""
 
     def __init__(
         self, interaction: Interaction, self_connection: MessageSelfConnection | ResidualSelfConnection, product_basis: ProductBasis
@@ -31,4 +31,4 @@ class Layer(nnx.Module):
     def __call__(self, node_feats: jax.Array, edge_attrs: jax.Array, radial: RadialEmbedding, batch: GraphBatch) -> LayerFeatures:
         message = self.interaction(node_feats, edge_attrs, radial, batch)
         a_basis, residual = self.self_connection(message, node_feats, batch.species)
-        return LayerFeatures(received=node_feats, a_basis=a_basis, made=self.product_basis(a_basis, batch.species, residual))
+        return LayerFeatures(node_feats, a_basis, self.product_basis(a_basis, batch.species, residual))

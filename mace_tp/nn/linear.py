@@ -3,44 +3,33 @@
 import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from numpy.random import Generator
 
-from mace_tp.kernels.linear import ChannelMap, IrrepMap, Mix
+from mace_tp.kernels.linear import ChannelMap, IrrepMap
+from mace_tp.nn.context import LayerContext
 from mace_tp.tensor_products.algebra.irreps import rows_of
 
 
-def normal(rng: Generator, shape: tuple[int, ...], dtype: jnp.dtype, scale: np.ndarray | float = 1.0) -> nnx.Param:
-    """Parameter with `scale`, broadcastable to `shape`, as its standard deviation; the fan-in is divided out where it is used, as in e3nn.
-
-    Drawn by numpy: jax would compile a program for it, which takes seconds where it is not in the cache. The same numbers for every dtype.
-    """
-    return nnx.Param(jnp.asarray(np.asarray(scale * rng.standard_normal(shape), dtype)))  # jax would compile a program for each shape
-
-
 class Linear(nnx.Module):
-    """Mixes the copies and channels of each irrep, e3nn's `Linear` without bias.
+    """Mixes the copies and channels of each irrep: e3nn's `Linear` without bias.
 
     Args:
         irreps_in: irreps of the input; several copies of one irrep are mixed.
         irreps_out: irreps of the output, one copy each.
-        channels: channels of input and output.
-        mix: what evaluates it.
+        context: of the model.
+
+    Raises:
+        ValueError: the input lacks an irrep of the output.
     """
 
-    def __init__(
-        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, mix: Mix, *, dtype: jnp.dtype, rng: Generator
-    ) -> None:
+    def __init__(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, context: LayerContext) -> None:
         missing = [str(irrep.ir) for irrep in irreps_out if irrep.ir not in irreps_in]
         if missing:
             raise ValueError(f"no path reaches {', '.join(missing)} from {irreps_in}")
-        irreps_in = irreps_in.simplify()
-        self.mix = mix
+        irreps_in, channels = irreps_in.simplify(), context.channels
+        self.mix = context.mix
         self.channel_map = _channel_map(irreps_in, irreps_out, channels)
-        self.weights = nnx.Dict(
-            {str(irrep.ir): normal(rng, (irreps_in.count(irrep.ir), channels, channels), dtype) for irrep in irreps_out}
-        )
+        self.weights = nnx.Dict({str(irrep.ir): context.normal((irreps_in.count(irrep.ir), channels, channels)) for irrep in irreps_out})
         self.irreps_out = irreps_out
 
     @jax.named_scope("linear")
@@ -51,19 +40,17 @@ class Linear(nnx.Module):
 
 
 class SpeciesLinear(nnx.Module):
-    """Mixes the channels of each irrep with a matrix of its own for every element.
+    """Mixes the channels of each irrep with one matrix for each element.
 
-    It is e3nn's `FullyConnectedTensorProduct` with one-hot elements; irreps of the output that the input lacks are zero.
+    This is e3nn's `FullyConnectedTensorProduct` with one-hot elements. Irreps of the output that the input lacks are zero.
     """
 
-    def __init__(
-        self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, channels: int, num_species: int, mix: Mix,
-        *, dtype: jnp.dtype, rng: Generator,
-    ) -> None:  # fmt: skip
-        self.mix = mix
+    def __init__(self, irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, context: LayerContext) -> None:
+        channels, num_species = context.channels, context.num_species
+        self.mix = context.mix
         self.channel_map = _channel_map(irreps_in, irreps_out, channels * num_species)
         self.shared = tuple(str(irrep.ir) for irrep in irreps_out if irrep.ir in irreps_in)
-        self.weights = nnx.Dict({ir: normal(rng, (num_species, channels, channels), dtype) for ir in self.shared})
+        self.weights = nnx.Dict({ir: context.normal((num_species, channels, channels)) for ir in self.shared})
 
     @jax.named_scope("linear")
     def __call__(self, features: jax.Array, species: jax.Array) -> jax.Array:
@@ -75,7 +62,7 @@ class SpeciesLinear(nnx.Module):
 
 
 def _channel_map(irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, fan_in: int) -> ChannelMap:
-    """Every irrep of the output from its copies in the input; `fan_in` channels and elements for each of them."""
+    """Map every irrep of the output from its copies in the input; each copy has `fan_in` channels and elements."""
     rows = rows_of(irreps_in)
     maps = [
         IrrepMap(rows[out.ir].start, irreps_in.count(out.ir), out.ir.dim, place.start, (irreps_in.count(out.ir) * fan_in) ** -0.5)

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.custom_derivatives import SymbolicZero
-from numpy.random import Generator
 
+from mace_tp.nn.context import LayerContext
 from mace_tp.nn.embedding import RadialEmbedding
-from mace_tp.nn.linear import normal
 
 # 1 / sqrt(E[silu(z)²]) for normal z. The exact value is 1.67653; this is the Monte-Carlo estimate that e3nn's
 # `normalize2mom` uses, so that models of ACEsuit's MACE can be read exactly.
@@ -23,18 +22,19 @@ def normalized_silu(x: jax.Array) -> jax.Array:
 
 
 class RadialMLP(nnx.Module):
-    """Radial basis → weights of the interaction's paths. Zero in gives zero out, so padded edges send nothing."""
+    """Radial basis → weights of the interaction's paths. Zero input gives zero output, so padded edges send nothing."""
 
-    def __init__(self, num_basis: int, hidden: Sequence[int], num_weights: int, channels: int, *, dtype: jnp.dtype, rng: Generator) -> None:
+    def __init__(self, num_basis: int, hidden: Sequence[int], num_weights: int, context: LayerContext) -> None:
         sizes = [num_basis, *hidden]
-        self.hidden = nnx.List([normal(rng, (fan_in, fan_out), dtype) for fan_in, fan_out in zip(sizes[:-1], sizes[1:])])
-        self.output = normal(rng, (num_weights, sizes[-1], channels), dtype)
+        self.hidden = nnx.List([context.normal((fan_in, fan_out)) for fan_in, fan_out in zip(sizes[:-1], sizes[1:])])
+        self.output = context.normal((num_weights, sizes[-1], context.channels))
 
     @jax.named_scope("radial_mlp")
     def __call__(self, radial: RadialEmbedding) -> jax.Array:
-        """Weights [pairs, num_weights, channels] of an embedding of the lengths.
+        """Weights [pairs, num_weights, channels] from an embedding of the lengths.
 
-        One matrix product for all paths, and one of each derivative: with one for each path a step on 2,048 atoms takes 1.15 times as long.
+        One matrix product serves all paths, and one each of its derivatives. With a product for each path a step on 2,048 atoms takes
+        1.15 times as long.
         """
         matrices = tuple(weight[...] / jnp.sqrt(weight.shape[0]).astype(radial.values.dtype) for weight in self.hidden)
         x = radial_layers(matrices, radial.lengths, radial.values, radial.slopes)
@@ -50,15 +50,15 @@ Matrices = tuple[jax.Array, ...]
 def radial_layers(matrices: Matrices, lengths: jax.Array, values: jax.Array, slopes: jax.Array) -> jax.Array:
     """Layers with the activation `normalized_silu`, as functions of the length alone [pairs, size].
 
-    All of it depends on one number, so the derivative by it is computed beside the values: half as many matrix products, of
-    twice the size, as those of reverse derivatives for forces and their gradients. Reverse derivatives of any order are defined.
+    Each row depends on one number, the length, so its derivative is computed together with the values. That takes half as many matrix
+    products, each twice as large, as reverse derivatives for forces and their gradients. Reverse derivatives of any order are defined.
 
     Args:
         matrices: of the layers, each [in, out].
         lengths: [pairs], Å.
         values: input of the first layer [pairs, in].
-        slopes: derivatives of the input by the length [pairs, in]. Input and slopes must be functions of `lengths` and of nothing else
-            that is differentiated by.
+        slopes: derivatives of the input by the length [pairs, in]. Input and slopes must depend on no differentiated variable other than
+            `lengths`.
     """
     return _layers(matrices, values)
 
@@ -72,13 +72,13 @@ def _layers(matrices: Matrices, values: jax.Array) -> jax.Array:
 def _layers_and_slopes(matrices: Matrices, values: jax.Array, slopes: jax.Array) -> tuple[jax.Array, jax.Array]:
     for matrix in matrices:
         # Split, not indexed: the derivative of a split is a concatenation.
-        inner, inner_slopes = jnp.split(jnp.concatenate([values, slopes]) @ matrix, 2)
-        values, slopes = jax.jvp(normalized_silu, (inner,), (inner_slopes,))
+        values, slopes = jnp.split(jnp.concatenate([values, slopes]) @ matrix, 2)
+        values, slopes = jax.jvp(normalized_silu, (values,), (slopes,))
     return values, slopes
 
 
 def _forward(matrices: Any, lengths: Any, values: Any, slopes: Any) -> tuple[jax.Array, tuple]:
-    """The layers, with what a derivative needs; each argument is marked with whether a derivative by it is asked for."""
+    """The layers and the residuals of their derivative. Each argument carries the mark whether its derivative is asked for."""
     kept = tuple(matrix.value for matrix in matrices)
     by_matrices = kept if any(matrix.perturbed for matrix in matrices) else None
     if not lengths.perturbed:

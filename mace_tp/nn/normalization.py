@@ -1,20 +1,19 @@
-"""What a message is divided by, so that its size does not grow with the number of neighbors."""
+"""Divisors of the messages, which keep their size independent of the number of neighbors."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from numpy.random import Generator
 
 from mace_tp.graph import GraphBatch, gather, segment_sum
+from mace_tp.nn.context import LayerContext
 from mace_tp.nn.embedding import RadialEmbedding
-from mace_tp.nn.linear import normal
 
 
 @dataclasses.dataclass(frozen=True)
 class AverageNeighbors:
-    """The mean number of neighbors in the training data, for every atom."""
+    """The mean number of neighbors in the training data, the same for every atom."""
 
     number: float
 
@@ -23,10 +22,10 @@ class AverageNeighbors:
 
 
 class Density(nnx.Module):
-    """One plus a learned number of neighbors that are near: ACEsuit's `RealAgnosticDensity...InteractionBlock`."""
+    """One plus a learned number of close neighbors: ACEsuit's `RealAgnosticDensity...InteractionBlock`."""
 
-    def __init__(self, num_basis: int, *, dtype: jnp.dtype, rng: Generator) -> None:
-        self.weight = normal(rng, (num_basis,), dtype)
+    def __init__(self, num_basis: int, context: LayerContext) -> None:
+        self.weight = context.normal((num_basis,))
 
     def __call__(self, radial: RadialEmbedding, batch: GraphBatch) -> jax.Array:
         """Embedding of pairs, zero in padding → divisor [nodes, 1] at the receivers."""

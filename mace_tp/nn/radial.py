@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-# Constants of the Agnesi transform and steepness of the soft one, those of ACEsuit's MACE, whose models must be read exactly.
+# Constants of the Agnesi transform, and steepness of the soft transform, as in ACEsuit's MACE, whose models must be read exactly.
 AGNESI_A, AGNESI_Q, AGNESI_P = 1.0805, 0.9183, 4.5791
 SOFT_STEEPNESS = 4.0
 
@@ -32,12 +32,12 @@ def bessel_basis(lengths: jax.Array, cutoff: float, num_basis: int) -> jax.Array
 
 
 def polynomial_cutoff(lengths: jax.Array, cutoff: float | jax.Array, power: int) -> jax.Array:
-    """Envelope that falls from one at r = 0 to zero at the cutoff with two vanishing derivatives there.
+    """Envelope that falls from one at r = 0 to zero at the cutoff, where its first two derivatives vanish.
 
     Args:
         lengths: edge lengths [...], Å.
         cutoff: radius beyond which it is exactly zero, Å; one for all or [...].
-        power: p, at least 2; larger values stay near one for longer.
+        power: p, at least 2; with a larger p the envelope stays near one up to larger lengths.
 
     Returns:
         1 - (p+1)(p+2)/2 t^p + p(p+2) t^(p+1) - p(p+1)/2 t^(p+2) with t = r/cutoff [...], dimensionless.
@@ -51,14 +51,14 @@ def polynomial_cutoff(lengths: jax.Array, cutoff: float | jax.Array, power: int)
 
 
 def agnesi_transform(lengths: jax.Array, radii: jax.Array) -> jax.Array:
-    """Lengths mapped to (0, 1], steepest around the bond length, so that the basis resolves bonds of every element alike.
+    """Map lengths to (0, 1], most steeply near the bond length, so that the basis resolves bonds of all elements equally.
 
     Args:
         lengths: [...], Å. Zero is allowed.
         radii: sum of the covalent radii of both atoms [...], Å.
 
     Returns:
-        1 / (1 + a t^q / (1 + t^(q-p))) with t = 2 length / radii [...], dimensionless; the basis takes it for a length in Å.
+        1 / (1 + a t^q / (1 + t^(q-p))) with t = 2 length / radii [...], dimensionless; the basis treats it as a length in Å.
 
     Source: Witt et al. 2023 (ACEpotentials.jl), with the constants of ACEsuit's MACE.
     """
@@ -69,7 +69,7 @@ def agnesi_transform(lengths: jax.Array, radii: jax.Array) -> jax.Array:
 
 
 def soft_transform(lengths: jax.Array, radii: jax.Array) -> jax.Array:
-    """Lengths that hardly fall below 3/4 of the sum of the covalent radii: short distances look alike to the basis.
+    """Map lengths so that they hardly fall below 3/4 of the sum of the covalent radii: the basis does not resolve shorter distances.
 
     Args:
         lengths: [...], Å.

@@ -3,17 +3,16 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from numpy.random import Generator
 
-from mace_tp.nn.linear import normal
+from mace_tp.nn.context import LayerContext
 from mace_tp.nn.mlp import normalized_silu
 
 
 class LinearReadout(nnx.Module):
-    """Linear in the scalars; every layer but the last."""
+    """Linear in the scalars; for every layer but the last."""
 
-    def __init__(self, channels: int, *, dtype: jnp.dtype, rng: Generator) -> None:
-        self.weight = normal(rng, (channels,), dtype)
+    def __init__(self, context: LayerContext) -> None:
+        self.weight = context.normal((context.channels,))
 
     def __call__(self, scalars: jax.Array) -> jax.Array:
         """Scalars [nodes, channels] → [nodes]."""
@@ -21,11 +20,11 @@ class LinearReadout(nnx.Module):
 
 
 class MLPReadout(nnx.Module):
-    """One hidden layer; the last layer of a model with several."""
+    """One hidden layer; for the last layer of a model with several layers."""
 
-    def __init__(self, channels: int, hidden: int, *, dtype: jnp.dtype, rng: Generator) -> None:
-        self.hidden = normal(rng, (channels, hidden), dtype)
-        self.output = normal(rng, (hidden,), dtype)
+    def __init__(self, hidden: int, context: LayerContext) -> None:
+        self.hidden = context.normal((context.channels, hidden))
+        self.output = context.normal((hidden,))
 
     def __call__(self, scalars: jax.Array) -> jax.Array:
         """Scalars [nodes, channels] → [nodes]."""

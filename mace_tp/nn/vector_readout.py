@@ -1,19 +1,18 @@
-"""Readouts: vector features of a layer → its share of the forces. They have no bias, so vectors turn with the structure."""
+"""Readouts: vector features of a layer → its share of the forces. They have no bias, so the forces rotate with the structure."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from numpy.random import Generator
 
-from mace_tp.nn.linear import normal
+from mace_tp.nn.context import LayerContext
 from mace_tp.nn.mlp import normalized_silu
 
 
 class LinearVectorReadout(nnx.Module):
-    """Linear in the vectors; every layer but the last."""
+    """Linear in the vectors; for every layer but the last."""
 
-    def __init__(self, channels: int, *, dtype: jnp.dtype, rng: Generator) -> None:
-        self.weight = normal(rng, (channels,), dtype)
+    def __init__(self, context: LayerContext) -> None:
+        self.weight = context.normal((context.channels,))
 
     def __call__(self, vectors: jax.Array) -> jax.Array:
         """Vectors [3, nodes, channels] → [nodes, 3]."""
@@ -21,11 +20,11 @@ class LinearVectorReadout(nnx.Module):
 
 
 class GatedVectorReadout(nnx.Module):
-    """Mixed vectors, each times a function of the scalars; the last layer."""
+    """Mixed vectors, each times a function of the scalars; for the last layer."""
 
-    def __init__(self, channels: int, hidden: int, *, dtype: jnp.dtype, rng: Generator) -> None:
-        self.gate = normal(rng, (channels, hidden), dtype)
-        self.mix = normal(rng, (channels, hidden), dtype)
+    def __init__(self, hidden: int, context: LayerContext) -> None:
+        self.gate = context.normal((context.channels, hidden))
+        self.mix = context.normal((context.channels, hidden))
 
     def __call__(self, scalars: jax.Array, vectors: jax.Array) -> jax.Array:
         """Scalars [nodes, channels] and vectors [3, nodes, channels] → [nodes, 3]."""

@@ -1,4 +1,4 @@
-"""A picture of a run of molecular dynamics: energies, temperature and, where there is one, the pressure against time."""
+"""Plot of a run of molecular dynamics: energies, temperature and, if there is a stress, pressure against time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ from mace_tp.simulation.md import Sample
 
 
 def draw_run(samples: Sequence[Sample], num_atoms: int, title: str, path: Path) -> None:
-    """Write the picture.
+    """Draw energies, temperature and pressure as a PNG file.
 
     Args:
         samples: at least one.
         num_atoms: of the structure.
-        title: of one line or several, such as the ensemble and the drift of its energy.
-        path: of the PNG.
+        title: one or several lines, such as the ensemble and its energy drift.
+        path: of the PNG file.
     """
     time = np.array([sample.time for sample in samples]) / 1000
     potential = 1000 / num_atoms * np.array([sample.potential_energy for sample in samples])

@@ -1,7 +1,9 @@
 """Interface of a tensor product: the operations that MACE needs at its two sites, and the bare bilinear map."""
 
 import abc
+import dataclasses
 from collections.abc import Collection
+from typing import ClassVar
 
 import e3nn_jax as e3nn
 import numpy as np
@@ -15,6 +17,7 @@ class UnreachableIrrep(InputError):
     """A tensor product cannot make or cannot use one of the hidden irreps; another product may."""
 
 
+@dataclasses.dataclass(frozen=True)
 class TensorProduct(abc.ABC):
     """One way to multiply equivariant features. Subclasses are frozen dataclasses whose fields are the options.
 
@@ -22,7 +25,7 @@ class TensorProduct(abc.ABC):
     A subclass has to provide `interaction`. The rest follows from the coefficients of the interaction's plan at unit weights.
     """
 
-    name: str  # for messages
+    name: ClassVar[str]  # for messages
 
     @abc.abstractmethod
     def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> InteractionPlan:

@@ -188,5 +188,5 @@ def describe_kernel(kernel: str, dtype: str = "float32") -> str:
 
 
 def _is_cpu() -> bool:
-    device = jax.config.values["jax_default_device"]
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue] - jax declares it at run time
     return (device.platform if isinstance(device, jax.Device) else jax.default_backend()) == "cpu"

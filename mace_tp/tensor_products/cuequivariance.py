@@ -22,6 +22,7 @@ from jax.interpreters import partial_eval
 
 from mace_tp.errors import InputError
 from mace_tp.graph import GraphBatch
+from mace_tp.kernels.polynomial import Builder
 from mace_tp.tensor_products.algebra.irreps import rows_of
 from mace_tp.tensor_products.algebra.paths import path_coupling
 from mace_tp.tensor_products.algebra.symmetric_basis import symmetric_basis
@@ -85,7 +86,7 @@ class CuequivarianceInteraction(CGInteraction):
             row += path.out.dim
         return Terms((0, 1, 2, 3), np.concatenate(segments), np.concatenate(coefficients))
 
-    def polynomial(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def polynomial(self) -> None:
         """Evaluated by its own library, never by the compiled kernel."""
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, edge_attrs: jax.Array, batch: GraphBatch) -> jax.Array:
@@ -116,7 +117,7 @@ class CuequivarianceProductBasis(CGProductBasis):
             orders.append(Terms((0, *[1] * order, 2), np.concatenate(segments), np.concatenate(coefficients)))
         return tuple(orders)
 
-    def polynomial_terms(self, *_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def polynomial_terms(self, builder: Builder, weights: Sequence[int], feats: Sequence[int]) -> None:
         """Evaluated by its own library, never by the compiled kernel."""
 
     def __call__(self, weights: jax.Array, node_feats: jax.Array, species: jax.Array) -> jax.Array:
@@ -183,7 +184,7 @@ def _evaluate(polynomial: Any, inputs: list[jax.Array], indices: list[jax.Array 
 
 def _is_gpu() -> bool:
     """Whether a GPU is what jax computes on by default."""
-    device = jax.config.values["jax_default_device"]
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue] - jax declares it at run time
     return (device.platform if isinstance(device, jax.Device) else jax.default_backend()) == "gpu"
 
 

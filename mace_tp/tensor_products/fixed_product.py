@@ -12,7 +12,7 @@ import numpy as np
 
 from mace_tp.graph import GraphBatch
 from mace_tp.kernels.polynomial import Polynomial
-from mace_tp.tensor_products.algebra.irreps import require_harmonics, rows_of, split_irreps
+from mace_tp.tensor_products.algebra.irreps import irreps_of, require_harmonics, rows_of, split_irreps
 from mace_tp.tensor_products.algebra.paths import Path, paths_between
 from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan
 from mace_tp.tensor_products.base import TensorProduct, UnreachableIrrep, uncoupled
@@ -197,7 +197,7 @@ class DegreeWeighted(InteractionPlan):
     def polynomial(self) -> Polynomial:
         tables = dict(zip(self._paths, (table.transpose(1, 0, 2) for table in self._path_tables), strict=True))
         num_factors, copies = len(self.irreps_node) - 1, []
-        of_node = {irrep.ir: (i,) for i, irrep in enumerate(list(self.irreps_node)[1:])}
+        of_node = {irrep: (i,) for i, irrep in enumerate(irreps_of(self.irreps_node)[1:])}
         of_edge = {irrep: num_factors + i for i, irrep in enumerate(self._edge_irreps)}
         for out in self._outputs:
             for first in range(0, self.num_weights, self._weights_per_term):
@@ -208,6 +208,6 @@ class DegreeWeighted(InteractionPlan):
     def _path_weights(self, weights: Sequence[jax.Array]) -> list[jax.Array]:
         """The weights of both factors of every path, from those of one term."""
         num_factors = len(self.irreps_node) - 1
-        of_node = dict(zip([irrep.ir for irrep in list(self.irreps_node)[1:]], weights[:num_factors]))
+        of_node = dict(zip(irreps_of(self.irreps_node)[1:], weights[:num_factors]))
         of_edge = dict(zip(self._edge_irreps, weights[num_factors:], strict=True))
         return [of_edge[path.edge] * of_node[path.node] if path.node in of_node else of_edge[path.edge] for path in self._paths]

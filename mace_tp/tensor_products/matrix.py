@@ -45,16 +45,16 @@ class Matrix(FixedProduct):
             raise InputError(f"tensor_product: degree of matrix must be a whole number of at least 0, or null, got {self.degree!r}")
 
     @property
-    def fixed_degree(self) -> int:
-        """The degree of a product that is planned for some irreps."""
-        assert self.degree is not None, "the irreps that decide the degree are not known yet"
+    def chosen_degree(self) -> int:
+        """The degree; without one, a plan makes a product with the degree for its irreps."""
+        assert self.degree is not None, "no degree is chosen"
         return self.degree
 
     def coupling(self, irrep_1: e3nn.Irrep, irrep_2: e3nn.Irrep, irrep_out: e3nn.Irrep) -> float:
-        return matrix_law(self.fixed_degree, irrep_1, irrep_2, irrep_out)
+        return matrix_law(self.chosen_degree, irrep_1, irrep_2, irrep_out)
 
     def table(self, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_out: e3nn.Irreps) -> np.ndarray:
-        first, second, out = (matrices(irreps, self.fixed_degree) for irreps in (irreps_1, irreps_2, irreps_out))
+        first, second, out = (matrices(irreps, self.chosen_degree) for irreps in (irreps_1, irreps_2, irreps_out))
         return np.einsum("iab,jbc,mac->ijm", first, second, out, optimize=True) * parity_mask(irreps_1, irreps_2, irreps_out)
 
     def interaction(self, irreps_node: e3nn.Irreps, irreps_edge: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> DegreeWeighted:
@@ -103,18 +103,18 @@ class MatrixBilinear(FixedBilinear):
     @functools.cached_property
     def _embeddings(self) -> tuple[np.ndarray, np.ndarray]:
         """Features → matrices [(2s+1)², components], of both."""
-        first, second = (matrices(irreps, self.product.fixed_degree) for irreps in (self.irreps_1, self.irreps_2))
+        first, second = (matrices(irreps, self.product.chosen_degree) for irreps in (self.irreps_1, self.irreps_2))
         return np.ascontiguousarray(first.reshape(len(first), -1).T), np.ascontiguousarray(second.reshape(len(second), -1).T)
 
     @functools.cached_property
     def _projections(self) -> dict[int, np.ndarray]:
         """For outputs of sign +1 (tensors) and -1 (pseudo-tensors), if any, half of their table [components, (2s+1)²]."""
         outs = {sign: [irrep for irrep in self.irreps_out if is_natural(irrep.ir) == (sign == 1)] for sign in (1, -1)}
-        tables = {sign: matrices(e3nn.Irreps(irreps), self.product.fixed_degree) for sign, irreps in outs.items() if irreps}
+        tables = {sign: matrices(e3nn.Irreps(irreps), self.product.chosen_degree) for sign, irreps in outs.items() if irreps}
         return {sign: table.reshape(len(table), -1) / 2 for sign, table in tables.items()}
 
     def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
-        side = 2 * self.product.fixed_degree + 1
+        side = 2 * self.product.chosen_degree + 1
         left, right = (table_map(table)(x).reshape(side, side, -1) for table, x in zip(self._embeddings, (first, second), strict=True))
         product, swapped = _multiply_terms(left, right), _multiply_terms(right, left)
         blocks = {}

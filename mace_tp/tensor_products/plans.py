@@ -139,6 +139,6 @@ class BilinearPlan:
         tables = [self.rows[copy][i] * path_coupling(self.paths[i]) for copy, i in zip(copies, positions)]
         values = outer_products(paths, tables, split_irreps(first, self.irreps_1), split_irreps(second, self.irreps_2))
         parts: dict[int, list[jax.Array]] = {}
-        for copy, value in zip(copies, values, strict=True):
-            parts.setdefault(int(copy), []).append(value)
+        for copy, value in zip(copies.tolist(), values, strict=True):
+            parts.setdefault(copy, []).append(value)
         return jnp.concatenate([total(parts[copy]) for copy in range(len(self.rows))])

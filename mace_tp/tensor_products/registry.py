@@ -97,7 +97,7 @@ def _build_tensor_product(site: Any, field: str) -> TensorProduct:
         raise InputError(f"{field}={site}: must be the name of a tensor product, or {{name: NAME, option: value}}")
     options = dict(options)
     name = options.pop("name")
-    cls: Any = _find_class(name, f"{field}={name}")
+    cls = _find_class(name, f"{field}={name}")
     valid = [option.name for option in dataclasses.fields(cls)]
     unknown = sorted(set(map(str, options)) - set(valid))
     if unknown:
@@ -128,8 +128,8 @@ def _loaded(point: importlib.metadata.EntryPoint, text: str) -> type[TensorProdu
         cls = point.load()
     except (ImportError, AttributeError) as error:
         raise InputError(f"{text}: {_origin(point)} cannot be loaded ({type(error).__name__}: {error})") from error
-    if not (isinstance(cls, type) and issubclass(cls, TensorProduct) and dataclasses.is_dataclass(cls)):
-        raise InputError(f"{text}: {_origin(point)} is not a dataclass that inherits from mace_tp.tensor_products.base.TensorProduct")
+    if not (isinstance(cls, type) and issubclass(cls, TensorProduct)):
+        raise InputError(f"{text}: {_origin(point)} does not inherit from mace_tp.tensor_products.base.TensorProduct")
     if inspect.isabstract(cls):
         raise InputError(f"{text}: {_origin(point)} lacks methods: {', '.join(sorted(cls.__abstractmethods__))}")
     return cls

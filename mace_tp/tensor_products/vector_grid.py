@@ -18,7 +18,7 @@ import numpy as np
 from mace_tp.kernels.polynomial import Builder, Term
 from mace_tp.tensor_products.algebra.closed_forms import bracket_coupling
 from mace_tp.tensor_products.algebra.coordinates import BasisTerm
-from mace_tp.tensor_products.algebra.irreps import irrep_at, is_natural, parity_mask, rows_of_harmonics, split_irreps
+from mace_tp.tensor_products.algebra.irreps import irreps_of, is_natural, parity_mask, rows_of_harmonics, split_irreps
 from mace_tp.tensor_products.algebra.sampling import Samples, SphereSampler
 from mace_tp.tensor_products.algebra.sphere import Quadrature, harmonics, quadrature, rotational_derivatives
 from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan
@@ -170,7 +170,7 @@ class BracketPowers(Powers):
         powers, parts = {2: list(feats)} | self._lower_powers(builder, feats), []
         for weight, ((order, irrep, l_prime), norm) in zip(weights, self._norms.items(), strict=True):
             left = self.irreps_in if order == 2 else self._bracket_partners
-            table = norm / (order - 1) * bracket_table(left, irrep_at(self.irreps_in, l_prime), irrep)
+            table = norm / (order - 1) * bracket_table(left, irreps_of(self.irreps_in)[l_prime], irrep)
             values = bilinear_map(builder, table, powers[order], feats[self.irreps_in.slices()[l_prime]])
             parts.append((irrep, weight, values))
         return weighted_terms(self.irreps_out, parts)
@@ -178,7 +178,7 @@ class BracketPowers(Powers):
     @functools.cached_property
     def _bracket_partners(self) -> e3nn.Irreps:
         """Harmonics whose brackets with the parts A_l' reach an output."""
-        degrees = [irrep_at(self.irreps_in, i).l for i in self._second_factors]
+        degrees = [irreps_of(self.irreps_in)[i].l for i in self._second_factors]
         pairs = list(itertools.product(degrees, self._projections))
         highest = max(degrees) + max(irrep.l for irrep in self._projections)
         partners = [l for l in range(highest + 1) if any(bracket_coupling(l, l_prime, irrep.l) for l_prime, irrep in pairs)]

@@ -1,1 +1,1 @@
-"""Training: state, optimizer, compiled steps, loop, evaluation, checkpoints."""
+"""Training: `train` is the page to read first, `fit` its loop, `step` the update."""

@@ -1,7 +1,7 @@
 """Checkpoints to resume from: the whole state of a training, written by orbax in the background, complete or absent.
 
-Each holds a digest of all that is in it, so that a damaged one is known from its contents alone; then the one before is used.
-Arrays and JSON: nothing in a checkpoint can execute code.
+Each checkpoint holds a digest of its contents. If the digest does not match, the checkpoint is damaged and the one before is used.
+Checkpoints hold arrays and JSON; nothing in them can execute code.
 """
 
 import contextlib
@@ -14,105 +14,79 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from mace_tp.errors import InputError, TrainingError
 from mace_tp.model.parameters import Params
+from mace_tp.training.progress import Progress
 from mace_tp.training.state import TrainState, flatten_moments, name_moments
 
 _LOG = logging.getLogger("mace_tp")
 
 
-@dataclasses.dataclass
-class Progress:
-    """What a training knows besides arrays; JSON in a checkpoint."""
-
-    epoch: int = 0  # epochs completed
-    batch: int = 0  # batches of the next epoch that are done
-    num_batches: int = 0  # seen in all; the number of the checkpoint
-    kept: list[int] = dataclasses.field(default_factory=list)  # numbers of checkpoints that shall never be deleted
-    elapsed_seconds: float = 0.0  # of all sessions so far
-    training_seconds: float | None = None  # of all sessions so far, without reading and compilation; None in older checkpoints
-    stage: int = 0
-    best_loss: float | None = None  # of the current stage
-    best_epoch: int = 0
-    schedule: dict[str, float] = dataclasses.field(default_factory=dict)  # fields of the learning-rate schedule
-    so_far: dict[str, float] = dataclasses.field(default_factory=dict)  # sums over the batches of the next epoch that are done
-    buckets: list[list[int]] = dataclasses.field(default_factory=list)  # shapes of the training's batches
-    num_skipped: int = 0  # updates that were not finite and not made
-    skipped_in_a_row: list[list[int]] = dataclasses.field(default_factory=list)  # (epoch, batch) of those without an update in between
-    compile_seconds: float = 0.0  # of all sessions so far
-    patience_from: int = 0  # epoch from which `trainer.patience` counts, if no later one was better
-    trained_on: list[list[str]] = dataclasses.field(default_factory=list)  # (training data, digest of what was read) for the card, in turn
-    passed_over: int = 0  # epochs of stage one that were left out because nothing got better
-
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-    """What a checkpoint gives back."""
+class Snapshot(NamedTuple):
+    """Everything that changes in the course of a training, as a checkpoint keeps it."""
 
     state: TrainState
-    best_params: Params
+    best_params: Params  # averaged parameters of the best epoch
     progress: Progress
 
 
-def read_origin(directory: Path) -> dict[str, Any] | None:
-    """Origin of the training that wrote the checkpoints in a folder; None without checkpoints. The folder is not changed."""
-    if not directory.is_dir():
-        return None
+def read_provenance(directory: Path) -> dict[str, Any] | None:
+    """Provenance of the training that wrote the checkpoints in a folder; None without checkpoints. The folder is not changed."""
     with contextlib.closing(Checkpoints(directory, is_read_only=True)) as checkpoints:
-        return checkpoints.origin()
+        return checkpoints.provenance()
 
 
 class Checkpoints:
-    """The last two checkpoints of a run, each with the best averaged parameters so far, and those that shall be kept."""
+    """The last two checkpoints of a run, and those of chosen epochs; each also holds the best averaged parameters so far."""
 
-    def __init__(self, directory: Path, origin: dict[str, Any] | None = None, *, is_read_only: bool = False) -> None:
+    def __init__(self, directory: Path, provenance: dict[str, Any] | None = None, *, is_read_only: bool = False) -> None:
         """
         Args:
             directory: made if it is not there.
-            origin: what the training is made of: configuration, statistics, data, versions; JSON, written into every checkpoint.
+            provenance: configuration, statistics, data and versions of the training, as JSON; written into every checkpoint.
             is_read_only: whether the directory stays as it is; otherwise unfinished checkpoints are removed, and damaged ones renamed.
         """
-        self._directory = directory.absolute()
+        self.directory = directory.absolute()
         self._keep = _LastTwoAndKept(set())
         self._is_read_only = is_read_only
-        self._origin = origin or {}
+        self._provenance = provenance or {}
 
     @functools.cached_property
     def _manager(self) -> Any:
-        """orbax's, made when the first checkpoint is read or written."""
+        """The manager of orbax, made when the first checkpoint is read or written."""
         # orbax logs every array that it writes.
         logging.getLogger("absl").setLevel(logging.WARNING)
-        # orbax has an option `read_only`, but warns of it.
+        # orbax also has an option `read_only`, but warns if it is used.
         options = _orbax().CheckpointManagerOptions(
             preservation_policy=self._keep,
             enable_async_checkpointing=True,
             cleanup_tmp_directories=not self._is_read_only,
             create=not self._is_read_only,
         )
-        return _orbax().CheckpointManager(self._directory, options=options)
+        return _orbax().CheckpointManager(self.directory, options=options)
 
     def save(self, state: TrainState, best_params: Params, progress: Progress) -> None:
-        """Copy to the host and write in the background; what has been written already is not written again.
+        """Copy to the host and write in the background; do nothing if there is a checkpoint of this number.
 
         Args:
-            state: the current one.
+            state: the current state.
             best_params: averaged parameters of the best epoch.
-            progress: the rest; `num_batches` is the number of the checkpoint.
+            progress: everything else; `num_batches` is the number of the checkpoint.
 
         Raises:
-            TrainingError: this one, or the one before, cannot be written.
+            TrainingError: this checkpoint, or the one before, cannot be written.
         """
         self._keep.numbers.update(progress.kept)
         if progress.num_batches in self._manager.all_steps():
             return
         ocp = _orbax()
         arrays = jax.device_get({"state": name_moments(state), "best_params": best_params})
-        about = {"progress": dataclasses.asdict(progress), "origin": self._origin}
+        about = {"progress": dataclasses.asdict(progress), "origin": self._provenance}
         items = ocp.args.Composite(
             arrays=ocp.args.StandardSave(arrays),
             about=ocp.args.JsonSave(about | {"digest": _digest(arrays, about), "digest_of_this": _digest({}, about)}),
@@ -120,10 +94,10 @@ class Checkpoints:
         with self._complaining():
             self._manager.save(progress.num_batches, args=items)
 
-    def origin(self) -> dict[str, Any] | None:
-        """What the training that wrote the newest readable checkpoint was made of; None where there is none to read, as in old ones."""
+    def provenance(self) -> dict[str, Any] | None:
+        """Provenance in the newest readable checkpoint; None if there is no such checkpoint, or if its version kept none."""
         ocp = _orbax()
-        for number in sorted(self._manager.all_steps(), reverse=True):
+        for number in self._numbers():
             with contextlib.suppress(Exception):  # damaged: `restore` will say so
                 about = self._manager.restore(number, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about
                 content = {name: about[name] for name in ("progress", "origin")}
@@ -131,8 +105,12 @@ class Checkpoints:
                     return content["origin"]
         return None
 
-    def restore(self, state: TrainState, best_params: Params) -> Restored | None:
-        """The newest checkpoint that is whole, in the shapes of what is given; None where there is none. Damaged ones are put aside.
+    def restore(self, state: TrainState, best_params: Params) -> Snapshot | None:
+        """Read the newest checkpoint that is whole; None if there is none. Damaged checkpoints are put aside.
+
+        Args:
+            state: gives the shapes and dtypes to read.
+            best_params: likewise.
 
         Raises:
             InputError: there are checkpoints, but none is whole and fits the model.
@@ -140,10 +118,10 @@ class Checkpoints:
         ocp = _orbax()
         template = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"state": name_moments(state), "best_params": best_params})
         reasons: dict[int, str] = {}
-        for number in sorted(self._manager.all_steps(), reverse=True):
+        for number in self._numbers():
             try:
                 arrays, about = self._read(number, template)
-            # orbax, tensorstore and zstd have no common exception for what they cannot read.
+            # orbax, tensorstore and zstd have no common exception for damaged files.
             except Exception as error:
                 reasons[number] = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 continue
@@ -151,19 +129,25 @@ class Checkpoints:
             known = {field.name for field in dataclasses.fields(Progress)}  # checkpoints of other versions may have more fields
             progress = Progress(**{name: value for name, value in about["progress"].items() if name in known})
             self._keep.numbers.update(progress.kept)
-            # That of an old checkpoint is an epoch's.
+            # Older versions numbered checkpoints by epochs.
             progress.num_batches = number
-            return Restored(flatten_moments(arrays["state"], state), arrays["best_params"], progress)
+            return Snapshot(flatten_moments(arrays["state"], state), arrays["best_params"], progress)
         if reasons:
             newest = max(reasons)
-            raise InputError(f"{self._directory}: no checkpoint is whole and fits the model; the newest, {newest}: {reasons[newest]}")
+            raise InputError(f"{self.directory}: no checkpoint is whole and fits the model; the newest, {newest}: {reasons[newest]}")
         return None
+
+    def _numbers(self) -> list[int]:
+        """Numbers of the checkpoints, the newest first."""
+        if self._is_read_only and not self.directory.is_dir():
+            return []
+        return sorted(self._manager.all_steps(), reverse=True)
 
     def wait(self) -> None:
         """Wait until everything is on disk.
 
         Raises:
-            TrainingError: something could not be written.
+            TrainingError: a checkpoint could not be written.
         """
         if "_manager" not in vars(self):  # nothing has been read or written
             return
@@ -180,7 +164,7 @@ class Checkpoints:
         ocp = _orbax()
         self._require_shapes(number, template)
         arguments = {"arrays": ocp.args.StandardRestore(template)}
-        if not (self._directory / str(number) / "about").exists():  # of a version before digests
+        if not (self.directory / str(number) / "about").exists():  # of a version before digests
             restored = self._manager.restore(number, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **arguments))
             return restored.arrays, {"progress": restored.progress}
         restored = self._manager.restore(number, args=ocp.args.Composite(about=ocp.args.JsonRestore(), **arguments))
@@ -190,8 +174,8 @@ class Checkpoints:
         return restored.arrays, about
 
     def _require_shapes(self, number: int, template: dict[str, Any]) -> None:
-        """Raise a ValueError that names an array which the checkpoint has otherwise than the template: orbax would tell of itself."""
-        there = _shapes(_orbax().StandardCheckpointHandler().metadata(self._directory / str(number) / "arrays").tree)
+        """Raise a ValueError that names an array whose shape differs; the message of orbax would be about orbax."""
+        there = _shapes(_orbax().StandardCheckpointHandler().metadata(self.directory / str(number) / "arrays").tree)
         here = _shapes(template)
         if there != here:
             name = min(name for name in {*there, *here} if there.get(name) != here.get(name))
@@ -203,9 +187,9 @@ class Checkpoints:
             if self._is_read_only:
                 _LOG.warning("checkpoint %d is damaged (%s); the one before is used", number, reason)
                 continue
-            damaged = self._directory / f"{number}.damaged"
+            damaged = self.directory / f"{number}.damaged"
             shutil.rmtree(damaged, ignore_errors=True)
-            (self._directory / str(number)).rename(damaged)
+            (self.directory / str(number)).rename(damaged)
             _LOG.warning("checkpoint %d is damaged (%s); it is now %s, and the one before is used", number, reason, damaged)
         if reasons and not self._is_read_only:
             self._manager.reload()
@@ -214,16 +198,16 @@ class Checkpoints:
     def _complaining(self) -> Iterator[None]:
         try:
             yield
-        # What tensorstore raises in its threads has no type of its own.
+        # tensorstore raises exceptions of many types in its threads.
         except Exception as error:
             kept = ", ".join(map(str, self._manager.all_steps())) or "none"
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise TrainingError(f"{self._directory}: a checkpoint could not be written ({reason}); complete: {kept}") from error
+            raise TrainingError(f"{self.directory}: a checkpoint could not be written ({reason}); complete: {kept}") from error
 
 
 @dataclasses.dataclass
 class _LastTwoAndKept:
-    """Which checkpoints orbax does not delete; a `PreservationPolicy` of orbax's."""
+    """Tells orbax which checkpoints to keep; a `PreservationPolicy` of orbax."""
 
     numbers: set[int]
 
@@ -233,7 +217,7 @@ class _LastTwoAndKept:
 
 
 def _orbax() -> ModuleType:
-    import orbax.checkpoint  # takes so long to load that the first step is not to wait for it
+    import orbax.checkpoint  # slow to load; the first step does not wait for it
 
     return orbax.checkpoint
 

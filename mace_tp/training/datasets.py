@@ -1,4 +1,4 @@
-"""Files named in the configuration → graphs and statistics."""
+"""Reads the files that the configuration names: graphs for training, validation and tests, and statistics."""
 
 import dataclasses
 import logging
@@ -25,7 +25,7 @@ _LOG = logging.getLogger("mace_tp")
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprints:
-    """Which data they are. `train_and_valid` does not depend on the seed by which they are divided."""
+    """Fingerprints of the data. `train_and_valid` does not depend on the seed that splits them."""
 
     train_and_valid: Fingerprint
     valid: Fingerprint
@@ -34,7 +34,7 @@ class Fingerprints:
 
 @dataclasses.dataclass(frozen=True)
 class Datasets:
-    """Everything that a training looks at."""
+    """The graphs of a training, their statistics and fingerprints."""
 
     train: list[Graph]
     valid: list[Graph]
@@ -42,7 +42,7 @@ class Datasets:
     statistics: DatasetStatistics
     fingerprints: Fingerprints
     origin_of_energies: str  # a line that says where the E0s come from
-    configured_energies: dict[int, float]  # {Z: E0 in eV} by data.atomic_energies; a run that is continued keeps those of its statistics
+    configured_energies: dict[int, float]  # {Z: E0 in eV} by data.atomic_energies; a resumed run keeps those of its statistics
 
 
 def load_datasets(config: Config, start: DatasetStatistics | None = None, kept: DatasetStatistics | None = None) -> Datasets:
@@ -50,8 +50,8 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None, kept: 
 
     Args:
         config: the whole configuration.
-        start: of the model that the training starts from; None where it starts from none.
-        kept: statistics of the run that is continued, which are its model's and stay; None for a new run.
+        start: statistics of the model that the training starts from; None if the weights are random.
+        kept: statistics of the run that is resumed, which its model keeps; None for a new run.
 
     Raises:
         InputError: a file, a label or a field of `data` cannot be used.
@@ -66,13 +66,13 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None, kept: 
     if data.isolated_atoms is not None:
         path = Path(os.path.expanduser(data.isolated_atoms))
         isolated = isolated | read_isolated_atoms(path, build_label_keys(data), config.model.cutoff)
-    # Before the split: which elements the model knows must not depend on where the dice put a rare one.
+    # Before the split, because the elements of the model must not depend on which part a rare element falls into.
     of_model = None if start is None else dict(zip(start.atomic_numbers, start.atomic_energies, strict=True))
     configured, origin = atomic_energies(data.atomic_energies, train, isolated, of_model)
     energies = configured
     if kept is not None:
         energies = dict(zip(kept.atomic_numbers, kept.atomic_energies, strict=True))
-        origin = describe_energies(energies, "kept from the run that goes on")
+        origin = describe_energies(energies, "kept from the run that is resumed")
     if data.valid is None:
         train, valid = split(train, data.valid_fraction, config.seed)
     else:
@@ -110,10 +110,10 @@ def load_datasets(config: Config, start: DatasetStatistics | None = None, kept: 
 
 
 def _require_elements(kept: DatasetStatistics, train: Sequence[Configuration]) -> None:
-    """A model learns no new elements: its parameters are for those that it began with.
+    """Require that the model knows all elements of the data; a resumed training cannot add any.
 
     Raises:
-        InputError: the training data have others; names them.
+        InputError: the training data have further elements; names them.
     """
     there = {int(number) for configuration in train for number in configuration.atomic_numbers}
     if unknown := sorted(there - set(kept.atomic_numbers)):
@@ -124,21 +124,21 @@ def _require_elements(kept: DatasetStatistics, train: Sequence[Configuration]) -
 
 
 def _needed_labels(config: Config) -> tuple[str, ...]:
-    """Fields that the loss looks at. Stress is optional: molecules have none."""
+    """Labels that the loss needs. Stress is optional: molecules have none."""
     stages = [config.loss] if config.loss.stage_two.start >= 1 else [config.loss, config.loss.stage_two]
     weights = {"energy": [stage.energy_weight for stage in stages], "forces": [stage.forces_weight for stage in stages]}
     return tuple(field for field, values in weights.items() if max(values) > 0)
 
 
 def _require_weights(frames: Sequence[Configuration], part: str, need: Sequence[str]) -> None:
-    """Raise an InputError where weights leave nothing of a label that the loss looks at."""
+    """Raise an InputError if the weights of a label that the loss needs are zero everywhere."""
     if unused := [field for field in weightless(frames) if field in need]:
         places = f"config_weight or config_{unused[0]}_weight in the files, or data.config_type_weights"
         raise InputError(f"the {' and '.join(unused)} of every {part} frame has weight zero ({places})")
 
 
 def _warn_of_unused_weights(type_weights: Mapping[str, float], configurations: Sequence[Configuration]) -> None:
-    """A weight whose type is nowhere is likely misspelt."""
+    """Warn of weights whose type no frame has; they are probably misspelt."""
     types = {configuration.config_type or NO_TYPE for configuration in configurations}
     unused = sorted(name for name in type_weights if name != NO_TYPE and name not in types and not is_isolated_atom(name))
     if unused:
@@ -162,7 +162,11 @@ def _read(
 
 
 def _merged(known: dict[int, float], more: dict[int, float], path: str) -> dict[int, float]:
-    """Isolated atoms of several files; two energies of one element are an error, as within one file."""
+    """Isolated atoms of several files.
+
+    Raises:
+        InputError: an element has two energies.
+    """
     for number in known.keys() & more.keys():
         if abs(known[number] - more[number]) > SAME_ENERGY:
             both = f"{known[number]} and {more[number]} eV"

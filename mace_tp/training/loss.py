@@ -12,7 +12,7 @@ from mace_tp.model.prediction import Prediction
 
 @struct.dataclass
 class LossWeights:
-    """Weight of each mean squared error; plain numbers, so that a change of stage compiles nothing."""
+    """Weight of each mean squared error. The weights are arguments of the step, so a new stage needs no compilation."""
 
     energy: jax.Array | float  # 1/eV²
     forces: jax.Array | float  # Å²/eV²
@@ -20,9 +20,9 @@ class LossWeights:
 
 
 def weighted_loss(prediction: Prediction, batch: GraphBatch, weights: LossWeights) -> jax.Array:
-    """w_E <((E - Ê)/N)²> + w_F <(F - F̂)²> + w_S <(σ - σ̂)²>, each mean over what is labelled; zero where nothing is.
+    """w_E <((E - Ê)/N)²> + w_F <(F - F̂)²> + w_S <(σ - σ̂)²>, each a mean over the labelled values, or zero if there are none.
 
-    The squared errors of a configuration are multiplied by its own weights, where the batch has any; the means stay those over numbers.
+    If the batch has label weights, they multiply the squared errors; the means still divide by the number of values.
 
     Source: ACEsuit's `WeightedEnergyForcesStressLoss`.
     """
@@ -48,7 +48,7 @@ def build_loss_weights(config: LossConfig | StageTwoConfig) -> LossWeights:
 
 
 def loss_from_sums(sums: ErrorSums, weights: LossWeights) -> jax.Array:
-    """The training loss over everything that the sums have seen, as if it were one batch."""
+    """The training loss over all batches that were summed, as if they were one batch."""
 
     def mean(total: jax.Array, count: jax.Array) -> jax.Array:
         return total / jnp.maximum(count, 1)

@@ -1,18 +1,19 @@
-"""The model card: what a person who finds a trained model should know, as Markdown beside it."""
+"""The model card, Markdown beside a trained model: its data, E0s, errors, shape and versions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mace_tp.config import Config
 from mace_tp.data.elements import symbol
-from mace_tp.model.saved_model import Model
+from mace_tp.model.potential import Potential
+from mace_tp.run_directory import CARD, write_atomically
 from mace_tp.tensor_products.notation import site_text
 from mace_tp.training.preparation import Setup
+from mace_tp.training.progress import Progress
 from mace_tp.training.provenance import SAME_ENERGY
 
 Errors = Mapping[str, Mapping[str, float]]
-"""Of `valid` and of every test file by its path: what `metrics.summarize` gives, and `num_configs`."""
+"""{`valid` or the path of a test file: the errors of `metrics.summarize`, and `num_configs`}."""
 
 _UNITS = {
     "force_rmse": ("force RMSE", "meV/Å"),
@@ -23,32 +24,27 @@ _UNITS = {
 }
 
 
-def write_card(
-    folder: Path, setup: Setup, config: Config, environment: Mapping[str, Any], totals: Mapping[str, Any], errors: Errors
-) -> None:
-    """Write `README.md` into a model's folder, complete or not at all.
+def write_card(folder: Path, setup: Setup, progress: Progress, errors: Errors) -> None:
+    """Write `README.md` into a model's folder.
 
     Args:
         folder: of the model.
-        setup: what it was trained with.
-        config: of the training.
-        environment: versions, device and dtype.
-        totals: what the training knows of itself: `epochs`, `best_epoch`, `total_seconds`, `trained_on` (of `describe_data`, in turn).
-        errors: of `valid` and of every test file; empty while the training is not at its end.
+        setup: of the training.
+        progress: epochs and seconds so far, and the data that the model was trained on.
+        errors: empty while the training has not finished.
     """
-    part = folder / "README.md.part"
-    part.write_text(_card(setup, _facts(setup, config, environment, totals), errors), encoding="utf-8", errors="backslashreplace")
-    part.replace(folder / "README.md")
+    write_atomically(folder / CARD, _card(setup, _facts(setup, progress), errors))
 
 
-def describe_data(setup: Setup, config: Config) -> list[str]:
-    """The training data, and the digest of training and validation data, as a card tells them."""
-    return [_training(config.data.train, len(setup.datasets.train)), f"`{setup.datasets.fingerprints.train_and_valid.sha256}`"]
+def describe_data(setup: Setup) -> list[str]:
+    """The training data, and the digest of training and validation data, as a card states them."""
+    training = _training(setup.config.data.train, len(setup.datasets.train))
+    return [training, f"`{setup.datasets.fingerprints.train_and_valid.sha256}`"]
 
 
-def describe_data_before(origin: Mapping[str, Any]) -> list[str]:
-    """The same of the origin of a checkpoint, which has no such digest."""
-    training = _training(origin["config"]["data"]["train"], origin["data"]["training"]["configurations"])
+def describe_data_before(provenance: Mapping[str, Any]) -> list[str]:
+    """The same from the provenance of a checkpoint of a version that kept no digest."""
+    training = _training(provenance["config"]["data"]["train"], provenance["data"]["training"]["configurations"])
     return [training, "not kept by the version that trained"]
 
 
@@ -72,7 +68,7 @@ Trained with mace-tp. Energies are in eV, lengths in Å, forces in eV/Å, stress
 |---|---|
 {_energies(setup.model)}
 
-It knows no other element. The energy of a structure is the sum of its E0s and what the model adds.
+It knows no other element. The energy of a structure is the sum of its E0s and the interaction energy that the model predicts.
 
 ## Errors
 
@@ -88,19 +84,20 @@ atoms.calc = mace_tp.Calculator("folder/of/this/file")  # atoms: of ASE
 """
 
 
-def _facts(setup: Setup, config: Config, environment: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, str]:
+def _facts(setup: Setup, progress: Progress) -> dict[str, str]:
+    config, environment = setup.config, setup.provenance["environment"]
     architecture, products = setup.model.architecture, setup.model.tensor_product
-    data = totals["trained_on"] or [describe_data(setup, config)]
+    data = progress.trained_on or [describe_data(setup)]
     interaction, product_basis = site_text(products.interaction), site_text(products.product_basis)
     shape = f"{architecture.num_channels} channels × ({architecture.hidden_irreps}), {architecture.num_interactions} layers"
-    trained = f"{totals['epochs']} epochs, {totals['total_seconds'] / 60:.1f} min on {environment['device']}"
-    best = f"those of epoch {totals['best_epoch']}" if totals["best_epoch"] else "those of its beginning, for no epoch is complete"
+    trained = f"{progress.epoch} epochs, {progress.elapsed_seconds / 60:.1f} min on {environment['device']}"
+    best = f"those of epoch {progress.best_epoch}" if progress.best_epoch else "the initial ones, because no epoch is complete"
     return {
         "level of theory of the labels": config.data.theory or "not given (`data.theory=...` of the training writes it here)",
         "training data": "; then ".join(training for training, _ in data),
-        "validation data": _validation(setup, config),
+        "validation data": _validation(setup),
         "SHA-256 of what was read of both": data[-1][1],
-        "E0s": _origin_of_energies(setup, config),
+        "E0s": _origin_of_energies(setup),
         "weights of the beginning": f"`{config.model.init_from}`" if config.model.init_from else f"random, seed {config.seed}",
         "tensor product": f"`{interaction}` in the interaction, `{product_basis}` in the product basis",
         "shape": f"{shape}, l_max {architecture.l_max}, correlation {architecture.correlation}",
@@ -112,26 +109,27 @@ def _facts(setup: Setup, config: Config, environment: Mapping[str, Any], totals:
     }
 
 
-def _validation(setup: Setup, config: Config) -> str:
-    count = f"{len(setup.datasets.valid)} configurations"
-    if config.data.valid is not None:
-        return f"{_files(config.data.valid)}: {count}"
-    return f"{count} of the same files, drawn at random (seed {config.seed})"
+def _validation(setup: Setup) -> str:
+    files, count = setup.config.data.valid, f"{len(setup.datasets.valid)} configurations"
+    if files is not None:
+        return f"{_files(files)}: {count}"
+    return f"{count} of the same files, drawn at random (seed {setup.config.seed})"
 
 
-def _origin_of_energies(setup: Setup, config: Config) -> str:
-    choice, atoms = config.data.atomic_energies, config.data.isolated_atoms
+def _origin_of_energies(setup: Setup) -> str:
+    data = setup.config.data
+    choice, atoms = data.atomic_energies, data.isolated_atoms
     kept = dict(zip(setup.model.statistics.atomic_numbers, setup.model.statistics.atomic_energies))
     if any(abs(kept[number] - energy) > SAME_ENERGY for number, energy in setup.datasets.configured_energies.items()):
         return "those with which the training began"
     if choice == "isolated":
-        return f"energies of isolated atoms, of {_files(config.data.train if atoms is None else atoms)}"
+        return f"energies of isolated atoms, of {_files(data.train if atoms is None else atoms)}"
     return "fitted to the training energies by least squares" if choice == "least_squares" else "given by the user"
 
 
 _FORCES = {
     "gradient": "the gradient of the energy",
-    "direct": "read from the features; no energy has them as its gradient, and there is no stress",
+    "direct": "read from the features; they are not the gradient of an energy, and there is no stress",
 }
 
 
@@ -143,16 +141,16 @@ def _versions(environment: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {environment[name]}" for name in ("mace_tp", "commit", "jax", "jaxlib") if name in environment)
 
 
-def _energies(model: Model) -> str:
+def _energies(model: Potential) -> str:
     statistics = model.statistics
     pairs = zip(statistics.atomic_numbers, statistics.atomic_energies, strict=True)
     return "\n".join(f"| {symbol(number)} | {energy:.6f} |" for number, energy in pairs)
 
 
 def _errors(errors: Errors) -> str:
-    """A line for the validation set, by which the parameters were chosen, and for every test file."""
+    """A line for the validation set, by which the parameters were chosen, and one for every test file."""
     if not errors:
-        return "Not measured: the training has not come to its end. `metrics.jsonl` of its run directory has those of every epoch."
+        return "Not measured: the training has not come to its end. `metrics.jsonl` in its run directory has the errors of every epoch."
     names = _names([path for path in errors if path != "valid"]) | {"valid": "validation"}
     shown = [key for key in _UNITS if any(key in values for values in errors.values())]
     lines = [
@@ -166,11 +164,11 @@ def _errors(errors: Errors) -> str:
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """The name of each file, and the whole path where another file has that name, too."""
+    """The name of each file, or its whole path if another file has the same name."""
     names = [Path(path).name for path in paths]
     return {path: f"`{name if names.count(name) == 1 else path}`" for path, name in zip(paths, names, strict=True)}
 
 
 def _in_a_cell(text: str) -> str:
-    """On one line, and without what ends a cell of a table."""
+    """The text on one line, with escaped bars, so that it fits a cell of a table."""
     return " ".join(text.split()).replace("|", "\\|")

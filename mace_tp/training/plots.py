@@ -1,4 +1,4 @@
-"""Plots of a training: learning curves, as PNG."""
+"""Learning curves of a training, as PNG."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ class _Curve(NamedTuple):
 
 
 def learning_curves(metrics: Sequence[Record], path: Path) -> None:
-    """Write the plot of `learning_curves_figure`."""
+    """Write `learning_curves_figure` to a file."""
     learning_curves_figure(metrics).savefig(path, dpi=DPI)
 
 
@@ -30,14 +30,14 @@ def learning_curves_figure(metrics: Sequence[Record]) -> Figure:
     """Losses and RMSE of forces (meV/Å), energies (meV/atom) and stress (meV/Å³) against epochs and time of training.
 
     Args:
-        metrics: records of `metrics.jsonl`. An error without values gets no panel. The epoch in which `stage` becomes 2 is
-            marked. The time axis counts updates and validations; records without these times give no such axis.
+        metrics: records of `metrics.jsonl`. An error that no record has gets no panel. A line marks the beginning of stage two. The axis of
+            time is left out if a record lacks the time of its updates.
     """
     epochs = record_values(metrics, "epoch")
     errors = {"force": "meV/Å", "energy": "meV/atom", "stress": "meV/Å³"}
     errors = {kind: unit for kind, unit in errors.items() if np.isfinite(record_values(metrics, f"{kind}_rmse")).any()}
     figure = Figure(figsize=(9, 3 + 1.9 * len(errors)), layout="constrained")
-    panels = figure.subplots(1 + len(errors), sharex=True, squeeze=False)[:, 0]
+    panels = list(figure.subplots(1 + len(errors), sharex=True, squeeze=False)[:, 0])
     parts = {"training": ("train_loss", BLUE), "validation": ("valid_loss", VERMILLION)}
     losses = [_Curve(name, record_values(metrics, key), color) for name, (key, color) in parts.items()]
     _draw_curves(panels[0], epochs, losses, "loss")
@@ -74,8 +74,8 @@ def _mark_second_stage(panels: Sequence[Axes], metrics: Sequence[Record]) -> Non
 
 
 def _add_time(axes: Axes, epochs: np.ndarray, seconds: np.ndarray) -> None:
-    """Add an axis on top with round times at the epochs that reached them."""
-    if len(epochs) < 2 or not (np.diff(seconds) > 0).all():  # NaN compares as not greater: unknown times
+    """Add a second axis on top, with round times at the epochs that reached them."""
+    if len(epochs) < 2 or not (np.diff(seconds) > 0).all():  # also false for NaN
         return
     length, unit = time_unit(seconds[-1])
     ticks = MaxNLocator(8, steps=[1, 2, 3, 5, 10]).tick_values(seconds[0] / length, seconds[-1] / length)

@@ -1,7 +1,6 @@
-"""Results of a training in its run directory: the record of each epoch, then test errors, totals and plots."""
+"""Results of a training: the record of each epoch, then test errors, totals and plots."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from mace_tp.evaluation.batches import ConfigurationPrediction, evaluate_and_pre
 from mace_tp.evaluation.evaluate import short_names
 from mace_tp.evaluation.metrics import summarize
 from mace_tp.model.parameters import Params
-from mace_tp.run_directory import read_metrics
+from mace_tp.run_directory import METRICS, PLOTS, RESULTS, read_metrics, read_results
 from mace_tp.training.datasets import Datasets
-from mace_tp.training.loop import EpochSummary
 from mace_tp.training.preparation import Setup
+from mace_tp.training.progress import Epoch
 
 # Names of the quantiles of a step: 0, 1/4, 1/2, 3/4 and 1.
 _QUANTILES = ("step_seconds_min", "step_seconds_q1", "step_seconds", "step_seconds_q3", "step_seconds_max")
@@ -25,7 +24,7 @@ _QUANTILES = ("step_seconds_min", "step_seconds_q1", "step_seconds", "step_secon
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What the best model says of one data set."""
+    """Predictions and errors of the best model for one data set."""
 
     graphs: list[Graph]
     predictions: list[ConfigurationPrediction]
@@ -41,44 +40,52 @@ def final_outcomes(setup: Setup, params: Params) -> dict[str, Outcome]:
     return outcomes
 
 
-def epoch_record(epoch: int, step: int, summary: EpochSummary, valid_loss: float, errors: dict[str, float]) -> dict[str, Any]:
-    """What `metrics.jsonl` holds of an epoch and its validation errors; the times of the whole training are the caller's."""
+def epoch_record(number: int, step: int, epoch: Epoch, valid_loss: float, errors: dict[str, float]) -> dict[str, Any]:
+    """The record of an epoch and its validation errors in `metrics.jsonl`; the caller adds the times of the whole training.
+
+    Args:
+        number: of the epoch, counted from 1.
+        step: updates made so far.
+        epoch: sums over its batches.
+        valid_loss: over the validation set.
+        errors: likewise, by the keys of `metrics.jsonl`.
+    """
     return {
-        "epoch": epoch,
+        "epoch": number,
         "step": step,
-        "learning_rate": summary.learning_rate,
-        "train_loss": summary.loss,
-        "num_skipped": summary.num_skipped,
+        "learning_rate": epoch.learning_rate,
+        "train_loss": epoch.loss,
+        "num_skipped": epoch.num_skipped,
         "valid_loss": valid_loss,
         **errors,
-        "epoch_seconds": summary.seconds - summary.compile_seconds,
-        **dict(zip(_QUANTILES, summary.step_quantiles or [None] * len(_QUANTILES), strict=True)),
-        "cpu_per_wall": summary.cpu_per_wall,
+        "epoch_seconds": epoch.seconds - epoch.compile_seconds,
+        **dict(zip(_QUANTILES, epoch.step_quantiles or [None] * len(_QUANTILES), strict=True)),
+        "cpu_per_wall": epoch.cpu_per_wall,
     }
 
 
-def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float]], totals: dict[str, Any]) -> dict[str, Any]:
-    """Write `results.json` and return what it holds.
+def collect_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float]], totals: dict[str, Any]) -> dict[str, Any]:
+    """The contents of `results.json`.
 
     Args:
-        run_dir: holds `metrics.jsonl`, from which the medians come; also of the sessions before a resumption.
-        setup: for the tensor products, the data and the counts of the compiled step.
+        run_dir: holds `metrics.jsonl` of all sessions, from which the medians come.
+        setup: of the training.
         errors: of `valid` and of every test file.
-        totals: what only the training knows; added as it is.
+        totals: counts and times of the whole training; added as they are.
     """
-    path = run_dir / "results.json"
     seen = {
         "data": _about_data(setup.datasets),
         "valid": errors["valid"],
         "test": {name: values for name, values in errors.items() if name != "valid"},
     }
-    if totals["first_step_seconds"] is None and path.exists():  # a finished run that was resumed: its costs stay those of its training
-        before = json.loads(path.read_text(encoding="utf-8"))
-        seen["data"]["train_and_valid"] = before["data"]["train_and_valid"]  # the data of a run that adds nothing do not count
-        return _write(path, before | seen)
-    records = read_metrics(run_dir / "metrics.jsonl")
+    # A finished run that was resumed without another step keeps its costs, and the data that it was trained on.
+    before = read_results(run_dir / RESULTS) if totals["first_step_seconds"] is None else None
+    if before is not None:
+        seen["data"]["train_and_valid"] = before["data"]["train_and_valid"]
+        return before | seen
+    records = read_metrics(run_dir / METRICS)
     steady = [record for record in records[1:] if record.get("step_seconds") is not None] or records
-    results = {
+    return {
         "tensor_product": dataclasses.asdict(setup.model.tensor_product),
         "forces": setup.model.architecture.forces,
         "num_parameters": setup.model.num_parameters,
@@ -90,16 +97,10 @@ def write_results(run_dir: Path, setup: Setup, errors: dict[str, dict[str, float
         **totals,
         **seen,
     }
-    return _write(path, results)
-
-
-def _write(path: Path, results: dict[str, Any]) -> dict[str, Any]:
-    path.write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
-    return results
 
 
 def spread_of_steps(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Least and quartiles of the step over all epochs, s, each epoch with its five quantiles, and the median of the CPU's share."""
+    """Minimum and quartiles of the step time, s, over the five quantiles of every epoch, and the median of `cpu_per_wall`."""
     steps = [record[name] for record in records for name in _QUANTILES if record.get(name) is not None]
     spread = {name: float(np.quantile(steps, q)) if steps else None for name, q in zip(_QUANTILES, (0, 0.25, 0.5, 0.75, 1), strict=True)}
     del spread["step_seconds"]
@@ -107,20 +108,20 @@ def spread_of_steps(records: Sequence[Mapping[str, Any]]) -> dict[str, float | N
 
 
 def _about_data(datasets: Datasets) -> dict[str, Any]:
-    """By what another run can tell whether its errors are comparable: the data's fingerprints, and the E0s that were subtracted (eV)."""
+    """Fingerprints of the data and the E0s that were subtracted (eV). Errors of two runs are comparable if these agree."""
     statistics = datasets.statistics
     energies = zip(map(symbol, statistics.atomic_numbers), statistics.atomic_energies, strict=True)
     return dataclasses.asdict(datasets.fingerprints) | {"atomic_energies": dict(energies)}
 
 
 def draw(run_dir: Path, outcomes: dict[str, Outcome]) -> None:
-    """Learning curves and parity plots, under `plots/`."""
+    """Draw learning curves and parity plots into `plots/`."""
     from mace_tp.evaluation.parity_plots import draw_parity
     from mace_tp.training.plots import learning_curves
 
-    folder = run_dir / "plots"
+    folder = run_dir / PLOTS
     folder.mkdir(exist_ok=True)
-    learning_curves(read_metrics(run_dir / "metrics.jsonl"), folder / "learning_curves.png")
+    learning_curves(read_metrics(run_dir / METRICS), folder / "learning_curves.png")
     for path, name in short_names(outcomes).items():
         draw_parity(outcomes[path].graphs, outcomes[path].predictions, name, folder)
 

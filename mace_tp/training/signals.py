@@ -1,16 +1,16 @@
-"""Signals that ask a training to stop: the running step ends, and what is known is saved."""
+"""Signals that ask a training to stop: the running step ends, and the training is saved."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Iterator
 
-# What a terminal, a batch system before its time limit, and a system that shuts down send.
+# The signals of a terminal, of a batch system before its time limit, and of a system that shuts down.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
 class TrainingStopped(KeyboardInterrupt):
-    """A signal has ended a training after a step; its state is saved. No error, so `except Exception` lets it pass."""
+    """A signal ended a training after a step; its state is saved. This is not an error, so `except Exception` does not catch it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -33,16 +33,18 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Remember the first signal instead of dying of it; the second one does what it did before. In another than the main thread, where
-    Python takes no handlers, nothing changes."""
+    """Note the first signal instead of ending the process; a second signal has its usual effect.
+
+    Outside the main thread, where Python accepts no handlers, nothing changes.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    # Whoever hears of signals through it, as the command does, would take the first one for the end.
+    # The command listens to this descriptor, and would end the process at the first signal.
     wakeup = signal.set_wakeup_fd(-1)
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    # What is ignored stays so, as in a shell's background jobs; None is a handler that Python cannot set again.
+    # Ignored signals stay ignored, as in background jobs of a shell; None is a handler that Python cannot set again.
     before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def restore() -> None:

@@ -1,7 +1,8 @@
-"""The compiled steps: one update, one evaluation."""
+"""The training step: loss, gradient and update as one compiled program."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -14,17 +15,23 @@ from mace_tp.training.state import TrainState
 
 @struct.dataclass
 class Control:
-    """What may change from step to step without compiling again."""
+    """Numbers that may change from step to step without a new compilation."""
 
-    learning_rate: jax.Array
+    learning_rate: jax.Array | np.ndarray
     weights: LossWeights
-    ema_decay: jax.Array
+    ema_decay: jax.Array | np.ndarray
+
+
+def make_control(learning_rate: float, weights: LossWeights, ema_decay: float, dtype: np.dtype) -> Control:
+    """Arrays instead of Python numbers, because a step is compiled for the types of its arguments."""
+    weights = jax.tree.map(lambda weight: np.asarray(weight, dtype), weights)
+    return Control(np.asarray(learning_rate, dtype), weights, np.asarray(ema_decay, dtype))
 
 
 def make_train_step(predict_batch: Predict, optimizer: optax.GradientTransformation) -> CompiledStep:
-    """(state, batch, control) → (state, loss). The state given in is consumed.
+    """Make the function (state, batch, control) → (state, loss), which consumes the state it is given.
 
-    Where the loss or the norm of its gradient is not finite, the state stays as it was and the loss that is returned is NaN.
+    If the loss or the norm of its gradient is not finite, the state stays as it was and the returned loss is NaN.
     """
 
     def train_step(state: TrainState, batch: GraphBatch, control: Control) -> tuple[TrainState, jax.Array]:
@@ -41,11 +48,11 @@ def make_train_step(predict_batch: Predict, optimizer: optax.GradientTransformat
 def _updated(
     state: TrainState, optimizer: optax.GradientTransformation, loss: jax.Array, gradient: Params, control: Control
 ) -> tuple[TrainState, jax.Array]:
-    """The state after an update, and the loss; where one of them is not finite, the state as it was and NaN."""
+    """The state after an update, and the loss; the old state and NaN if the loss or the gradient is not finite."""
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = jax.tree.map(lambda p, update: p + control.learning_rate.astype(p.dtype) * update, state.params, updates)
     step = state.step + 1
-    # As in torch_ema: a young average follows the parameters, so that its start is forgotten.
+    # As in torch_ema: at first the average follows the parameters closely, so that it forgets the initial ones.
     decay = jnp.minimum(control.ema_decay, (1 + step) / (10 + step))
     ema_params = jax.tree.map(lambda ema, new: ema + (1 - decay).astype(new.dtype) * (new - ema), state.ema_params, params)
     new = TrainState(step=step, params=params, ema_params=ema_params, opt_state=opt_state)

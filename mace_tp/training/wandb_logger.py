@@ -70,6 +70,7 @@ class WandbLogger:
 
     def _feed(self, process: subprocess.Popen[bytes]) -> None:
         """Pass on the lines until the training or the process has ended."""
+        assert process.stdin is not None, "it was opened as a pipe"
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             while process.poll() is None:
                 try:

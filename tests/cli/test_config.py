@@ -161,7 +161,8 @@ def test_the_configuration_can_be_shown(run):
 @pytest.mark.parametrize("arguments", [("seed=0,1", "-m"), ("-m", "seed=0,1"), ("model.l_max=1", "--multirun", "seed=0,1")])
 def test_a_sweep_is_asked_for_anywhere(arguments, run, monkeypatch, tmp_path):
     seeds: list[int] = []
-    monkeypatch.setattr(train_module, "_job", lambda composed: seeds.append(composed.seed))
+    monkeypatch.setattr(train_module, "train", lambda config, *_: seeds.append(config.seed))
+    monkeypatch.setattr(train_module, "_report", lambda *_: None)
 
     outcome = run("train", *arguments, f"run_dir={tmp_path}")
 
@@ -173,7 +174,8 @@ def test_a_sweep_is_asked_for_anywhere(arguments, run, monkeypatch, tmp_path):
 def test_a_tilde_in_the_run_directory_is_the_home_directory(sweep, run, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train_module, "_job", lambda composed: None)
+    monkeypatch.setattr(train_module, "train", lambda *_: None)
+    monkeypatch.setattr(train_module, "_report", lambda *_: None)
 
     outcome = run("train", *sweep, "run_dir=~/runs/first")
 

@@ -109,7 +109,8 @@ def test_a_file_without_data_trains_on_those_that_ship_for_as_long_as_it_says(fi
 
 def test_a_sweep_over_a_file(file, run, monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(train_module, "_job", lambda composed: seen.append((composed.seed, composed.model.cutoff)))
+    monkeypatch.setattr(train_module, "train", lambda config, *_: seen.append((config.seed, config.model.cutoff)))
+    monkeypatch.setattr(train_module, "_report", lambda *_: None)
 
     outcome = run("train", "-m", "--config", file(MINE), "seed=0,1", f"run_dir={tmp_path}/sweep")
 

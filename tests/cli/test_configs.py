@@ -18,7 +18,7 @@ from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.cli.train import _Options
 from mace_tp.config import Config, check_config
 from mace_tp.tensor_products.registry import build_tensor_products, tensor_product_names
-from mace_tp.training.optimizer import build_schedule
+from mace_tp.training.schedule import build_schedule
 
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in config_directory().glob("*/*.yaml"))
 OTHERS = (benchmark, compare, convert, evaluate, export, expressivity, inspect, md)

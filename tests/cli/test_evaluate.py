@@ -72,7 +72,7 @@ def test_predictions_are_the_models(evaluated, toys):
     graphs = build_graphs(configurations, statistics.atomic_numbers, statistics.atomic_energies, cutoff)
     batch = pad_batch(graphs, Bucket(nodes=40, edges=512, graphs=8, pairs=257), np.float64)
 
-    predicted = jax.jit(make_predict(model.graphdef, cutoff))(model.params, batch)
+    predicted = jax.jit(make_predict(model.graphdef))(model.params, batch)
 
     zero = sum_over_graphs(np.asarray(statistics.atomic_energies)[batch.species], jax.tree.map(np.asarray, batch))
     frames = ase.io.read(evaluated[0] / "out.extxyz", ":6")

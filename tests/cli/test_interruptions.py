@@ -24,7 +24,8 @@ from mace_tp.data.configuration import LabelKeys
 from mace_tp.data.readers import read_configurations
 from mace_tp.model.programs import CompiledStep
 from mace_tp.model.saved_model import load_model
-from mace_tp.training import session
+from mace_tp.training import saving, train, validation
+from mace_tp.training.checkpoint import Checkpoints
 
 
 def _metrics(run_dir: Path) -> list[dict]:
@@ -87,13 +88,13 @@ def test_a_signal_ends_the_step_and_the_run_continues_from_there(name, run, on_m
 
 def test_the_card_of_a_finished_run_that_goes_on_and_is_stopped_is_not_the_old_one(finished, run, on_molecules, tmp_path, monkeypatch):
     shutil.copytree(finished[0], tmp_path / "run")
-    epoch = session.Session._epoch
+    fit = train.fit
 
-    def stopped(training, progress_bar, stop):
+    def stopped(*arguments, **options):
         os.kill(os.getpid(), signal.SIGTERM)
-        return epoch(training, progress_bar, stop)
+        return fit(*arguments, **options)
 
-    monkeypatch.setattr(session.Session, "_epoch", stopped)
+    monkeypatch.setattr(train, "fit", stopped)
     outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.resume=auto", "trainer.max_epochs=6")
 
     assert outcome.code == 128 + signal.SIGTERM
@@ -124,7 +125,7 @@ def test_a_signal_within_a_validation_ends_it_and_the_run_continues_with_it(run,
 
 def test_a_long_epoch_is_saved_on_the_way(run, on_molecules, finished, tmp_path, monkeypatch):
     saved = []
-    save = session.Checkpoints.save
+    save = Checkpoints.save
 
     def counted(checkpoints, state, best_params, progress):
         saved.append((progress.epoch, progress.batch))
@@ -133,8 +134,8 @@ def test_a_long_epoch_is_saved_on_the_way(run, on_molecules, finished, tmp_path,
         save(checkpoints, state, best_params, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "_MINUTES_WITHIN_EPOCH", 0)
-        patch.setattr(session.Checkpoints, "save", counted)
+        patch.setattr(saving, "_MINUTES_WITHIN_EPOCH", 0)
+        patch.setattr(Checkpoints, "save", counted)
         outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "trainer.checkpoint_minutes=0")
     assert outcome.code == 130 and saved == [(0, 1), (0, 2), (0, 3), (0, 4)]
 
@@ -182,15 +183,12 @@ _DRIVER = """
                 die()
         Checkpoints.save = dying
     if kind == "seconds":
-        from mace_tp.training import session
-        train_epoch = session.train_epoch
-        timers = []
-        def timed(*rest):
-            if not timers:
-                timers.append(threading.Timer(float(value), die))
-                timers[0].start()
-            return train_epoch(*rest)
-        session.train_epoch = timed
+        from mace_tp.training import train
+        fit = train.fit
+        def timed(*arguments, **options):
+            threading.Timer(float(value), die).start()
+            return fit(*arguments, **options)
+        train.fit = timed
     main()
 """
 
@@ -237,15 +235,16 @@ def test_a_run_that_is_killed_ten_times_ends_as_one_that_is_not(run, on_molecule
 def stopped(run, on_molecules, tmp_path_factory) -> Path:
     """A run of two epochs of four, with a checkpoint after each."""
     run_dir = tmp_path_factory.mktemp("stopped") / "run"
-    epoch = session.Session._epoch
+    fit = train.fit
 
-    def two_epochs(training, *rest):
-        if training.progress.epoch == 2:
-            raise KeyboardInterrupt
-        return epoch(training, *rest)
+    def two_epochs(*arguments, **options):
+        for state, epoch in fit(*arguments, **options):
+            yield state, epoch
+            if epoch.index == 1:
+                raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session.Session, "_epoch", two_epochs)
+        patch.setattr(train, "fit", two_epochs)
         assert run(*on_molecules, f"run_dir={run_dir}", "trainer.checkpoint_minutes=0").code == 130
     return run_dir
 
@@ -332,7 +331,7 @@ def test_other_data_are_refused(stopped, run, on_molecules, tmp_path):
     outcome = run(*arguments, other, f"run_dir={tmp_path}/run", "trainer.resume=auto", "model.cutoff=2.9")
 
     assert outcome.code == 2 and outcome.err.count("\n") == 1
-    for change in ("data.valid was", "model.cutoff was 3.0, is 2.9", "the validation data are others: 4 configurations then, 3 now"):
+    for change in ("data.valid was", "model.cutoff was 3.0, is 2.9", "the validation data have changed: 4 configurations then, 3 now"):
         assert change in outcome.err
     assert (tmp_path / "run" / "config.yaml").read_text() == config
 
@@ -458,7 +457,7 @@ def test_updates_that_are_never_finite_stop_the_run_and_show_the_configurations(
 
 def test_a_training_that_diverges_keeps_its_best_model(run, on_molecules, tmp_path, monkeypatch):
     losses = iter([1.0, np.nan])
-    monkeypatch.setattr(session, "loss_from_sums", lambda *_: next(losses))
+    monkeypatch.setattr(validation, "loss_from_sums", lambda *_: next(losses))
 
     outcome = run(*on_molecules, f"run_dir={tmp_path}/run")
 

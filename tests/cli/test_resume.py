@@ -20,8 +20,9 @@ from mace_tp.data.fingerprint import digest_of_graphs
 from mace_tp.data.graphs import build_graphs
 from mace_tp.model.programs import CompiledStep
 from mace_tp.model.saved_model import create_model, load_model
-from mace_tp.training import session
-from mace_tp.training.optimizer import CosineSchedule
+from mace_tp.training import validation
+from mace_tp.training.loggers import TrainingProgress
+from mace_tp.training.schedule import CosineSchedule
 
 
 def _results(run_dir: Path) -> dict:
@@ -73,8 +74,8 @@ def test_other_energies_of_atoms_are_told_and_not_taken(finished, resume, tmp_pa
     outcome = resume(f"data.isolated_atoms={write(tmp_path / 'atoms.xyz', atoms)}", "trainer.max_epochs=5")
 
     assert outcome.code == 0, outcome.err
-    assert re.search(r"the E0s are others: H \S+ eV then, \S+ eV now; the model keeps those that it has", outcome.out)
-    assert "kept from the run that goes on" in outcome.out
+    assert re.search(r"the E0s have changed: H \S+ eV then, \S+ eV now; the model keeps its own", outcome.out)
+    assert "kept from the run that is resumed" in outcome.out
     assert _statistics(tmp_path / "run") == _statistics(finished[0])
     assert "| E0s | those with which the training began |" in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
 
@@ -171,7 +172,7 @@ def test_other_test_data_are_refused_by_their_key(finished, run, on_molecules, t
 
     outcome = run(*arguments, f"data.test={toys}/valid.xyz", f"run_dir={tmp_path}/run", "trainer.resume=auto")
 
-    assert_one_line(outcome, "data.test was", "the test data are others: 6 configurations then, 4 now")
+    assert_one_line(outcome, "data.test was", "the test data have changed: 6 configurations then, 4 now")
     assert "data.train" not in outcome.err
 
 
@@ -244,7 +245,7 @@ def losses(monkeypatch) -> Callable[..., None]:
 
     def give(*values: float) -> None:
         numbers = iter(values)
-        monkeypatch.setattr(session, "loss_from_sums", lambda *_: next(numbers))
+        monkeypatch.setattr(validation, "loss_from_sums", lambda *_: next(numbers))
 
     return give
 
@@ -287,13 +288,13 @@ def test_what_patience_has_passed_over_stays_so_in_a_run_that_goes_on(losses, ru
 
     losses(4.0, 3.0, 2.0, 1.0)
     bars: list[str] = []
-    update = session.TrainingProgress.update
+    update = TrainingProgress.update
 
-    def looked_at(bar: session.TrainingProgress, *rest: float) -> None:
+    def looked_at(bar: TrainingProgress, *rest: float) -> None:
         update(bar, *rest)
         bars.append(bar._bar().plain)
 
-    monkeypatch.setattr(session.TrainingProgress, "update", looked_at)
+    monkeypatch.setattr(TrainingProgress, "update", looked_at)
     outcome = run(*arguments, "trainer.resume=auto")
 
     assert outcome.code == 0 and "continuing after epoch 3" in outcome.out

@@ -22,8 +22,9 @@ from mace_tp.cli.main import command_started
 from mace_tp.config import Config
 from mace_tp.data.batching import BatchLoader, choose_buckets
 from mace_tp.runtime.devices import set_dtype
-from mace_tp.training import session
+from mace_tp.training import train
 from mace_tp.training.datasets import load_datasets
+from mace_tp.training.loggers import JsonlLogger
 
 ERRORS = {"energy_mae", "energy_rmse", "energy_rmse_per_config", "force_mae", "force_rmse"}
 METRICS = ERRORS | {
@@ -259,7 +260,7 @@ def test_seconds_of_compilation_are_those_of_all_programs_and_all_sessions(slow_
 def interrupted(run, on_molecules, tmp_path_factory) -> Path:
     """A run that is stopped in epoch 3 of 4, with a checkpoint after each epoch."""
     run_dir = tmp_path_factory.mktemp("interrupted") / "run"
-    log = session.JsonlLogger.log
+    log = JsonlLogger.log
 
     def log_two_epochs(logger, step, record):
         if record["epoch"] == 3:
@@ -267,7 +268,7 @@ def interrupted(run, on_molecules, tmp_path_factory) -> Path:
         log(logger, step, record)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session.JsonlLogger, "log", log_two_epochs)
+        patch.setattr(JsonlLogger, "log", log_two_epochs)
         outcome = run(*on_molecules, f"run_dir={run_dir}", "trainer.checkpoint_minutes=0")
     assert outcome.code == 130 and f"run_dir={run_dir} trainer.resume=auto" in outcome.out
     return run_dir
@@ -277,14 +278,16 @@ def interrupted(run, on_molecules, tmp_path_factory) -> Path:
 def resumed(interrupted, run, on_molecules) -> tuple[Path, Outcome, list[bool]]:
     """The same run, continued; and whether each epoch began with arrays that are bound to a device."""
     bound: list[bool] = []
-    train_epoch = session.train_epoch
+    fit = train.fit
 
-    def watched(state, *rest):
+    def watched(state, *arguments, **options):
         bound.append(any(leaf.committed for leaf in jax.tree.leaves(state)))
-        return train_epoch(state, *rest)
+        for later, epoch in fit(state, *arguments, **options):
+            yield later, epoch
+            bound.append(any(leaf.committed for leaf in jax.tree.leaves(later)))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "train_epoch", watched)
+        patch.setattr(train, "fit", watched)
         outcome = run(*on_molecules, f"run_dir={interrupted}", "trainer.resume=auto")
     return interrupted, outcome, bound
 

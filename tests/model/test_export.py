@@ -14,8 +14,8 @@ from mace_tp.data.neighbors import neighbor_list
 from mace_tp.errors import InputError
 from mace_tp.model.export.load import ExportedModel, load_exported, runs_here
 from mace_tp.model.export.write import export_model
-from mace_tp.model.saved_model import Model, create_model
-from mace_tp.model.structure_field import StructureField
+from mace_tp.model.potential import Potential
+from mace_tp.model.saved_model import create_model
 from mace_tp.tensor_products.registry import TensorProductConfig
 
 
@@ -23,7 +23,7 @@ from mace_tp.tensor_products.registry import TensorProductConfig
 def make(architecture, statistics):
     """Makes a small model."""
 
-    def make(product: str = "cg", forces: str = "gradient", dtype: type = np.float64) -> Model:
+    def make(product: str = "cg", forces: str = "gradient", dtype: type = np.float64) -> Potential:
         shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[8], forces=forces)
         return create_model(shape, TensorProductConfig(product, product), statistics, np.dtype(dtype), seed=0)
 
@@ -49,14 +49,14 @@ def _evaluate(function: ExportedModel, configuration, shuffled: bool = True):
 
 
 def test_one_file_gives_the_numbers_of_the_model_for_structures_of_any_size(exported, molecule, crystal, lone_atom):
-    function, field = load_exported(exported[0]), StructureField(exported[1])
+    function, model = load_exported(exported[0]), exported[1]
     many = dataclasses.replace(
         molecule,
         positions=np.concatenate([molecule.positions + 6.0 * np.array(shift) for shift in np.ndindex(2, 2, 2)]),
         atomic_numbers=np.tile(molecule.atomic_numbers, 8),
     )
     for configuration in (molecule, crystal, lone_atom, many):
-        found, expected = _evaluate(function, configuration), field(configuration)
+        found, expected = _evaluate(function, configuration), model.evaluate(configuration)
 
         assert found.energy == pytest.approx(expected.energy, rel=1e-12)
         np.testing.assert_allclose(found.energies, expected.energies, rtol=1e-10)
@@ -74,7 +74,7 @@ def test_one_file_gives_the_numbers_of_the_model_for_structures_of_any_size(expo
 def test_other_products_direct_forces_and_float32_export_too(make, tmp_path, crystal, product, forces, dtype):
     model = make(product, forces, dtype)
     export_model(tmp_path / "m", model)
-    found, expected = _evaluate(load_exported(tmp_path / "m"), crystal), StructureField(model)(crystal)
+    found, expected = _evaluate(load_exported(tmp_path / "m"), crystal), model.evaluate(crystal)
     np.testing.assert_allclose(found.forces, expected.forces, atol=1e-10 if dtype is np.float64 else 1e-4)
     assert (found.stress is None) == (forces == "direct")
 
@@ -126,7 +126,7 @@ def test_on_a_machine_with_a_gpu_the_file_holds_what_every_machine_can_run(make,
         export_model(tmp_path / "m", model)
     assert runs_here(["cpu", "cuda"]) and not runs_here(["cuda"])
     found = _evaluate(load_exported(tmp_path / "m"), molecule)
-    np.testing.assert_allclose(found.forces, StructureField(model)(molecule).forces, atol=1e-11)
+    np.testing.assert_allclose(found.forces, model.evaluate(molecule).forces, atol=1e-11)
 
 
 def test_it_runs_without_the_code_of_the_model(exported, molecule, tmp_path):

@@ -35,7 +35,7 @@ def potential(request, make_model, light) -> Callable[[GraphBatch], Prediction]:
     product, layers = request.param
     architecture = dataclasses.replace(light, **LAYERS[layers])
     graphdef, params = make_model(architecture, tensor_product=TensorProductConfig(product, product))
-    predict = jax.jit(make_predict(graphdef, architecture.cutoff))
+    predict = jax.jit(make_predict(graphdef))
     return lambda batch: predict(params, batch)
 
 
@@ -94,7 +94,7 @@ def test_padding_changes_nothing(make_batch, molecule, crystal, lone_atom, batch
 
 def test_direct_forces_are_not_the_slope_of_the_energy(make_model, light, batch):
     graphdef, params = make_model(light)
-    direct = make_predict(graphdef, light.cutoff)
+    direct = make_predict(graphdef)
 
     nowhere = np.zeros((batch.num_nodes, 3))
     slope = jax.jit(jax.grad(lambda displacements: direct(params, displaced(batch, displacements)).energy.sum()))(nowhere)
@@ -108,7 +108,7 @@ def test_a_seed_means_the_same_energy_whatever_the_forces_are(light, statistics,
     for forces in ("direct", "gradient"):
         architecture = dataclasses.replace(light, forces=forces, **LAYERS[layers])
         model = create_model(architecture, TensorProductConfig(), statistics, np.dtype(np.float64), seed=4)
-        predictions[forces] = jax.jit(make_predict(model.graphdef, light.cutoff))(model.params, batch)
+        predictions[forces] = jax.jit(make_predict(model.graphdef))(model.params, batch)
         parameters[forces] = named_parameters(model.params)
 
     np.testing.assert_allclose(predictions["direct"].energy, predictions["gradient"].energy, rtol=1e-13)
@@ -123,7 +123,7 @@ def test_forces_are_as_large_as_those_of_the_data_at_the_start(light, statistics
     forces = []
     for seed in range(3):
         model = create_model(architecture, TensorProductConfig(), statistics, np.dtype(np.float64), seed)
-        forces.append(jax.jit(make_predict(model.graphdef, light.cutoff))(model.params, batch).forces[:7])
+        forces.append(jax.jit(make_predict(model.graphdef))(model.params, batch).forces[:7])
 
     assert 0.05 < np.sqrt(np.mean(np.square(forces))) / statistics.scale < 20, "a factor of twenty, for seven atoms and few neighbors"
 
@@ -133,7 +133,7 @@ def test_a_training_lowers_the_loss_without_a_second_derivative(make_model, ligh
     losses, flops = {}, {}
     for forces in ("direct", "gradient"):
         graphdef, params = make_model(dataclasses.replace(light, l_max=1, forces=forces))
-        step = make_train_step(make_predict(graphdef, light.cutoff), optimizer)
+        step = make_train_step(make_predict(graphdef), optimizer)
         state, losses[forces] = initial_state(params, optimizer), []
         control = jax.tree.map(np.float64, Control(0.03, LossWeights(1.0, 10.0, 0.0), 0.9))
         for _ in range(60 if forces == "direct" else 1):
@@ -161,5 +161,5 @@ def test_a_model_with_direct_forces_is_read_as_it_was_written(light, statistics,
     read = load_model(tmp_path)
 
     assert read.architecture == light
-    before, after = (jax.jit(make_predict(m.graphdef, light.cutoff))(m.params, batch) for m in (created, read))
+    before, after = (jax.jit(make_predict(m.graphdef))(m.params, batch) for m in (created, read))
     np.testing.assert_array_equal(before.forces, after.forces)

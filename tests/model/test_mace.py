@@ -14,7 +14,7 @@ from tensor_product_cases import CASES
 from mace_tp.data.buckets import Bucket
 from mace_tp.data.configuration import Configuration
 from mace_tp.graph import GraphBatch, displaced
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.model.parameters import Params
 from mace_tp.model.prediction import Prediction
 from mace_tp.model.programs import make_predict
@@ -50,7 +50,7 @@ def model(request, make_model) -> tuple[nnx.GraphDef, Params]:
 @pytest.fixture(scope="module")
 def potential(model, architecture) -> Callable[[GraphBatch], Prediction]:
     graphdef, params = model
-    predict = jax.jit(make_predict(graphdef, architecture.cutoff))
+    predict = jax.jit(make_predict(graphdef))
     return lambda batch: predict(params, batch)
 
 
@@ -188,7 +188,7 @@ def test_forces_do_not_jump_when_an_atom_crosses_the_cutoff(make_batch, architec
 def residual_first(make_model, architecture) -> Callable[[GraphBatch], Prediction]:
     """A light model whose first layer has a residual self-connection."""
     graphdef, params = make_model(dataclasses.replace(architecture, first_interaction="residual", l_max=1, correlation=2, radial_mlp=[8]))
-    predict = jax.jit(make_predict(graphdef, architecture.cutoff))
+    predict = jax.jit(make_predict(graphdef))
     return lambda batch: predict(params, batch)
 
 
@@ -232,7 +232,7 @@ def test_float32_agrees_with_float64(batch, model, architecture, potential):
     def single(tree):
         return jax.tree.map(lambda leaf: leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf, tree)
 
-    prediction = jax.jit(make_predict(graphdef, architecture.cutoff))(single(params), single(batch))
+    prediction = jax.jit(make_predict(graphdef))(single(params), single(batch))
 
     assert prediction.energy.dtype == prediction.forces.dtype == prediction.stress.dtype == jnp.float32
     _assert_close(prediction, potential(batch), 1e-4)

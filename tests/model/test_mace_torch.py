@@ -19,15 +19,16 @@ from mace_tp.data.configuration import Configuration
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.data.graphs import build_graphs
 from mace_tp.graph import GraphBatch, edge_vectors
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.model.mace_torch import files
 from mace_tp.model.mace_torch.convert import to_model
 from mace_tp.model.mace_torch.files import MaceTorchModel
 from mace_tp.model.mace_torch.layout import to_ours, to_theirs
 from mace_tp.model.parameters import Params, named_parameters
+from mace_tp.model.potential import Potential
 from mace_tp.model.prediction import Prediction, predict
 from mace_tp.model.programs import make_predict
-from mace_tp.model.saved_model import Model, save_model
+from mace_tp.model.saved_model import save_model
 
 FOLDER = pathlib.Path(__file__).parents[1] / "fixtures" / "mace_torch"
 CASES = [
@@ -62,7 +63,7 @@ def _read(case: str) -> tuple[dict, dict[str, np.ndarray]]:
     return json.loads((FOLDER / f"{case}.json").read_text()), dict(np.load(FOLDER / f"{case}.npz", allow_pickle=False))
 
 
-def _model(case: dict, arrays: dict[str, np.ndarray]) -> Model:
+def _model(case: dict, arrays: dict[str, np.ndarray]) -> Potential:
     return to_model(MaceTorchModel(_architecture(case), _statistics(case), arrays, "float64"), np.dtype(np.float64))
 
 
@@ -144,7 +145,7 @@ def test_what_is_written_in_a_dtype_is_what_is_evaluated_in_it(dtype, tmp_path, 
     theirs = to_theirs(written["parameters"], arrays, _architecture(hyper), 3)
     again = to_model(MaceTorchModel(_architecture(hyper), _statistics(hyper), arrays | theirs, written["dtype"]), np.dtype(np.float64))
     batch = _batch(arrays, hyper)
-    values = [jax.jit(make_predict(model.graphdef, hyper["r_max"]))(model.params, batch) for model in (again, trained.astype(np.float64))]
+    values = [jax.jit(make_predict(model.graphdef))(model.params, batch) for model in (again, trained.astype(np.float64))]
     for ours, expected in zip(*map(jax.tree.leaves, values), strict=True):
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 

@@ -23,7 +23,7 @@ from mace.modules import lora
 from mace_tp import Calculator
 from mace_tp.cli.convert import main as convert
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.model.parameters import named_parameters
 from mace_tp.model.saved_model import create_model, load_model, save_model
 from mace_tp.tensor_products.registry import TensorProductConfig

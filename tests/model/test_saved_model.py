@@ -11,21 +11,22 @@ import pytest
 import safetensors.numpy
 
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
+from mace_tp.model.potential import Potential
 from mace_tp.model.programs import make_predict
-from mace_tp.model.saved_model import Model, create_model, load_model, save_model
+from mace_tp.model.saved_model import create_model, load_model, save_model
 from mace_tp.tensor_products.registry import TensorProductConfig
 
 
 @pytest.fixture(scope="module")
-def create(statistics) -> Callable[[int], Model]:
+def create(statistics) -> Callable[[int], Potential]:
     """Makes a small model from a seed."""
     architecture = Architecture(cutoff=4.0, l_max=1, correlation=2, num_channels=2, radial_mlp=[4], num_bessel=4, readout_mlp=2)
     return lambda seed: create_model(architecture, TensorProductConfig({"name": "cg"}, "cg"), statistics, jnp.dtype("float64"), seed)
 
 
 @pytest.fixture(scope="module")
-def created(create) -> Model:
+def created(create) -> Potential:
     return create(0)
 
 
@@ -47,7 +48,7 @@ def test_a_model_is_read_as_it_was_written(created, saved):
 def test_a_model_that_was_read_predicts_the_same(created, saved, batch):
     read = load_model(saved)
 
-    before, after = (jax.jit(make_predict(m.graphdef, m.architecture.cutoff))(m.params, batch) for m in (created, read))
+    before, after = (jax.jit(make_predict(m.graphdef))(m.params, batch) for m in (created, read))
 
     assert np.abs(before.forces).max() > 1e-3
     jax.tree.map(np.testing.assert_array_equal, before, after)

@@ -37,7 +37,7 @@ def test_only_atoms_that_overlap_repel_each_other(make_model, make_batch, archit
     energies = []
     for shape in (plain, dataclasses.replace(plain, pair_repulsion="zbl")):
         graphdef, params = make_model(shape)
-        energies.append(jax.jit(make_predict(graphdef, cutoff))(params, batch).energy[0])
+        energies.append(jax.jit(make_predict(graphdef))(params, batch).energy[0])
     distances = np.linalg.norm(molecule.positions[0] - molecule.positions[1:], axis=1)
     charges, radii = (jnp.full(3, 6), jnp.array([8, 1, 1])), 0.76 + np.array([0.66, 0.31, 0.31])
     expected = zbl(jnp.asarray(distances), charges, jnp.asarray(radii), plain.cutoff_power)

@@ -16,7 +16,8 @@ from mace_tp import Calculator, Config, load_exported, load_model, train
 from mace_tp.errors import InputError
 from mace_tp.evaluation.evaluate import Evaluator
 from mace_tp.model.export.write import export_model
-from mace_tp.model.saved_model import Model, create_model, save_model
+from mace_tp.model.potential import Potential
+from mace_tp.model.saved_model import create_model, save_model
 from mace_tp.simulation.jax_md import edge_energy
 from mace_tp.tensor_products.registry import TensorProductConfig
 
@@ -29,7 +30,7 @@ DIMER = ase.Atoms("CO", [[0, 0, 0], [0, 0, 1.15]])
 
 
 @pytest.fixture(scope="module")
-def model(architecture, statistics) -> Model:
+def model(architecture, statistics) -> Potential:
     shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[8])
     return create_model(shape, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
 

@@ -19,14 +19,15 @@ import mace_tp.data.verlet
 from mace_tp import Calculator
 from mace_tp.errors import InputError
 from mace_tp.evaluation.evaluate import Evaluator
-from mace_tp.model.saved_model import Model, create_model, save_model
+from mace_tp.model.potential import Potential
+from mace_tp.model.saved_model import create_model, save_model
 from mace_tp.tensor_products.registry import TensorProductConfig
 
 SEEDS = (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
-def models(architecture, statistics) -> list[Model]:
+def models(architecture, statistics) -> list[Potential]:
     shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[8])
     return [create_model(shape, TensorProductConfig(), statistics, np.dtype(np.float64), seed) for seed in SEEDS]
 

@@ -11,7 +11,8 @@ from ase import units
 from ase.md.verlet import VelocityVerlet
 
 from mace_tp.errors import InputError
-from mace_tp.model.saved_model import Model, create_model
+from mace_tp.model.potential import Potential
+from mace_tp.model.saved_model import create_model
 from mace_tp.simulation.calculator import Calculator
 from mace_tp.simulation.jax_md import edge_energy, mace_neighbor_list
 from mace_tp.tensor_products.registry import TensorProductConfig
@@ -20,7 +21,7 @@ NUM_STEPS = 50
 
 
 @pytest.fixture(scope="module")
-def model(architecture, statistics) -> Model:
+def model(architecture, statistics) -> Potential:
     shape = dataclasses.replace(architecture, l_max=1, correlation=2, radial_mlp=[8])
     return create_model(shape, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
 
@@ -48,7 +49,7 @@ def test_energy_and_forces_are_those_of_the_calculator(atoms, model):
     np.testing.assert_allclose(-gradient, atoms.get_forces(), atol=1e-10)
 
 
-def _interaction_energy(atoms: ase.Atoms, model: Model) -> float:
+def _interaction_energy(atoms: ase.Atoms, model: Potential) -> float:
     zero = dict(zip(model.statistics.atomic_numbers, model.statistics.atomic_energies))
     return atoms.get_potential_energy() - sum(zero[z] for z in atoms.numbers)
 

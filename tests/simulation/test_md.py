@@ -12,7 +12,7 @@ from ase.constraints import FixAtoms
 
 import mace_tp.simulation.md
 from mace_tp.errors import InputError, TrainingError
-from mace_tp.simulation.dynamics import fit_line
+from mace_tp.simulation.energy_drift import fit_line
 from mace_tp.simulation.md import NPT, NVE, NVT, Sample, Simulation, draw_velocities, simulate
 from mace_tp.simulation.plots import draw_run
 
@@ -24,7 +24,7 @@ def _copper(size: int = 2) -> ase.Atoms:
 
 
 def _run(atoms: ase.Atoms, simulation: Simulation) -> Iterator[Sample]:
-    draw_velocities(atoms, simulation)
+    draw_velocities(atoms, simulation.temperature, simulation.seed)
     return simulate(atoms, simulation)
 
 

@@ -211,7 +211,7 @@ def test_model_predicts_the_same_with_both_kernels(name, batch, architecture, st
     plain = with_kernel(model, "xla")
     assert plain.graphdef != model.graphdef
 
-    found, expected = (jax.jit(make_predict(m.graphdef, architecture.cutoff))(m.params, batch) for m in (model, plain))
+    found, expected = (jax.jit(make_predict(m.graphdef))(m.params, batch) for m in (model, plain))
 
     for name in ("energy", "forces", "stress"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=0, atol=1e-11)
@@ -225,7 +225,7 @@ def test_without_a_compiler_xla_computes_and_one_line_says_so(batch, architectur
         monkeypatch.setattr(module, builder, fail)
     module.tell_once.cache_clear()
     model = create_model(architecture, TensorProductConfig(), statistics, np.dtype(np.float64), seed=0)
-    text = jax.jit(make_predict(model.graphdef, architecture.cutoff)).lower(model.params, batch).as_text()
+    text = jax.jit(make_predict(model.graphdef)).lower(model.params, batch).as_text()
 
     assert "evaluate_float64" not in text and "mace_tp_" not in text
     assert [record.message for record in caplog.records] == ["kernel: xla, which is slower: no C++ compiler is found (c++)"]

@@ -12,7 +12,7 @@ from tensor_product_cases import CASES, build
 
 from mace_tp.errors import InputError
 from mace_tp.graph import displaced
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.model.programs import make_predict
 from mace_tp.model.saved_model import create_model
 from mace_tp.tensor_products.base import UnreachableIrrep
@@ -65,7 +65,7 @@ def test_whole_model_of_one_channel(make_model, make_batch, molecule, architectu
         architecture, l_max=l_max, correlation=correlation, num_channels=1, hidden_irreps="0e+1o" if l_max else "0e", radial_mlp=[4]
     )
     graphdef, params = make_model(smallest, tensor_product=TensorProductConfig(**case))
-    predict, batch = jax.jit(make_predict(graphdef, architecture.cutoff)), make_batch(molecule)
+    predict, batch = jax.jit(make_predict(graphdef)), make_batch(molecule)
     forces = np.asarray(predict(params, batch).forces)
     assert np.abs(forces).max() > 1e-6
     step = 1e-4 * forces / np.linalg.norm(forces)

@@ -13,8 +13,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 from mace_tp.errors import InputError, TrainingError
-from mace_tp.training.checkpoint import Checkpoints, Progress, Restored
+from mace_tp.training.checkpoint import Checkpoints, Snapshot
 from mace_tp.training.optimizer import decay_mask, make_optimizer
+from mace_tp.training.progress import Progress
 from mace_tp.training.state import TrainState, initial_state, name_moments
 
 OPTIMIZER = make_optimizer(amsgrad=False, beta1=0.9, beta2=0.99, weight_decay=0.1, max_grad_norm=1.0)
@@ -94,7 +95,7 @@ def test_everything_comes_back(tmp_path):
     restored, _ = _restored(tmp_path)
 
     assert restored.progress == progress
-    assert Checkpoints(tmp_path).origin() == {"config": {"seed": 1, "data": None}}
+    assert Checkpoints(tmp_path).provenance() == {"config": {"seed": 1, "data": None}}
     jax.tree.map(np.testing.assert_array_equal, restored.state, ours)
     jax.tree.map(np.testing.assert_array_equal, restored.best_params, ours.ema_params)
 
@@ -112,7 +113,7 @@ def _written(folder: Path) -> Checkpoints:
     return checkpoints
 
 
-def _restored(folder: Path) -> tuple[Restored, list[str]]:
+def _restored(folder: Path) -> tuple[Snapshot, list[str]]:
     """What a new process would find, and the files there are afterwards."""
     checkpoints = Checkpoints(folder)
     restored = checkpoints.restore(initial_state(_parameters(0), OPTIMIZER), _parameters(0))

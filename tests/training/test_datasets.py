@@ -9,9 +9,9 @@ from toy_data import isolated_atoms, label, molecules, write
 
 from mace_tp.config import Config, DataConfig, LossConfig, StageTwoConfig
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.training.datasets import Datasets, load_datasets
-from mace_tp.training.provenance import origin_of
+from mace_tp.training.provenance import provenance_of
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_weights_by_type_are_for_training_and_validation(load, files, tmp_path, 
     assert "data.config_type_weights: no frame has config_type bulk; there are Default, surface" in caplog.text
     assert weighted.fingerprints.train_and_valid != plain.fingerprints.train_and_valid
     assert weighted.statistics == plain.statistics
-    resumable = [origin_of(Config(), datasets, datasets.statistics, {})["data"] for datasets in (plain, weighted)]
+    resumable = [provenance_of(Config(), datasets, datasets.statistics, {})["data"] for datasets in (plain, weighted)]
     assert resumable[0]["training"]["structures_sha256"] != resumable[1]["training"]["structures_sha256"], "a resumed training notices"
 
 

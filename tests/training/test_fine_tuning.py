@@ -10,11 +10,11 @@ import pytest
 
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.model.parameters import named_parameters
+from mace_tp.model.potential import Potential
 from mace_tp.model.programs import make_predict
-from mace_tp.model.saved_model import Model, create_model, load_model, save_model
-from mace_tp.model.structure_field import StructureField
+from mace_tp.model.saved_model import create_model, load_model, save_model
 from mace_tp.tensor_products.registry import TensorProductConfig
 from mace_tp.training.fine_tuning import started_from, starting_statistics, statistics_of_start
 
@@ -26,7 +26,7 @@ CG = TensorProductConfig()
 def create(statistics):
     """Makes a small model."""
 
-    def make(seed: int, forces: str, product: TensorProductConfig = CG, **shape) -> Model:
+    def make(seed: int, forces: str, product: TensorProductConfig = CG, **shape) -> Potential:
         return create_model(dataclasses.replace(SMALL, forces=forces, **shape), product, statistics, np.dtype(np.float64), seed)
 
     return make
@@ -45,7 +45,7 @@ def test_the_energy_stays_the_same_when_the_forces_become_its_gradient(create, s
 
     gradient = started_from(str(folder), create(2, "gradient"))
 
-    there, here = (jax.jit(make_predict(m.graphdef, SMALL.cutoff))(m.params, batch) for m in (direct, gradient))
+    there, here = (jax.jit(make_predict(m.graphdef))(m.params, batch) for m in (direct, gradient))
     np.testing.assert_allclose(here.energy, there.energy, rtol=1e-12)
     assert np.abs(here.forces - there.forces).max() > 1e-2, "they are other forces"
 
@@ -122,7 +122,7 @@ def test_a_model_of_fewer_elements_is_the_same_function_of_them(statistics, crea
     model = started_from(str(tmp_path), create_model(shape, CG, fewer, np.dtype(np.float64), seed=0))
     rest = dataclasses.replace(molecule, atomic_numbers=molecule.atomic_numbers[[0, 2, 3]], positions=molecule.positions[[0, 2, 3]])
 
-    there, here = StructureField(source)(rest), StructureField(model)(rest)
+    there, here = source.evaluate(rest), model.evaluate(rest)
 
     zero = dict(zip(statistics.atomic_numbers, statistics.atomic_energies))
     shift = sum(1.0 - zero[number] for number in rest.atomic_numbers)

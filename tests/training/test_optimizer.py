@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from mace_tp.model.parameters import named_parameters
-from mace_tp.training.optimizer import ConstantSchedule, CosineSchedule, PlateauSchedule, decay_mask, make_optimizer
+from mace_tp.training.optimizer import decay_mask, make_optimizer
+from mace_tp.training.schedule import ConstantSchedule, CosineSchedule, PlateauSchedule
 
 BETA1, BETA2 = 0.9, 0.98
 

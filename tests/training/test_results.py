@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from mace_tp.training.loop import EpochSummary, _Windows
+from mace_tp.training.fit import _Window
+from mace_tp.training.progress import Epoch
 from mace_tp.training.results import epoch_record, spread_of_steps
 
 
@@ -16,8 +17,8 @@ class _Step:
 
 
 def _record(seconds: list[float], cpu_seconds: list[float]) -> dict:
-    summary = EpochSummary(num_batches=3, window_seconds=tuple(seconds), window_cpu_seconds=tuple(cpu_seconds))
-    return epoch_record(1, 3, summary, 0.5, {})
+    epoch = Epoch(num_batches=3, window_seconds=seconds, window_cpu_seconds=cpu_seconds)
+    return epoch_record(1, 3, epoch, 0.5, {})
 
 
 def test_an_epoch_tells_quantiles_of_its_steps_and_the_share_of_the_cpu():
@@ -43,15 +44,16 @@ def test_a_load_that_comes_and_goes_between_epochs_is_seen_in_the_results():
 
 
 def test_windows_measure_the_time_of_the_cpu():
-    windows = _Windows(_Step())
+    epoch = Epoch()
+    window = _Window(_Step(), epoch)
     time.sleep(0.05)
-    assert windows.is_full()
-    windows.close([])
+    assert window.add(1.0)
+    window.close()
     end = time.process_time() + 0.05
     while time.process_time() < end:
         np.linalg.eigvalsh(np.eye(40))
-    windows.is_full()
-    windows.close([])
+    window.add(1.0)
+    window.close()
 
-    asleep, awake = (cpu / wall for cpu, wall in zip(windows.cpu_seconds, windows.seconds, strict=True))
+    asleep, awake = (cpu / wall for cpu, wall in zip(epoch.window_cpu_seconds, epoch.window_seconds, strict=True))
     assert asleep < 0.5 < awake or asleep < 0.1 * awake

@@ -52,7 +52,7 @@ def light_model(make_model, architecture) -> tuple[nnx.GraphDef, Params]:
 
 @pytest.fixture(scope="module")
 def predict(light_model, architecture) -> Callable[[Params, GraphBatch], Prediction]:
-    return make_predict(light_model[0], architecture.cutoff)
+    return make_predict(light_model[0])
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_trainings_with_gaunt_and_spherical_grid_are_the_same(make_model, archit
     for name in ("gaunt", "spherical_grid"):
         product = TensorProductConfig({"name": name, **options}, {"name": name, **options})
         graphdef, params = make_model(dataclasses.replace(architecture, radial_mlp=[8]), tensor_product=product)
-        step = make_train_step(make_predict(graphdef, architecture.cutoff), OPTIMIZER)
+        step = make_train_step(make_predict(graphdef), OPTIMIZER)
         state, losses[name] = initial_state(params, OPTIMIZER), []
         for _ in range(20):
             state, loss = step(state, batch, _control())

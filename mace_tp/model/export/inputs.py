@@ -1,4 +1,4 @@
-"""What is handed to an exported model: arrays that are looked at before wrong ones give numbers that look right; numpy alone."""
+"""Checks of the arguments of an exported model, so that wrong arrays do not give plausible numbers. Needs numpy alone."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from mace_tp.errors import InputError
 
-# Å, sums over the edges of an atom that should cancel: a program may work out either direction of an edge by itself, in float32.
+# Å; sums over the edges of an atom must cancel to this. The caller may have computed both directions of an edge in float32.
 _TOLERANCE = 1e-2
 
 
 class Structure(NamedTuple):
-    """One structure and its edges, in the types that they are worked with."""
+    """One structure and its edges, in the dtypes that the function needs."""
 
     positions: np.ndarray  # [atoms, 3], Å, float64
     atomic_numbers: np.ndarray  # [atoms]
@@ -30,10 +30,11 @@ def checked(
     positions: np.ndarray, atomic_numbers: np.ndarray, senders: np.ndarray, receivers: np.ndarray, shifts: np.ndarray,
     cell: np.ndarray | None,
 ) -> Structure:  # fmt: skip
-    """The arguments of `ExportedModel`, if they belong together.
+    """Check that the arguments of `ExportedModel` belong together, and convert them.
 
     Raises:
-        InputError: a shape, a number that is not finite, an edge of no atom or from an atom to itself, or an edge without its reverse.
+        InputError: a wrong shape, a number that is not finite, an edge of an atom that does not exist, an edge without length, an edge
+            that occurs twice, or an edge without its reverse.
     """
     positions = _floats("positions", positions, (None, 3))
     if not len(positions):
@@ -53,7 +54,7 @@ def checked(
 
 
 def _check_edges(structure: Structure) -> None:
-    """Edges have a length and are there once, and what leaves an atom arrives along the reverses: as many, and opposite in sum."""
+    """Require that every edge has a length and occurs once, and that edges from and to each atom agree in number and cancel in sum."""
     vectors = structure.vectors
     zero = ~vectors.any(axis=1)
     if zero.any():
@@ -69,7 +70,7 @@ def _check_edges(structure: Structure) -> None:
 
 
 def _repeated(structure: Structure) -> int | None:
-    """The first found of the edges that run between the same atoms with the same shift; None where there is none."""
+    """An edge between the same atoms and with the same shift as an earlier one; None if there is none."""
     keys = np.column_stack([structure.senders, structure.receivers, np.rint(structure.shifts / _TOLERANCE)])
     order = np.lexsort(keys.T)
     is_same = (keys[order[1:]] == keys[order[:-1]]).all(axis=1)

@@ -1,4 +1,4 @@
-"""A model that `mace-tp export` has written: one compiled function, which needs jax and numpy, and nothing of the model's code."""
+"""Reads a file of `mace-tp export`: one compiled function, which needs jax and numpy but no code of the model."""
 
 import contextlib
 import dataclasses
@@ -20,26 +20,26 @@ from mace_tp.runtime.forked import refuse_fork
 
 FORMAT = 2  # 1 took positions and shifts and subtracted them in the model's dtype
 FUNCTION, DESCRIPTION = "function.bin", "description.json"
-# Numbers of atoms and of blocks are rounded up to few sizes, for every size is a compilation.
+# Numbers of atoms and of blocks are rounded up to a few sizes, because every size is compiled.
 _GROWTH = 1.2
-# Å³; a cell below it has no volume, and no stress.
+# Å³; a cell of a smaller volume has no stress.
 _NO_VOLUME = 1e-6
-# Names of jax.export and of jax.default_backend that differ.
+# Names of jax.export → names of jax.default_backend, where they differ.
 _BACKENDS = {"cuda": "gpu", "rocm": "gpu"}
 
 
 class Result(NamedTuple):
-    """What the function says of one structure, E0s included; float64."""
+    """Energy, forces and stress of one structure, float64."""
 
-    energy: float  # eV
-    energies: np.ndarray  # of each atom [atoms], eV
+    energy: float  # eV, E0s included
+    energies: np.ndarray  # share of each atom, its E0 included [atoms], eV
     forces: np.ndarray  # [atoms, 3], eV/Å
-    stress: np.ndarray | None  # [3, 3], eV/Å³, ASE's sign; None: a cell without volume, or forces that are no gradient
+    stress: np.ndarray | None  # [3, 3], eV/Å³, ASE's sign; None with direct forces, and for a cell without volume
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportedModel:
-    """One model; call it with a structure and all its edges shorter than the cutoff."""
+    """A potential as one function of a structure and all its edges shorter than the cutoff."""
 
     cutoff: float  # Å
     atomic_numbers: tuple[int, ...]  # the elements that it knows, ascending Z
@@ -57,13 +57,13 @@ class ExportedModel:
         Args:
             positions: [atoms, 3], Å.
             atomic_numbers: Z [atoms].
-            senders, receivers: atoms that edges come from and go to [edges], in any order; each edge in both directions. Edges longer
-                than the cutoff change nothing.
+            senders, receivers: atoms at both ends of the edges [edges], in any order, each edge in both directions. Edges longer than the
+                cutoff change nothing.
             shifts: [edges, 3], Å: the edge vector is positions[receivers] - positions[senders] + shifts.
             cell: [3, 3], Å, rows are lattice vectors; None where nothing is periodic.
 
         Raises:
-            InputError: the model does not know an element, the arrays are no structure with all its edges, the result is not finite, or
+            InputError: the model does not know an element, the arrays are not a structure with all its edges, the result is not finite, or
                 this process was forked after jax was used.
         """
         refuse_fork()
@@ -90,7 +90,7 @@ class ExportedModel:
         return np.searchsorted(elements, atomic_numbers).astype(np.int32)
 
     def _padded(self, structure: Structure, species: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Arguments of the function: edges sorted by receiver, in blocks that share one, and everything filled up to a common size."""
+        """Arguments of the function: edges sorted by receiver, in blocks that share one, and all arrays padded to a common size."""
         order = np.argsort(structure.receivers, kind="stable")
         blocks = fill_edge_blocks(structure.senders[order], structure.receivers[order], structure.vectors[order], len(species))
         num_nodes = _common_size(len(species) + 1)
@@ -106,7 +106,7 @@ class ExportedModel:
 def load_exported(path: str | Path) -> ExportedModel:
     """Read a file of `mace-tp export`.
 
-    float64 is switched on in jax where the function has it. Nothing in the file is run but the program that it holds.
+    A function in float64 switches float64 on in jax for the whole process. Only the XLA program of the file is run, no Python code.
 
     Raises:
         InputError: there is no such file, or it is damaged, of another format or for another platform.
@@ -134,12 +134,12 @@ def load_exported(path: str | Path) -> ExportedModel:
 
 
 def runs_here(platforms: Sequence[str]) -> bool:
-    """Whether jax runs on one of these platforms of `jax.export` in this process."""
+    """Whether jax in this process runs on one of these platforms of `jax.export`."""
     return jax.default_backend() in [_BACKENDS.get(name, name) for name in platforms]
 
 
 def _check_convention(path: Path, description: dict[str, Any]) -> None:
-    """jax itself finds out at the first call only."""
+    """Check the version of the program at once; jax itself checks it only at the first call."""
     least, most = jax.export.minimum_supported_calling_convention_version, jax.export.maximum_supported_calling_convention_version
     if not least <= description["calling_convention"] <= most:
         written = description["versions"]["jax"]
@@ -148,7 +148,7 @@ def _check_convention(path: Path, description: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Errors of reading a file as one line; a program that is damaged raises what jax's own readers happen to raise."""
+    """Turn every error of reading a file into one line. jax's readers raise arbitrary exceptions for a damaged program."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
@@ -164,7 +164,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _common_size(number: int) -> int:
-    """The least of few sizes that is not below a number: 1, 2, ... 8, and from there on each 1.2 times the one before."""
+    """Round a number up to a common size: 1, 2, ... 8, and above that each size 1.2 times the one before."""
     size = 8
     while size < number:
         size = int(np.ceil(_GROWTH * size))

@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -12,10 +12,11 @@ import jax.numpy as jnp
 
 from mace_tp.edge_blocks import EDGE_BLOCK
 from mace_tp.errors import InputError
-from mace_tp.graph import GraphBatch
+from mace_tp.graph import single_structure
 from mace_tp.model.export.load import DESCRIPTION, FORMAT, FUNCTION
+from mace_tp.model.potential import Potential
 from mace_tp.model.programs import make_predict
-from mace_tp.model.saved_model import Model, with_kernel
+from mace_tp.model.saved_model import with_kernel
 from mace_tp.runtime.devices import find_device
 
 PLATFORMS = ("cpu", "cuda")
@@ -25,39 +26,38 @@ _INPUTS = {
     "senders": "[edges] int32",
     "receivers": f"[edges] int32, ascending, in blocks of {EDGE_BLOCK} that share one",
     "edge_vectors": "[edges, 3], Å: position of the receiver - position of the sender; subtract in float64",
-    "edge_mask": "[edges] bool: true = an edge; others join their receiver to itself",
+    "edge_mask": "[edges] bool: true = an edge; a padded edge joins its receiver to itself",
     "cell": "[3, 3], Å, rows are lattice vectors; zero where nothing is periodic",
 }
 _OUTPUTS = {
-    "node_energy": "[nodes], eV, without E0; of no meaning in padding",
+    "node_energy": "[nodes], eV, without E0; meaningless in padding",
     "forces": "[nodes, 3], eV/Å",
     "stress": "[3, 3], eV/Å³, ASE's sign; zero without a cell, and for direct forces",
 }
 
 
-def export_model(path: Path, model: Model, platforms: Sequence[str] = PLATFORMS) -> None:
-    """Write the function, and a description of its arguments, as a zip archive; nothing in it is pickled.
+def export_model(path: Path, model: Potential, platforms: Sequence[str] = PLATFORMS) -> None:
+    """Write the function and a description of its arguments as a zip archive without pickles.
 
     Args:
         path: of the file.
-        model: what to export.
-        platforms: of `jax.export`, such as cpu, cuda, rocm, tpu.
+        model: to be exported.
+        platforms: names of `jax.export`: cpu, cuda, rocm, tpu.
 
     Raises:
         InputError: the file cannot be written, or jax has no CPU.
     """
-    dtype = jax.tree.leaves(model.params)[0].dtype
-    # Planned and traced as for a CPU: on a GPU cuequivariance would choose kernels that run nowhere else.
+    # Plan and trace for a CPU: on a GPU cuequivariance would choose kernels that run on GPUs only.
     with jax.default_device(find_device("cpu")):
-        model = with_kernel(model, "xla")  # compiled kernels exist on this machine only
-        function = jax.export.export(jax.jit(_function(model)), platforms=tuple(platforms))(*_shapes(dtype))
+        model = with_kernel(model, "xla")  # compiled kernels run on this machine only
+        function = jax.export.export(jax.jit(_function(model)), platforms=tuple(platforms))(*_shapes(model.dtype))
     statistics = model.statistics
     description = {
         "format": FORMAT,
-        "cutoff": model.architecture.cutoff,
+        "cutoff": model.cutoff,
         "atomic_numbers": statistics.atomic_numbers,
         "atomic_energies": statistics.atomic_energies,
-        "dtype": dtype.name,
+        "dtype": model.dtype.name,
         "has_stress": model.architecture.forces == "gradient",
         "platforms": list(platforms),
         "inputs": _INPUTS,
@@ -74,7 +74,7 @@ def export_model(path: Path, model: Model, platforms: Sequence[str] = PLATFORMS)
 
 
 def _shapes(dtype: jnp.dtype) -> list[jax.ShapeDtypeStruct]:
-    """Of the arguments, with numbers of nodes and blocks that are left open."""
+    """Shapes of the arguments; the numbers of nodes and of edge blocks are symbolic."""
     nodes, blocks = jax.export.symbolic_shape("nodes, blocks", constraints=["nodes >= 2", "blocks >= 1"])
     edges = EDGE_BLOCK * blocks
     shapes = [((nodes,), jnp.int32), ((nodes,), bool), ((edges,), jnp.int32), ((edges,), jnp.int32)]
@@ -82,35 +82,17 @@ def _shapes(dtype: jnp.dtype) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(shape, kind) for shape, kind in shapes]
 
 
-def _function(model: Model):
-    """Arguments as `_INPUTS` says → results as `_OUTPUTS` says. The parameters are constants in it."""
-    predict = make_predict(model.graphdef, model.architecture.cutoff)
+def _function(model: Potential) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+    """The function from `_INPUTS` to `_OUTPUTS`, with the parameters as constants."""
+    predict = make_predict(model.graphdef)
 
     def function(
         species: jax.Array, node_mask: jax.Array, senders: jax.Array, receivers: jax.Array, edge_vectors: jax.Array,
         edge_mask: jax.Array, cell: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-        batch = _batch(species, node_mask, senders, receivers, edge_vectors, edge_mask, cell)
+        batch = single_structure(species, node_mask, senders, receivers, edge_vectors, edge_mask, cell)
         prediction = predict(model.params, batch)
         stress = jnp.zeros((3, 3), edge_vectors.dtype) if prediction.stress is None else prediction.stress[0]
         return prediction.node_energy, prediction.forces, stress
 
     return function
-
-
-def _batch(
-    species: jax.Array, node_mask: jax.Array, senders: jax.Array, receivers: jax.Array, edge_vectors: jax.Array,
-    edge_mask: jax.Array, cell: jax.Array,
-) -> GraphBatch:  # fmt: skip
-    """One structure. Every edge is a pair of its own, so that nobody has to find its reverse."""
-    num_edges = senders.shape[0]
-    edges = jnp.arange(num_edges, dtype=jnp.int32)
-    # The second entry only says whether a pair is real, which it is where it differs from the first.
-    pairs = jnp.stack([edges, jnp.where(edge_mask, (edges + 1) % num_edges, edges)], axis=1)
-    zero, one, none = jnp.zeros(1, edge_vectors.dtype), jnp.ones(1, bool), jnp.zeros(1, bool)
-    return GraphBatch(
-        species=species, node_graph=jnp.zeros_like(species), node_mask=node_mask, senders=senders, receivers=receivers,
-        edge_vectors=edge_vectors, edge_mask=edge_mask, edge_pair=edges, pair_edges=pairs, cell=cell[None], graph_mask=one,
-        energy=zero, forces=jnp.zeros((species.shape[0], 3), zero.dtype), stress=jnp.zeros_like(cell)[None], energy_mask=none,
-        forces_mask=none, stress_mask=none,
-    )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Models of ACEsuit's mace-torch, read and written."""
+"""Reading and writing models of ACEsuit's mace-torch."""

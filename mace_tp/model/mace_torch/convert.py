@@ -1,4 +1,4 @@
-"""Models of ACEsuit's mace-torch as ours, and back: the same function of the atoms."""
+"""Conversion of ACEsuit's mace-torch models to potentials and back, as the same function of the atoms."""
 
 import dataclasses
 from pathlib import Path
@@ -12,13 +12,14 @@ from mace_tp.model.mace_torch import files
 from mace_tp.model.mace_torch.files import MaceTorchModel
 from mace_tp.model.mace_torch.layout import to_ours
 from mace_tp.model.parameters import named_parameters
-from mace_tp.model.saved_model import Model, create_model
+from mace_tp.model.potential import Potential
+from mace_tp.model.saved_model import create_model
 from mace_tp.tensor_products.cg import CG
 from mace_tp.tensor_products.registry import TensorProductConfig, build_tensor_products
 
 
-def to_model(source: MaceTorchModel, dtype: jnp.dtype) -> Model:
-    """A `cg` model with the parameters of one of mace-torch."""
+def to_model(source: MaceTorchModel, dtype: jnp.dtype) -> Potential:
+    """Convert a model of mace-torch to a potential with `cg`."""
     untrained = create_model(source.architecture, TensorProductConfig("cg", "cg"), source.statistics, dtype, seed=0)
     weights = to_ours(source.arrays, source.architecture, len(source.statistics.atomic_numbers))
     names = named_parameters(untrained.params)
@@ -27,8 +28,8 @@ def to_model(source: MaceTorchModel, dtype: jnp.dtype) -> Model:
     return dataclasses.replace(untrained, params=jax.tree.unflatten(jax.tree.structure(untrained.params), leaves))
 
 
-def write_model(path: Path, model: Model) -> None:
-    """Write a model as a file of mace-torch, in the model's dtype: parameters and constants.
+def write_model(path: Path, model: Potential) -> None:
+    """Write a potential as a file of mace-torch, with parameters and constants in the potential's dtype.
 
     Raises:
         InputError: mace-torch has no such model, is not installed, or the file cannot be written.

@@ -1,6 +1,6 @@
-"""Files of ACEsuit's mace-torch: a pickled `ScaleShiftMACE` or `MACE` read as arrays, and one written.
+"""Files of ACEsuit's mace-torch: read a pickled `ScaleShiftMACE` or `MACE` as arrays, and write one.
 
-torch and mace-torch are needed for both (`pip install torch mace-torch`), and reading such a file runs what it says.
+Both need torch and mace-torch (`pip install torch mace-torch`). Reading such a file can run any code that it contains.
 """
 
 import dataclasses
@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.data import covalent_radii
 
 from mace_tp.data.dataset_statistics import DatasetStatistics
 from mace_tp.errors import InputError
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.model.mace_torch.layout import to_theirs
-from mace_tp.nn.covalent_radii import covalent_radii
 from mace_tp.nn.mlp import SILU_NORMALIZATION
 from mace_tp.nn.radial import AGNESI_A, AGNESI_P, AGNESI_Q, SOFT_STEEPNESS
 from mace_tp.nn.repulsion import SCREENING_AMPLITUDES, SCREENING_POWER, SCREENING_PREFACTOR
 
-# Interaction blocks: the self-connection and the normalization that they stand for.
+# Self-connection and normalization of each interaction block.
 _BLOCKS = {
     "RealAgnosticInteractionBlock": ("nonresidual", "average"),
     "RealAgnosticResidualInteractionBlock": ("residual", "average"),
@@ -35,7 +35,7 @@ _SAME = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class MaceTorchModel:
-    """What one head of a model of mace-torch is made of."""
+    """One head of a model of mace-torch."""
 
     architecture: Architecture
     statistics: DatasetStatistics
@@ -44,14 +44,14 @@ class MaceTorchModel:
 
 
 def read(path: Path, head: str | None) -> MaceTorchModel:
-    """Read a `.model` file. Whoever calls this trusts the file: it is a pickle, and may run anything.
+    """Read a `.model` file. The caller must trust it: the file is a pickle, and can run any code.
 
     Args:
         path: the file.
-        head: of a model with several; None where it has one.
+        head: name of the head of a model with several; None for a model with one.
 
     Raises:
-        InputError: torch or mace-torch is missing, the file is no model of theirs, or one of a kind that we do not have.
+        InputError: torch or mace-torch is missing, or the file is not a model of mace-torch that mace-tp can represent.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -66,10 +66,10 @@ def read(path: Path, head: str | None) -> MaceTorchModel:
 
 
 def describe(model: Any, name: str, head: str | None = None) -> MaceTorchModel:
-    """A `ScaleShiftMACE` or `MACE` as arrays. Names stand in for classes, which move between versions of mace-torch.
+    """Describe a `ScaleShiftMACE` or `MACE` as arrays. Classes are compared by name, because they move between versions of mace-torch.
 
     Raises:
-        InputError: it is no such model, or has parts that we do not have; the message begins with `name`.
+        InputError: it is no such model, or has parts that mace-tp lacks; the message begins with `name`.
     """
     kind = type(model).__name__
     if kind not in ("ScaleShiftMACE", "MACE"):
@@ -180,7 +180,7 @@ def _head(model: Any, head: str | None, name: str) -> int:
 
 
 def _require_known_parts(model: Any, name: str) -> None:
-    """Raise an InputError that lists everything about a model that has no counterpart here."""
+    """Raise an InputError that lists all parts of a model that mace-tp lacks."""
     blocks = [type(interaction).__name__ for interaction in model.interactions]
     contractions = [getattr(product.symmetric_contractions, "contractions", None) for product in model.products]
     hidden = [str(product.linear.irreps_out) for product in model.products]
@@ -193,7 +193,7 @@ def _require_known_parts(model: Any, name: str) -> None:
         "interactions of several kinds after the first": len(set(blocks[1:])) > 1,
         "density normalization in some interactions only": len({_BLOCKS[block][1] for block in blocks if block in _BLOCKS}) > 1,
         "products in the layout of cuEquivariance (mace-torch's convert_cueq_e3nn turns them back)": None in contractions,
-        "another correlation in each layer": None not in contractions and len({len(part[0].weights) for part in contractions}) > 1,
+        "another correlation in each layer": len({len(part[0].weights) for part in contractions if part is not None}) > 1,
         "a product basis without elements": any(getattr(product, "use_agnostic_product", False) for product in model.products),
         f"hidden irreps {' / '.join(hidden)}": not _are_plain(hidden),
         f"readouts {', '.join(readouts)}": readouts != plain or len(readouts) != len(blocks),
@@ -235,7 +235,7 @@ def _architecture(model: Any, num_heads: int) -> Architecture:
         correlation=len(model.products[0].symmetric_contractions.contractions[0].weights) + 1,
         num_channels=int(terms[0][0]),
         num_interactions=len(model.interactions),
-        radial_mlp=[int(size) for size in model.interactions[0].conv_tp_weights.hs[1:-1]],
+        radial_mlp=tuple(int(size) for size in model.interactions[0].conv_tp_weights.hs[1:-1]),
         num_bessel=len(radial.bessel_fn.bessel_weights),
         cutoff_power=int(radial.cutoff_fn.p),
         readout_mlp=last.hidden_irreps.dim // num_heads if is_deep else Architecture().readout_mlp,
@@ -250,7 +250,7 @@ def _architecture(model: Any, num_heads: int) -> Architecture:
 def _require_same_constants(
     model: Any, state: Mapping[str, np.ndarray], architecture: Architecture, numbers: np.ndarray, name: str
 ) -> None:
-    """Raise an InputError where numbers that are constants here have been trained, or are others."""
+    """Raise an InputError if a number that is a constant in mace-tp has another value, for example because it was trained."""
     frequencies = np.pi / architecture.cutoff * np.arange(1, architecture.num_bessel + 1)
     expected: dict[str, Any] = {
         "radial_embedding.bessel_fn.bessel_weights": frequencies,
@@ -270,14 +270,14 @@ def _require_same_constants(
             raise InputError(f"{name}: {key} is {state[key]}, mace-tp has {constant}")
     radii = {key: values for key, values in state.items() if key.endswith("covalent_radii")}
     for key, values in radii.items():
-        if not np.allclose(values[numbers], covalent_radii(numbers), rtol=_SAME, atol=0):
+        if not np.allclose(values[numbers], covalent_radii[numbers], rtol=_SAME, atol=0):
             raise InputError(f"{name}: {key} are not those of ASE here")
     if len({float(interaction.avg_num_neighbors) for interaction in model.interactions}) > 1:
         raise InputError(f"{name}: its layers divide by different numbers of neighbors")
 
 
 def _one_head(state: Mapping[str, np.ndarray], architecture: Architecture, head: int, num_heads: int) -> dict[str, np.ndarray]:
-    """The state with the readouts of one head only: e3nn divides by the square root of all heads' hidden channels, we by those of one."""
+    """The state with the readouts of one head. e3nn divides by the square root of the hidden channels of all heads, mace-tp of one head."""
     channels, width, last = architecture.num_channels, architecture.readout_mlp, architecture.num_interactions - 1
     chosen: dict[str, np.ndarray] = {}
     for layer in range(architecture.num_interactions):

@@ -1,9 +1,9 @@
-"""Parameters of ACEsuit's `ScaleShiftMACE` and of our `cg` model: the same numbers under other names, but for the product basis.
+"""Parameters of ACEsuit's `ScaleShiftMACE` and of our `cg` model: the same numbers under different names, except in the product basis.
 
-e3nn keeps the weights of all irreps of a layer in one flat array; ours have an array for each. The product basis of mace-torch has a
-weight for every column of its U matrices, of which only the symmetric part counts: with sym(U) = Q R, where Q is our orthonormal basis,
-our weights are R times those, and those the pseudo-inverse of R times ours. Where a coupling of e3nn is the negative of ours, the linear
-map after the interaction makes up for it.
+e3nn keeps the weights of all irreps of a layer in one flat array; mace-tp has one array for each irrep. The product basis of mace-torch
+has a weight for every column of its U matrices, of which only the symmetric part counts. With sym(U) = Q R, where Q is our orthonormal
+basis, our weights are R times theirs, and theirs are the pseudo-inverse of R times ours. Where a coupling of e3nn is the negative of
+ours, the weights of the linear map after the interaction change sign.
 """
 
 import dataclasses
@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 import e3nn_jax as e3nn
 import numpy as np
 
-from mace_tp.model.mace import Architecture
+from mace_tp.model.architecture import Architecture
 from mace_tp.tensor_products.algebra.symmetric_basis import SymmetricBasis, clebsch_gordan, multiplicity, symmetric_basis
 
 Arrays = Mapping[str, np.ndarray]
-# Entries of a U matrix are of order one, and rounded to 1e-7 where the model was saved in float32.
+# Entries of a U matrix are of order one; float32 rounds them to 1e-7.
 _NOTHING = 1e-6
 
 
@@ -25,8 +25,8 @@ class _Piece:
     """A part of one of torch's arrays."""
 
     name: str  # ours
-    shape: tuple[int, ...]  # there
-    axes: tuple[int, ...] = ()  # of theirs, in our order; empty: the same
+    shape: tuple[int, ...]  # theirs
+    axes: tuple[int, ...] = ()  # their axes in our order; empty: the same order
     signs: tuple[int, ...] = (1,)  # along our first axis
 
     def to_ours(self, part: np.ndarray) -> np.ndarray:
@@ -79,7 +79,7 @@ def to_ours(arrays: Arrays, architecture: Architecture, num_species: int) -> dic
 def to_theirs(ours: Arrays, u_matrices: Arrays, architecture: Architecture, num_species: int) -> dict[str, np.ndarray]:
     """mace-torch's parameters by their names in the state dict, those outside the product basis flat; the inverse of `to_ours`.
 
-    Of all weights of the product basis that give the same function they are the smallest.
+    Among the weights of the product basis that give the same function, these have the smallest norm.
 
     Args:
         ours: our parameters by name.
@@ -127,8 +127,8 @@ def coordinates(polynomials: np.ndarray, basis: SymmetricBasis) -> np.ndarray:
 def coupling_sign(l1: int, l2: int, l3: int) -> int:
     """One where e3nn's coupling (torch) of three degrees is ours (e3nn_jax), minus one where it is its negative.
 
-    Where the sum of the degrees is even, both have the same sign. Where it is odd, which only irreps of unnatural parity such as 1e meet,
-    the first component of e3nn's that is not zero is positive for ascending degrees, and other orders are permutations with their sign.
+    If the sum of the degrees is even, both have the same sign. An odd sum occurs only with irreps of unnatural parity, such as 1e. Then the
+    first nonzero component of e3nn's coupling is positive for ascending degrees; other orders are permutations of it, with their sign.
 
     Source: `o3.wigner_3j` of e3nn 0.4, compared for all degrees up to 8.
     """
@@ -152,23 +152,15 @@ def _array(arrays: Arrays, name: str) -> np.ndarray:
     return np.asarray(arrays[name])
 
 
-def _irreps_in(architecture: Architecture, layer: int) -> e3nn.Irreps:
-    return e3nn.Irreps("0e") if layer == 0 else e3nn.Irreps(architecture.hidden_irreps)
-
-
-def _irreps_out(architecture: Architecture, layer: int) -> e3nn.Irreps:
-    return e3nn.Irreps("0e") if layer == architecture.num_interactions - 1 else e3nn.Irreps(architecture.hidden_irreps)
-
-
 def _layout(architecture: Architecture, num_species: int) -> dict[str, list[_Piece]]:
-    """What each of torch's arrays holds, the product basis apart."""
+    """The pieces of each of torch's arrays, except those of the product basis."""
     channels, num_layers = architecture.num_channels, architecture.num_interactions
     layout = {"node_embedding.linear.weight": [_Piece("embedding.weight", (num_species, channels))]}
     for layer in range(num_layers):
         layout |= _interaction(architecture, layer)
         layout |= _self_connection(architecture, layer, num_species)
         linear = f"layers.{layer}.product_basis.linear"
-        layout[f"products.{layer}.linear.weight"] = _linear(linear, _one_copy(_irreps_out(architecture, layer)), channels)
+        layout[f"products.{layer}.linear.weight"] = _linear(linear, _one_copy(architecture.irreps_out(layer)), channels)
         readout = f"readouts.{layer}"
         if layer == num_layers - 1 and num_layers > 1:
             width = architecture.readout_mlp
@@ -196,7 +188,7 @@ def _path_signs(irreps_in: e3nn.Irreps, l_max: int) -> dict[str, tuple[int, ...]
 
 
 def _interaction(architecture: Architecture, layer: int) -> dict[str, list[_Piece]]:
-    channels, irreps_in = architecture.num_channels, _irreps_in(architecture, layer)
+    channels, irreps_in = architecture.num_channels, architecture.irreps_in(layer)
     theirs, ours = f"interactions.{layer}", f"layers.{layer}.interaction"
     paths = _path_signs(irreps_in, architecture.l_max)
     num_paths = sum(len(signs) for signs in paths.values())
@@ -217,8 +209,8 @@ def _interaction(architecture: Architecture, layer: int) -> dict[str, list[_Piec
 def _self_connection(architecture: Architecture, layer: int, num_species: int) -> dict[str, list[_Piece]]:
     """e3nn's `FullyConnectedTensorProduct` with one-hot elements: [channels, elements, channels] for each irrep."""
     kind = architecture.other_interactions if layer > 0 else architecture.first_interaction
-    natural = e3nn.s2_irreps(architecture.l_max)
-    received, made = (_irreps_in(architecture, layer), _irreps_out(architecture, layer)) if kind == "residual" else (natural, natural)
+    natural = architecture.harmonics
+    received, made = (architecture.irreps_in(layer), architecture.irreps_out(layer)) if kind == "residual" else (natural, natural)
     irreps = [str(mul_ir.ir) for mul_ir in received if mul_ir.ir in made]
     shape = (architecture.num_channels, num_species, architecture.num_channels)
     name = f"layers.{layer}.self_connection.skip.weights"
@@ -227,11 +219,11 @@ def _self_connection(architecture: Architecture, layer: int, num_species: int) -
 
 def _contractions(architecture: Architecture) -> Iterator[_Contraction]:
     """All parts of the product bases, in the order of our rows."""
-    natural, correlation = e3nn.s2_irreps(architecture.l_max), architecture.correlation
+    natural, correlation = architecture.harmonics, architecture.correlation
     for layer in range(architecture.num_interactions):
         start = 0
         for order in range(1, correlation + 1):
-            for block, out in enumerate(_irreps_out(architecture, layer)):
+            for block, out in enumerate(architecture.irreps_out(layer)):
                 theirs = f"products.{layer}.symmetric_contractions.contractions.{block}"
                 basis = symmetric_basis(natural, out.ir, order)
                 rows = slice(start, start + len(basis.table))

@@ -13,7 +13,7 @@ import e3nn_jax as e3nn
 import numpy as np
 
 from mace_tp.tensor_products.algebra.coordinates import coordinates, times_component
-from mace_tp.tensor_products.algebra.irreps import irrep_at
+from mace_tp.tensor_products.algebra.irreps import irreps_of
 from mace_tp.tensor_products.algebra.symmetric_basis import clebsch_gordan, symmetric_basis
 
 # Coordinates of a chain that depends on the others leave a residual of rounding size; an independent one is of order one.
@@ -33,15 +33,15 @@ class Chain:
         return 1 if self.parent is None else self.parent.order + 1
 
     @property
+    def before(self) -> "Chain":
+        """The parent, of a chain of order two or more."""
+        assert self.parent is not None, "x itself has no parent"
+        return self.parent
+
+    @property
     def link(self) -> tuple[e3nn.Irrep, int, e3nn.Irrep]:
         """The last coupling: irrep of the parent, position of the factor, output irrep."""
         return self.before.irrep, self.factor, self.irrep
-
-    @property
-    def before(self) -> "Chain":
-        """The chain without its last link."""
-        assert self.parent is not None, "x itself has no link"
-        return self.parent
 
 
 def link_coupling(left: e3nn.Irrep, right: e3nn.Irrep, out: e3nn.Irrep) -> np.ndarray:
@@ -67,7 +67,7 @@ def chain_basis(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, order: int) -> tu
 def _independent_chains(irreps_in: e3nn.Irreps, irrep: e3nn.Irrep, factors: tuple[int, ...]) -> tuple[Chain, ...]:
     """A basis of the couplings of these factors to an irrep, the cheapest chains first."""
     if len(factors) == 1:
-        return (Chain(irrep, factors[0]),) if irrep_at(irreps_in, factors[0]) == irrep else ()
+        return (Chain(irrep, factors[0]),) if irreps_of(irreps_in)[factors[0]] == irrep else ()
     wanted = symmetric_basis(irreps_in, irrep, len(factors)).factors.count(factors)
     kept: list[Chain] = []
     rows: list[np.ndarray] = []
@@ -86,7 +86,7 @@ def _candidates(irreps_in: e3nn.Irreps, irrep: e3nn.Irrep, factors: tuple[int, .
     for last in dict.fromkeys(factors):
         remaining = list(factors)
         remaining.remove(last)
-        for before in irrep * irrep_at(irreps_in, last):
+        for before in irrep * irreps_of(irreps_in)[last]:
             for parent in _independent_chains(irreps_in, before, tuple(remaining)):
                 yield Chain(irrep, last, parent)
 
@@ -96,7 +96,7 @@ def _cost(irreps_in: e3nn.Irreps, chain: Chain) -> int:
     if chain.parent is None:
         return 0
     left, factor, out = chain.link
-    return int(np.count_nonzero(link_coupling(left, irrep_at(irreps_in, factor), out))) + _cost(irreps_in, chain.before)
+    return int(np.count_nonzero(link_coupling(left, irreps_of(irreps_in)[factor], out))) + _cost(irreps_in, chain.before)
 
 
 def _coordinates(irreps_in: e3nn.Irreps, chain: Chain) -> np.ndarray:
@@ -111,12 +111,9 @@ def polynomials(irreps_in: e3nn.Irreps, chain: Chain) -> np.ndarray:
     if chain.parent is None:
         return np.eye(irreps_in.dim)[rows]
     left, factor, out = chain.link
-    coupling = link_coupling(left, irrep_at(irreps_in, factor), out)
-    before = polynomials(irreps_in, chain.before)
-    products = (
-        times_component(coupling[:, j].T @ before, irreps_in.dim, chain.order - 1, rows.start + j) for j in range(coupling.shape[1])
-    )
-    return sum(products, np.zeros(()))
+    coupling, before = link_coupling(left, irreps_of(irreps_in)[factor], out), polynomials(irreps_in, chain.before)
+    terms = [times_component(coupling[:, j].T @ before, irreps_in.dim, chain.order - 1, rows.start + j) for j in range(coupling.shape[1])]
+    return sum(terms, np.zeros(()))
 
 
 def parents_of(chains: Sequence[Chain]) -> tuple[Chain, ...]:

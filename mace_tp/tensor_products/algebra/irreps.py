@@ -6,6 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def irreps_of(irreps: e3nn.Irreps) -> list[e3nn.Irrep]:
+    """The irreps one after another, without multiplicities."""
+    return [irrep.ir for irrep in irreps]
+
+
 def rows_of(irreps: e3nn.Irreps) -> dict[e3nn.Irrep, slice]:
     """Rows of each irrep; all have multiplicity one."""
     return {irrep.ir: rows for irrep, rows in zip(irreps, irreps.slices())}
@@ -42,10 +47,3 @@ def parity_mask(irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_out: e3nn.I
         np.repeat([irrep.ir.p for irrep in irreps], [irrep.ir.dim for irrep in irreps]) for irreps in (irreps_1, irreps_2, irreps_out)
     )
     return first[:, None, None] * second[:, None] == out
-
-
-def irrep_at(irreps: e3nn.Irreps, position: int) -> e3nn.Irrep:
-    """Return the irrep at a position."""
-    entry = irreps[position]
-    assert isinstance(entry, e3nn.MulIrrep)
-    return entry.ir

@@ -14,8 +14,6 @@ import math
 import e3nn_jax as e3nn
 import numpy as np
 
-from mace_tp.tensor_products.algebra.irreps import irrep_at
-
 # A coupling that is dependent on the earlier ones leaves a residual of rounding size; an independent one is of order one.
 _INDEPENDENT = 1e-6
 
@@ -84,11 +82,11 @@ def symmetric_basis(irreps_in: e3nn.Irreps, irrep_out: e3nn.Irrep, order: int) -
 @functools.cache
 def symmetric_couplings(irreps_in: e3nn.Irreps, irreps_out: e3nn.Irreps, correlation: int) -> tuple[Coupling, ...]:
     """Names of all basis vectors of the orders 1 .. correlation, by order, output irrep and index: the order of `cg`'s weights."""
-    couplings: list[Coupling] = []
+    irreps, couplings = [irrep.ir for irrep in irreps_in], []
     for order in range(1, correlation + 1):
         for irrep in irreps_out:
             factors = symmetric_basis(irreps_in, irrep.ir, order).factors
-            names = [tuple(irrep_at(irreps_in, i) for i in positions) for positions in factors]
+            names = [tuple(irreps[i] for i in positions) for positions in factors]
             couplings += [Coupling(name, irrep.ir, names[:i].count(name)) for i, name in enumerate(names)]
     return tuple(couplings)
 

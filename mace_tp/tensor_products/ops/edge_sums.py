@@ -7,7 +7,6 @@ pass over the inputs, without intermediate arrays. As batched matrix products, e
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import e3nn_jax as e3nn
 import jax
@@ -144,7 +143,7 @@ def _coupling(weight: jax.Array, feats: jax.Array, message: jax.Array) -> jax.Ar
 _FORMS = {name: jax.jit(form) for name, form in (("coupling", _coupling), ("weight", _weight), ("feats", _feats), ("message", _message))}
 
 
-def _contraction(missing: str) -> Callable[..., Any]:
+def _contraction(missing: str) -> Callable[..., jax.Array]:
     """Derivative of Σ coupling · weight · feats · message with respect to one of the four, as a function of the three others."""
     names = [name for name in _FORMS if name != missing]
 

@@ -9,7 +9,7 @@ import numpy as np
 from mace_tp.kernels.butterflies import linear_map
 from mace_tp.kernels.polynomial import Builder, Operand, Polynomial, Term
 from mace_tp.tensor_products.algebra.coupling_chains import Chain, link_coupling, parents_of
-from mace_tp.tensor_products.algebra.irreps import irrep_at, rows_of
+from mace_tp.tensor_products.algebra.irreps import irreps_of, rows_of
 from mace_tp.tensor_products.algebra.paths import Path
 from mace_tp.tensor_products.algebra.sampling import Samples
 
@@ -67,7 +67,7 @@ def chain_terms(
 
     def coupled(link: tuple[e3nn.Irrep, int, e3nn.Irrep], left: Sequence[int]) -> list[list[Term]]:
         irrep, factor, out = link
-        table, right = link_coupling(irrep, irrep_at(irreps_in, factor), out), factors[factor]
+        table, right = link_coupling(irrep, irreps_of(irreps_in)[factor], out), factors[factor]
         return [[Term(float(entries[i, j]), (left[i], right[j])) for i, j in np.argwhere(entries)] for entries in np.moveaxis(table, 2, 0)]
 
     values: dict[Chain, Sequence[int]] = {Chain(irrep.ir, i): rows for i, (irrep, rows) in enumerate(zip(irreps_in, factors))}

@@ -28,7 +28,7 @@ def check_tensor_product(product: TensorProduct) -> None:
         AssertionError: a law is broken.
         ValueError: jax computes in float32.
     """
-    if not jax.config.values["jax_enable_x64"]:
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue] - jax declares it at run time
         raise ValueError('the laws are tested in float64: jax.config.update("jax_enable_x64", True)')
     equal_plans_are_equal_keys(product)
     interaction = product.interaction(HIDDEN, HARMONICS, HARMONICS)

@@ -86,7 +86,7 @@ def _compiled(function: Callable[..., jax.Array], num_arguments: int) -> Callabl
 
         def slope(*arguments: jax.Array) -> jax.Array:
             gradients = jax.grad(projected, positions)(*arguments)
-            return sum((jnp.sum(gradient * direction) for gradient, direction in zip(gradients, directions)), jnp.zeros(()))
+            return jnp.sum(jnp.stack([jnp.sum(gradient * direction) for gradient, direction in zip(gradients, directions)]))
 
         return [function(*weights, *arguments), *jax.grad(projected, positions)(*arguments), *jax.grad(slope, positions)(*arguments)]
 

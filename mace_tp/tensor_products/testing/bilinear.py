@@ -35,8 +35,8 @@ def bilinear_map_is_the_sum_of_paths_that_it_states(plan: BilinearPlan) -> None:
 def bilinear_map_commutes_with_o3(plan: BilinearPlan) -> None:
     first, second = _pair_of(plan)
     for matrix in orthogonal_matrices():
-        after = turned(np.asarray(plan(jnp.asarray(first), jnp.asarray(second))), plan.irreps_out, matrix)
-        before = plan(jnp.asarray(turned(first, plan.irreps_1, matrix)), jnp.asarray(turned(second, plan.irreps_2, matrix)))
+        after = turned(np.asarray(jitted(plan)(first, second)), plan.irreps_out, matrix)
+        before = jitted(plan)(turned(first, plan.irreps_1, matrix), turned(second, plan.irreps_2, matrix))
         np.testing.assert_allclose(before, after, atol=ROUNDING_OF_TURNED)
 
 
@@ -45,8 +45,7 @@ def bilinear_map_has_the_derivatives_of_its_values(plan: BilinearPlan) -> None:
 
 
 def bilinear_map_keeps_the_dtype(plan: BilinearPlan) -> None:
-    first, second = _pair_of(plan)
-    assert plan(jnp.asarray(first, np.float32), jnp.asarray(second, np.float32)).dtype == np.float32
+    assert jitted(plan)(*(x.astype(np.float32) for x in _pair_of(plan))).dtype == np.float32
 
 
 BILINEAR_LAWS: tuple[Callable[[BilinearPlan], None], ...] = (

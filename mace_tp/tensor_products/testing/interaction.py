@@ -143,7 +143,7 @@ def _interaction_as_cg(plan: InteractionPlan, edges: Edges) -> Callable[..., jax
     coordinates = plan.coefficients(np.moveaxis(edges.weights, 1, 0))
     starts = np.cumsum([0] + [path.out.dim for path in interaction_paths(reference)])
     copies = [irrep.ir for irrep in plan.irreps_out for _ in range(irrep.mul)]
-    has_path = np.asarray(coordinates.any(axis=(2, 3)))
+    has_path = np.any(coordinates, axis=(2, 3))
     groups: list[list[int]] = []  # of copies that share no path, so that one evaluation of `cg` gives them all
     for copy in range(len(copies)):
         group = next((group for group in groups if not (has_path[group].any(axis=0) & has_path[copy]).any()), None)
