@@ -140,7 +140,7 @@ def segment_sum(
     num_segments: int | Any,
     *,
     indices_are_sorted: bool = False,
-) -> Shaped[Array, " {num_segments} *shape"]:
+) -> Shaped[Array, " segments *shape"]:
     """Sum the values of each segment, for segments that are in bounds. In an export the number of segments is a symbol."""
     return jax.ops.segment_sum(values, segments, num_segments, indices_are_sorted=indices_are_sorted, mode="promise_in_bounds")
 
