@@ -20,7 +20,7 @@ from mace_tp.kernels.build import target_name
 Features = Float[Array, "rows_in nodes channels_in"]
 Matrices = tuple[Float[Array, "elements _ channels_in channels_out"], ...]
 """For each irrep [elements, copies, channels_in, channels_out]; with one element all nodes share the matrix."""
-Species = Int[Array, " nodes"]
+Species = Int[jax.Array | np.ndarray, " nodes"]
 Mapped = Float[Array, "rows_out nodes channels_out"]
 
 
@@ -155,7 +155,7 @@ def linear_plainly(channel_map: ChannelMap, features: Features, matrices: Matric
     return jnp.concatenate([rows[row] for row in sorted(rows)])
 
 
-def _mix(block: jax.Array, matrix: jax.Array, species: jax.Array) -> jax.Array:
+def _mix(block: jax.Array, matrix: jax.Array, species: Species) -> jax.Array:
     """Multiply copies [copies, m, nodes, in] by matrices [elements, copies, in, out] and sum over copies."""
     if len(matrix) == 1:
         return jnp.einsum("pmnc,pcd->mnd", block, matrix[0])

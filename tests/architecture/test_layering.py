@@ -94,7 +94,7 @@ def _imports(source: str) -> set[Import]:
 
 
 def _files_imported(path: pathlib.Path) -> set[str]:
-    """Names of our modules that a file imports at its top, also as `from mace_tp.room import module`."""
+    """Names of our modules that a file imports at its top by `from`, also modules of a room; imports inside functions do not count."""
     found = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mace_tp":

@@ -56,4 +56,4 @@ def test_a_training_can_take_the_energies_of_atoms_from_the_model_and_resume_wit
 
 def test_the_learning_rate_for_random_weights_is_warned_of_where_they_are_not(run, on_molecules, finished, tmp_path):
     outcome = run(*on_molecules, "trainer.max_epochs=1", f"model.init_from={finished[0]}", f"run_dir={tmp_path}/run")
-    assert f"optimizer.learning_rate=0.03 is for random weights and may spoil those of {finished[0]}; try 0.001" in outcome.out
+    assert f"optimizer.learning_rate=0.03 suits random weights and may spoil those of {finished[0]}; try 0.001" in outcome.out
