@@ -14,7 +14,7 @@ from mace_tp.graph import GraphBatch
 from mace_tp.kernels.build import DTYPES, begin_kernel, function_name, kernel_version, target_name, tell_once
 from mace_tp.kernels.compiler import NoKernel
 from mace_tp.kernels.evaluate import Problem, evaluate
-from mace_tp.kernels.linear import ChannelMap, linear, linear_plainly
+from mace_tp.kernels.linear import ChannelMap, Species, linear, linear_plainly
 from mace_tp.kernels.polynomial import Polynomial
 from mace_tp.kernels.workers import workers
 from mace_tp.tensor_products.base import TensorProduct
@@ -138,7 +138,7 @@ def _of_one_dtype(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(jnp.asarray(array, dtype) for array in arrays)
 
 
-def mix(channel_map: ChannelMap, features: jax.Array, matrices: tuple[jax.Array, ...], species: jax.Array) -> jax.Array:
+def mix(channel_map: ChannelMap, features: jax.Array, matrices: tuple[jax.Array, ...], species: Species) -> jax.Array:
     """`linear` by the kernel if it can, otherwise by jax."""
     dtype = jnp.result_type(features, *matrices)
     features, matrices = features.astype(dtype), tuple(matrix.astype(dtype) for matrix in matrices)

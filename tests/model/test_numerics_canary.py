@@ -32,7 +32,7 @@ def test_matrix_times_vector_then_sum_of_squares(num_rows, dtype):
 def test_model_and_canary_are_right_without_our_compiler_options():
     """Programs that call the library run those of XLA; the other tests run those of the command (`set_xla_flags`)."""
     tests = pathlib.Path(__file__).parents[1]
-    files = ("test_numerics_canary.py", "test_model.py", "tensor_products/test_fast_forms.py", "training/test_step.py")
+    files = ("model/test_numerics_canary.py", "model/test_mace.py", "tensor_products/test_fast_forms.py", "training/test_step.py")
 
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", *(str(tests / name) for name in files)],
