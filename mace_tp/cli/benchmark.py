@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     _check(options)
     dtype = set_dtype(options.dtype)
     device = find_device(options.device)
-    products = chosen_products(options.products)
+    products: dict[str, TensorProduct] = chosen_products(options.products)
     if options.kernel == "auto":
         products = {name: Compiled(product) for name, product in products.items()}
     environment = describe(device, options.dtype)

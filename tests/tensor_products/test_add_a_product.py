@@ -87,20 +87,15 @@ def test_the_example_takes_its_option(damped):
         parse_product(f"{damped}:decai=1")
 
 
-def test_the_tests_of_the_example_pass(damped):
+@pytest.mark.parametrize("example", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
+def test_the_tests_of_the_example_pass(example, damped):
     module = {}
     exec(compile(_blocks("python")[1], "test_damped_product.py", "exec"), module)
-    tests = [function for name, function in module.items() if name.startswith("test_")]
-    assert tests
-    for test in tests:
-        test()
-
-
-@pytest.mark.slow
-def test_the_examples_of_its_option_obey_the_laws(damped):
-    [option] = dataclasses.fields(parse_product(damped))
-    for value in option.metadata["examples"]:
-        check_tensor_product(parse_product(f"{damped}:{option.name}={value}"))
+    [test] = [function for name, function in module.items() if name.startswith("test_")]
+    [parametrize] = test.pytestmark
+    _, products = parametrize.args
+    assert products == [parse_product(damped), *(parse_product(f"{damped}:decay={value}") for value in (0.0, 1.0))]
+    test(products[example])
 
 
 @pytest.mark.parametrize(
