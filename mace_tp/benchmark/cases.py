@@ -58,7 +58,6 @@ class Case:
     num_entries: int  # pairs of a bilinear map; edges or nodes of a site, times channels
     num_paths: int
     dof: int
-    flops: int | None = None  # of the value, counted in its polynomial; None if there is none
 
 
 def make_case(setting: str, product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
@@ -117,14 +116,12 @@ def _interaction(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
     weights = is_real * _normal(rng, (batch.num_pairs, plan.num_weights, sizes.channels), sizes)
     features = _normal(rng, (hidden.dim, batch.num_nodes, sizes.channels), sizes)
     attributes = edge_harmonics(edge_vectors(batch, sizes.cutoff), l_max)
-    polynomial = plan.polynomial()
     return Case(
         Operation(plan.__call__, (weights, features, attributes, batch), moved=(0, 1, 2), trained=(0, 1)),
         irreps=f"{hidden} × {harmonics} → {plan.irreps_out}",
         num_entries=int(batch.edge_mask.sum()) * sizes.channels,
         num_paths=len(interaction_paths(plan)),
         dof=interaction_dof(plan),
-        flops=None if polynomial is None else batch.num_edges * sizes.channels * polynomial.flops(),
     )
 
 
@@ -135,14 +132,12 @@ def _product_basis(product: TensorProduct, l_max: int, sizes: Sizes) -> Case:
     weights = _normal(rng, (plan.num_weights, _NUM_ELEMENTS, sizes.channels), sizes)
     features = _normal(rng, (harmonics.dim, num_nodes, sizes.channels), sizes)
     species = jnp.asarray(rng.integers(0, _NUM_ELEMENTS, num_nodes))
-    form = plan.polynomial()
     return Case(
         Operation(plan.__call__, (weights, features, species), moved=(1,), trained=(0, 1)),
         irreps=f"{harmonics}, order ≤ {sizes.correlation} → {hidden}",
         num_entries=int(sizes.graphs.node_mask.sum()) * sizes.channels,
         num_paths=len(basis_couplings(plan)),
         dof=basis_dof(plan),
-        flops=None if form is None else num_nodes * sizes.channels * form.polynomial.flops(),
     )
 
 

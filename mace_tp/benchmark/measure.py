@@ -31,16 +31,11 @@ class Row:
     min_seconds: float = math.nan
     repeats: int = 0
     compile_seconds: float = math.nan
-    flops: int | None = None  # counted in the polynomial of a site, for the value only
-    xla_flops: float = math.nan  # includes those of the compiled kernel
+    flops: int | None = None  # in the polynomials that the compiled kernel evaluates; None if XLA evaluates all
+    xla_flops: float = math.nan  # all operations: XLA's count plus `flops`
     xla_bytes: float = math.nan
     moved_bytes: int = 0  # arguments and outputs of the program, which are read and written at least once
     memory_bytes: int = 0  # arguments, outputs and temporary arrays of the program
-
-    @property
-    def counted_flops(self) -> float:
-        """The polynomial's count if there is one, else XLA's."""
-        return self.xla_flops if self.flops is None else self.flops
 
 
 def measure(
@@ -80,7 +75,6 @@ def _rows(key: tuple[str, int, str], cases: Mapping[str, Case | InputError], rep
 
 
 def _row(key: tuple[str, int, str], name: str, case: Case, compiled: Compiled, seconds: np.ndarray) -> Row:
-    is_value = key[2] == "value"
     low, high = np.quantile(seconds, [0.25, 0.75])
     return Row(
         *key,
@@ -94,7 +88,7 @@ def _row(key: tuple[str, int, str], name: str, case: Case, compiled: Compiled, s
         min_seconds=float(seconds.min()),
         repeats=len(seconds),
         compile_seconds=compiled.compile_seconds,
-        flops=case.flops if is_value else None,
+        flops=compiled.kernel_flops or None,
         xla_flops=compiled.flops,
         xla_bytes=compiled.bytes,
         moved_bytes=compiled.moved,

@@ -41,8 +41,8 @@ def record(row: Row, machine: Machine) -> Record:
     head = {"setting": row.setting, "l_max": row.l_max, "derivative": row.derivative, "product": row.product, "note": row.note}
     if row.note:
         return head
-    rate = row.counted_flops / row.median_seconds
-    intensity = row.counted_flops / row.xla_bytes
+    rate = row.xla_flops / row.median_seconds
+    intensity = row.xla_flops / row.xla_bytes
     low, high = row.quartiles_seconds
     return head | {
         "irreps": row.irreps,
@@ -62,12 +62,12 @@ def record(row: Row, machine: Machine) -> Record:
         "gbyte_per_second": row.xla_bytes / row.median_seconds / 1e9,
         "flop_per_byte": intensity,
         "share_of_peak": rate / machine.flops_per_second,
-        "flop_per_moved_byte": row.counted_flops / row.moved_bytes,
-        "share_of_roof": rate / machine.roof(row.counted_flops / row.moved_bytes, row.memory_bytes),
+        "flop_per_moved_byte": row.xla_flops / row.moved_bytes,
+        "share_of_roof": rate / machine.roof(row.xla_flops / row.moved_bytes, row.memory_bytes),
         "moved_mb": row.moved_bytes / 1e6,
         "memory_mb": row.memory_bytes / 1e6,
         "us_per_dof": 1e6 * row.median_seconds / row.dof,
-        "mflop_per_dof": row.counted_flops / row.dof / 1e6,
+        "mflop_per_dof": row.xla_flops / row.dof / 1e6,
     }
 
 

@@ -21,6 +21,7 @@ class Compiled:
     call: Callable[[], Any]
     compile_seconds: float  # includes tracing and lowering
     flops: float  # XLA's count plus that of the compiled kernel
+    kernel_flops: int  # of the compiled kernel alone
     bytes: float  # accessed by all instructions, as XLA counts
     moved: int  # bytes of arguments and outputs, which are read and written at least once
     memory: int  # bytes of arguments, outputs and temporary arrays
@@ -35,12 +36,14 @@ def compile_program(function: Callable[..., Any], arguments: tuple[Any, ...]) ->
     costs, memory = program.cost_analysis() or {}, program.memory_analysis()
     if memory is None:
         raise RuntimeError("jax does not report the memory of programs on this device")
+    of_kernel = kernel_flops(traced.jaxpr.jaxpr)
     moved = memory.argument_size_in_bytes + memory.output_size_in_bytes
     return Compiled(
         call=lambda: program(*arguments),
         compile_seconds=seconds,
         # XLA counts -1 operations for a call that it does not know, such as the kernel.
-        flops=float(np.maximum(0.0, costs.get("flops", np.nan))) + kernel_flops(traced.jaxpr.jaxpr),
+        flops=float(np.maximum(0.0, costs.get("flops", np.nan))) + of_kernel,
+        kernel_flops=of_kernel,
         bytes=float(costs.get("bytes accessed", np.nan)),
         moved=moved,
         memory=moved + memory.temp_size_in_bytes,

@@ -22,7 +22,7 @@ from mace_tp.runtime.devices import find_device, set_dtype
 from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import TensorProduct
 from mace_tp.tensor_products.compiled import KERNELS, Compiled
-from mace_tp.tensor_products.registry import parse_product, tensor_product_names
+from mace_tp.tensor_products.registry import chosen_products
 
 
 def main(arguments: list[str]) -> None:
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     _check(options)
     dtype = set_dtype(options.dtype)
     device = find_device(options.device)
-    products: dict[str, TensorProduct] = {name: parse_product(name) for name in options.products or tensor_product_names()}
+    products: dict[str, TensorProduct] = chosen_products(options.products)
     if options.kernel == "auto":
         products = {name: Compiled(product) for name, product in products.items()}
     environment = describe(device, options.dtype)
@@ -112,7 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--correlation", type=int, default=defaults.correlation, help="of the product basis (default %(default)s)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
-    parser.add_argument("--kernel", choices=KERNELS, default="auto", help="at the sites: auto uses it if it compiles (default)")
+    parser.add_argument(
+        "--kernel",
+        choices=KERNELS,
+        default="auto",
+        help="at the sites; auto: the compiled kernel where it can be built (default), xla: never",
+    )
     parser.add_argument("--repeats", type=int, default=15, help="timed rounds, after two that do not count (default %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=Path(time.strftime("runs/benchmark/%Y-%m-%d_%H-%M-%S")), help="folder (default %(default)s)"

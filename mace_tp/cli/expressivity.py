@@ -17,7 +17,7 @@ from mace_tp.errors import InputError
 from mace_tp.runtime.devices import set_dtype
 from mace_tp.runtime.environment import describe
 from mace_tp.tensor_products.base import TensorProduct
-from mace_tp.tensor_products.registry import parse_product, tensor_product_names
+from mace_tp.tensor_products.registry import chosen_products
 
 Row = dict[str, Any]
 
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
     if min(options.l_max) < 0 or options.correlation < 1:
         raise InputError(f"--l-max {min(options.l_max)} --correlation {options.correlation}: must be at least 0 and 1")
     basis = _irreps("--basis-irreps", options.basis_irreps), _irreps("--hidden-irreps", options.hidden_irreps)
-    products = {name: parse_product(name) for name in options.products or tensor_product_names()}
+    products = chosen_products(options.products)
     set_dtype("float64")
     if options.out:
         make_folder("--out", options.out)

@@ -84,10 +84,15 @@ class FixedBilinear(BilinearPlan):
             rows[outs.index(path.out), i] = coupling if abs(coupling) > ZERO else 0.0
         return cls(irreps_1, irreps_2, irreps_out, tuple(map(tuple, rows.tolist())), product)
 
+    @functools.cached_property
+    def _table(self) -> np.ndarray:
+        """The product's table [output components, pairs of components]."""
+        table = self.product.table(self.irreps_1, self.irreps_2, self.irreps_out)
+        return np.ascontiguousarray(table.reshape(-1, self.irreps_out.dim).T)
+
     def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
-        table = self.product.table(self.irreps_1, self.irreps_2, self.irreps_out).reshape(-1, self.irreps_out.dim)
-        outer = (first[:, None] * second).reshape(len(table), -1)
-        return table_map(np.ascontiguousarray(table.T))(outer)
+        outer = (first[:, None] * second).reshape(self._table.shape[1], -1)
+        return table_map(self._table)(outer)
 
 
 def coupled_paths(product: FixedProduct, irreps_1: e3nn.Irreps, irreps_2: e3nn.Irreps, irreps_keep: e3nn.Irreps) -> tuple[Path, ...]:

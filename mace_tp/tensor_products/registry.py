@@ -7,7 +7,8 @@ import dataclasses
 import importlib
 import importlib.metadata
 import inspect
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mace_tp.errors import InputError
@@ -16,6 +17,8 @@ from mace_tp.tensor_products.base import TensorProduct
 from mace_tp.tensor_products.notation import Pair, meant, split_product
 
 ENTRY_POINTS = "mace_tp.tensor_products"
+
+_LOG = logging.getLogger(__name__)
 
 # Each module is loaded when its product is asked for.
 _OWN = {
@@ -87,6 +90,30 @@ def tensor_product_names() -> list[str]:
     return sorted(set(_OWN) | set(_entry_points().names))
 
 
+def own_product_names() -> list[str]:
+    """Names of the products of this package."""
+    return sorted(_OWN)
+
+
+def chosen_products(texts: Sequence[str] | None) -> dict[str, TensorProduct]:
+    """The products of these texts, by text; None stands for all products with their default options.
+
+    Without texts, a product of another package that cannot be used is left out, with a warning.
+
+    Raises:
+        InputError: a text names no such product or option, or a value that the product does not take.
+    """
+    if texts is not None:
+        return {text: parse_product(text) for text in texts}
+    products = {name: parse_product(name) for name in own_product_names()}
+    for name in sorted(set(tensor_product_names()) - set(products)):
+        try:
+            products[name] = parse_product(name)
+        except InputError as error:
+            _LOG.warning("left out: %s", error)
+    return products
+
+
 def _entry_points() -> importlib.metadata.EntryPoints:
     return importlib.metadata.entry_points(group=ENTRY_POINTS)
 
@@ -107,6 +134,9 @@ def _build_tensor_product(site: Any, field: str) -> TensorProduct:
         return cls(**options)
     except InputError as error:
         raise InputError(f"{field}: {str(error).removeprefix('tensor_product: ')}") from error
+    except (TypeError, ValueError) as error:
+        given = ", ".join(f"{option}={value}" for option, value in options.items()) or "its default options"
+        raise InputError(f"{field}: {name} cannot be made with {given} ({type(error).__name__}: {error})") from error
 
 
 def _find_class(name: Any, text: str) -> type[TensorProduct]:
@@ -126,12 +156,15 @@ def _find_class(name: Any, text: str) -> type[TensorProduct]:
 def _loaded(point: importlib.metadata.EntryPoint, text: str) -> type[TensorProduct]:
     try:
         cls = point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the code of another package can raise anything
         raise InputError(f"{text}: {_origin(point)} cannot be loaded ({type(error).__name__}: {error})") from error
     if not (isinstance(cls, type) and issubclass(cls, TensorProduct)):
         raise InputError(f"{text}: {_origin(point)} does not inherit from mace_tp.tensor_products.base.TensorProduct")
     if inspect.isabstract(cls):
         raise InputError(f"{text}: {_origin(point)} lacks methods: {', '.join(sorted(cls.__abstractmethods__))}")
+    if getattr(cls, "name", None) != point.name:
+        said = f"is named {cls.name!r}" if hasattr(cls, "name") else "has no `name`"
+        raise InputError(f"{text}: {_origin(point)} {said}; it must be the name of its entry point: name: ClassVar[str] = {point.name!r}")
     return cls
 
 

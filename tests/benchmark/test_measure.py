@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiler import needs_compiler
 from matplotlib.image import imread
 
 from mace_tp.benchmark import plots, report
@@ -150,24 +151,50 @@ def test_rows_count_as_xla_does(sizes):
     ((row,),) = measure(["SIMO"], {"cg": CG()}, [1], ["value"], sizes, repeats=3)
     operations = 9 + 2 * 9 * (1 + 3 + 5)  # outputs 0e, 1e, 2e
 
-    assert row.flops is None, "a bilinear map has no polynomial"
-    assert row.counted_flops == row.xla_flops == pytest.approx(sizes.batch * operations, rel=0.02)
+    assert row.flops is None, "XLA evaluates a bilinear map"
+    assert row.xla_flops == pytest.approx(sizes.batch * operations, rel=0.02)
     assert (row.num_entries, row.num_paths, row.dof, row.repeats) == (sizes.batch, 3, 3, 3)
     assert row.compile_seconds > 0 and row.memory_bytes > 8 * sizes.batch * (3 + 3 + 9)
 
 
-def test_operations_of_a_site_are_those_of_its_polynomial(sizes):
-    product = CG().product_basis(e3nn.s2_irreps(1), e3nn.Irreps(sizes.hidden_irreps), sizes.correlation)
-    per_node = product.polynomial().polynomial.flops()
+@needs_compiler
+@pytest.mark.parametrize("derivative", ["value", "forces"])
+@pytest.mark.parametrize("setting", ["interaction", "product_basis"])
+def test_operations_of_a_polynomial_are_counted_only_if_the_kernel_evaluates_it(setting, derivative, sizes):
+    ((plain, compiled),) = measure([setting], {"plain": CG(), "compiled": Compiled(CG())}, [1], [derivative], sizes, repeats=1)
+    harmonics, hidden = e3nn.s2_irreps(1), e3nn.Irreps(sizes.hidden_irreps)
+    if setting == "interaction":
+        value = sizes.graphs.num_edges * CG().interaction(hidden, harmonics, harmonics).polynomial().flops()
+    else:
+        value = sizes.graphs.num_nodes * CG().product_basis(harmonics, hidden, sizes.correlation).polynomial().polynomial.flops()
 
-    assert make_case("product_basis", CG(), 1, sizes).flops == sizes.graphs.num_nodes * sizes.channels * per_node > 0
-    assert make_case("interaction", CG(), 1, sizes).flops > 0
+    assert plain.flops is None and plain.xla_flops > 0
+    assert (compiled.flops == sizes.channels * value) if derivative == "value" else (compiled.flops > sizes.channels * value)
+    for row in (plain, compiled):
+        assert report.record(row, MACHINE)["gflop_per_second"] == pytest.approx(row.xla_flops / row.median_seconds / 1e9)
+    assert compiled.xla_flops >= compiled.flops
+
+
+@pytest.mark.parametrize(
+    ("out", "operations"),
+    [
+        # A radial weight times three components, then three products and their sum. What all channels share does not count.
+        ("0e", 3 * 2 + 3 * 2),
+        # The same weights, then two products for each of three components.
+        ("1e", 3 * 2 + 3 * 2 * 2),
+    ],
+)
+@pytest.mark.parametrize("name", ["cg", "matrix"])
+def test_operations_of_two_vectors_by_hand(name, out, operations):
+    """1o × 1o → 0e and 1e, counted on paper: each term of a sum is an addition, each further factor a multiplication."""
+    vector = e3nn.Irreps("1o")
+    assert parse_product(name).interaction(vector, vector, e3nn.Irreps(out)).polynomial().flops() == operations
 
 
 def test_numbers_that_follow_from_a_row():
     row = Row(
         "MIMO", 2, "value", "cg", num_entries=1000, num_paths=4, dof=2, median_seconds=2e-3, quartiles_seconds=(1e-3, 4e-3),
-        min_seconds=1e-3, repeats=3, compile_seconds=0.5, flops=10**8, xla_flops=1.0, xla_bytes=10**8, moved_bytes=10**8,
+        min_seconds=1e-3, repeats=3, compile_seconds=0.5, flops=1, xla_flops=1e8, xla_bytes=10**8, moved_bytes=10**8,
         memory_bytes=10**9,
     )  # fmt: skip
     values = report.record(row, MACHINE)
@@ -195,7 +222,7 @@ def test_a_product_within_the_cache_is_under_its_roof():
     """Ten operations on each of 100 kB in 1 µs: ten times what memory could deliver, half of what the cache can."""
     row = Row(
         "MIMO", 1, "value", "cg", num_entries=1, num_paths=1, dof=1, median_seconds=1e-6, quartiles_seconds=(1e-6, 1e-6), min_seconds=1e-6,
-        repeats=3, compile_seconds=0.5, flops=10**4, xla_flops=1.0, xla_bytes=10**7, moved_bytes=10**5, memory_bytes=10**5,
+        repeats=3, compile_seconds=0.5, flops=1, xla_flops=1e4, xla_bytes=10**7, moved_bytes=10**5, memory_bytes=10**5,
     )  # fmt: skip
     assert report.record(row, MACHINE)["share_of_roof"] == pytest.approx(0.5)
 

@@ -17,7 +17,7 @@ from mace_tp.cli.overrides import for_hydra
 from mace_tp.cli.shipped import config_directory, shipped_data
 from mace_tp.cli.train import _Options
 from mace_tp.config import Config, check_config
-from mace_tp.tensor_products.registry import build_tensor_products, tensor_product_names
+from mace_tp.tensor_products.registry import build_tensor_products, own_product_names
 from mace_tp.training.schedule import build_schedule
 
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in config_directory().glob("*/*.yaml"))
@@ -59,10 +59,10 @@ def test_every_option_says_in_its_first_comment_what_it_is(option):
 
 
 def test_tensor_products_and_their_configurations_are_the_same_names():
-    assert {path.stem for path in (config_directory() / "tensor_product").glob("*.yaml")} == set(tensor_product_names())
+    assert {path.stem for path in (config_directory() / "tensor_product").glob("*.yaml")} == set(own_product_names())
 
 
-@pytest.mark.parametrize("name", tensor_product_names())
+@pytest.mark.parametrize("name", own_product_names())
 def test_every_tensor_product_is_built(name):
     products = build_tensor_products(composed(f"tensor_product={name}").tensor_product)
 

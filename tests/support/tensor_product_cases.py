@@ -1,7 +1,7 @@
-"""Every tensor product that has a YAML file, with its defaults and with every example of every option: what shared tests run over.
+"""Every tensor product that has a YAML file, with its defaults and with every example of every option, for the shared tests.
 
-Those with an option are in the slow set, and so are `cuequivariance`, on a CPU another, slow way to compute `cg`, and `auto`, which
-is one of the two.
+Products with an option are in the slow set. So are `cuequivariance`, which on a CPU is a second, slow way to compute `cg`, and `auto`,
+which is one of the two.
 """
 
 import dataclasses

@@ -18,7 +18,7 @@ from mace_tp.tensor_products.base import TensorProduct, UnreachableIrrep
 from mace_tp.tensor_products.cg import CGInteraction
 from mace_tp.tensor_products.fixed_product import FixedProduct
 from mace_tp.tensor_products.plans import InteractionPlan
-from mace_tp.tensor_products.registry import ENTRY_POINTS, parse_product, tensor_product_names
+from mace_tp.tensor_products.registry import ENTRY_POINTS, chosen_products, own_product_names, parse_product, tensor_product_names
 from mace_tp.tensor_products.testing import check_tensor_product
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add_a_product.md").read_text(encoding="utf-8")
@@ -30,7 +30,7 @@ def _blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def install(monkeypatch, tmp_path):
-    """Installs a package of one module, as pip would: the module and its metadata lie in a folder on the path."""
+    """Installs a package of one module, as pip would: the folder of the module and its metadata is put on the path."""
 
     def install(module: str, code: str, entry_points: dict[str, str], package: str = "") -> None:
         folder = tmp_path / (package or module)
@@ -80,26 +80,22 @@ def test_the_example_trains(damped, tmp_path):
 def test_the_example_takes_its_option(damped):
     assert damped in tensor_product_names()
     assert parse_product(f"{damped}:decay=1.0").coupling(*map(e3nn.Irrep, ("1o", "1o", "2e"))) == pytest.approx(np.exp(-2))
-    with pytest.raises(InputError, match="decay of damped must not be negative, got -1"):
-        parse_product(f"{damped}:decay=-1")
+    for value in ("-1", "abc"):
+        with pytest.raises(InputError, match=f"^tensor_product.*: decay of damped must be a number of at least 0, got '?{value}'?$"):
+            parse_product(f"{damped}:decay={value}")
     with pytest.raises(InputError, match="damped has no such option; did you mean decay"):
         parse_product(f"{damped}:decai=1")
 
 
-def test_the_tests_of_the_example_pass(damped):
+@pytest.mark.parametrize("example", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
+def test_the_tests_of_the_example_pass(example, damped):
     module = {}
     exec(compile(_blocks("python")[1], "test_damped_product.py", "exec"), module)
-    tests = [function for name, function in module.items() if name.startswith("test_")]
-    assert tests
-    for test in tests:
-        test()
-
-
-@pytest.mark.slow
-def test_the_examples_of_its_option_obey_the_laws(damped):
-    [option] = dataclasses.fields(parse_product(damped))
-    for value in option.metadata["examples"]:
-        check_tensor_product(parse_product(f"{damped}:{option.name}={value}"))
+    [test] = [function for name, function in module.items() if name.startswith("test_")]
+    [parametrize] = test.pytestmark
+    _, products = parametrize.args
+    assert products == [parse_product(damped), *(parse_product(f"{damped}:decay={value}") for value in (0.0, 1.0))]
+    test(products[example])
 
 
 @pytest.mark.parametrize(
@@ -113,8 +109,25 @@ def test_the_examples_of_its_option_obey_the_laws(damped):
             "@dataclasses.dataclass(frozen=True)\nclass Product(TensorProduct):\n    pass\n",
             "broken:Product (of broken) lacks methods: interaction",
         ),
+        ("def broken(:", "broken:Product (of broken) cannot be loaded (SyntaxError: "),
+        ("1 / 0", "broken:Product (of broken) cannot be loaded (ZeroDivisionError: "),
+        (
+            "from mace_tp.tensor_products.cg import CG\nclass Product(CG):\n    pass\n",
+            "broken:Product (of broken) is named 'cg'; it must be the name of its entry point: name: ClassVar[str] = 'broken'",
+        ),
+        (
+            "from mace_tp.tensor_products.base import TensorProduct\n"
+            "class Product(TensorProduct):\n    def interaction(self, *irreps): pass\n",
+            "broken:Product (of broken) has no `name`; it must be the name of its entry point: name: ClassVar[str] = 'broken'",
+        ),
+        (
+            "import dataclasses\nfrom mace_tp.tensor_products.cg import CG\n"
+            "@dataclasses.dataclass(frozen=True)\nclass Product(CG):\n    name = 'broken'\n"
+            "    def __post_init__(self):\n        raise TypeError('3 < three')\n",
+            "broken cannot be made with its default options (TypeError: 3 < three)",
+        ),
     ],
-    ids=["import", "attribute", "no class", "abstract"],
+    ids=["import", "attribute", "no class", "abstract", "syntax", "any error", "another name", "no name", "constructor"],
 )
 def test_a_product_that_cannot_be_used_is_told_with_its_package(code, said, install):
     install("broken", code, {"broken": "broken:Product"})
@@ -123,6 +136,18 @@ def test_a_product_that_cannot_be_used_is_told_with_its_package(code, said, inst
         parse_product("broken")
     assert said in str(error.value)
     assert parse_product("cg").name == "cg"
+
+
+def test_a_product_that_cannot_be_used_is_left_out_of_all_products(install, caplog):
+    install("broken", "import not_there", {"broken": "broken:Product"})
+
+    products = chosen_products(None)
+
+    assert sorted(products) == own_product_names()
+    [record] = caplog.records
+    assert record.getMessage().startswith("left out: ") and "broken:Product (of broken) cannot be loaded" in record.getMessage()
+    with pytest.raises(InputError, match="broken:Product .* cannot be loaded"):
+        chosen_products(["cg", "broken"])
 
 
 def test_a_name_of_two_packages_is_refused_and_ours_come_first(install):
@@ -141,7 +166,7 @@ def test_a_product_that_is_not_there_is_told_with_those_that_are(damped):
 
 @dataclasses.dataclass(frozen=True)
 class OnlyInteraction(TensorProduct):
-    """What it does not provide has a default."""
+    """Provides no more than it has to; the rest has defaults."""
 
     name = "only_interaction"
 

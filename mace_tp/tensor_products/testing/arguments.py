@@ -1,4 +1,4 @@
-"""What the laws evaluate plans with: irreps, random arguments, elements of O(3), tolerances, and derivatives to compare."""
+"""Arguments with which the laws evaluate plans: random arguments, elements of O(3), tolerances, and derivatives to compare."""
 
 import functools
 from collections.abc import Callable

@@ -44,7 +44,7 @@ def product_basis_has_the_shape_that_it_states(plan: ProductBasisPlan) -> None:
 
 
 def product_basis_is_a_polynomial_without_a_constant(plan: ProductBasisPlan) -> None:
-    """Of the order of the correlation."""
+    """Its order is the correlation."""
     weights, feats = nodes_of(plan)
     values = np.stack([_contract(plan, weights, scale * feats) for scale in range(plan.correlation + 2)])
     assert np.abs(values[0]).max() == 0
