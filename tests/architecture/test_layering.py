@@ -47,7 +47,7 @@ THIRD_PARTY = {
         "simulation.plots",
         "training.plots",
     },
-    "rich": {"training.loggers", "cli.compilation_display", "cli.md"},
+    "rich": {"training.loggers", "training.terminal_bar", "cli.compilation_display", "cli.md"},
     "wandb": {"training.wandb_logger"},
     "cuequivariance": {"tensor_products.cuequivariance"},
     "cuequivariance_jax": {"tensor_products.cuequivariance"},
