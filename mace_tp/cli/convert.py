@@ -70,7 +70,7 @@ def _write(options: argparse.Namespace) -> None:
 
 
 def _keys(model: Potential, dtype: str) -> list[str]:
-    """Return the configuration keys of this architecture, and those with which the training of a converted model is continued."""
+    """Return the configuration keys of this architecture, and those for continuing to train a converted model."""
     defaults = Architecture().to_dict()
     changed = {name: value for name, value in model.architecture.to_dict().items() if value != defaults[name]}
     keys = [f"model.{name}={str(value).replace(' ', '')}" for name, value in changed.items()]
