@@ -16,7 +16,10 @@ import ase.io
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from mace_tp.data.ase_files import parser_errors
 from mace_tp.data.rmd17 import read_rmd17
+from mace_tp.errors import InputError
+from mace_tp.run_directory import written_atomically
 
 # CODATA 2018.
 HARTREE = 27.211386245988  # eV
@@ -30,20 +33,52 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="extended XYZ")
     parser.add_argument("--split", type=Path, help="of rmd17: a text file with the indices of the frames to write; default: all frames")
     options = parser.parse_args()
-    frames = spice(options.source) if options.format == "spice" else rmd17(options.source, options.split)
-    with open(options.out, "w", encoding="utf-8") as file:
-        for atoms in frames:
-            ase.io.write(file, atoms, format="extxyz")
+    try:
+        convert(options.format, options.source, options.out, options.split)
+    except InputError as error:
+        raise SystemExit(str(error)) from error
+
+
+def convert(format: str, source: Path, out: Path, split: Path | None = None) -> None:
+    """Write the frames of a source. The output is complete, or as it was before.
+
+    Raises:
+        InputError: the source cannot be read or has no frames, or the output cannot be written.
+    """
+    for path in (source, *([split] if split else [])):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        if out.exists() and out.samefile(path):
+            raise InputError(f"{out}: is the source; give another file for the output")
+    if format == "spice" and split:
+        raise InputError("--split: is of rmd17; SPICE has no published splits of frames")
+    frames = spice(source) if format == "spice" else rmd17(source, split)
+    try:
+        with written_atomically(out) as beside, open(beside, "w", encoding="utf-8") as file:
+            count = 0
+            for atoms in frames:
+                ase.io.write(file, atoms, format="extxyz")
+                count += 1
+            if count == 0:
+                raise InputError(f"{split or source}: gives no frames; {out} is not written")
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror})") from error
+    print(f"{out}: {count} frames")
 
 
 def spice(path: Path) -> Iterator[ase.Atoms]:
     """Frames with finite labels. The file holds energies and their gradients; forces are minus the gradients.
 
     `config_type` is the name of SPICE's subset, `molecule` the name of the group.
-    """
-    import h5py
 
-    with h5py.File(path) as file:
+    Raises:
+        InputError: h5py is not installed, or the file is damaged or not of SPICE.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError("SPICE is HDF5, which needs h5py: pip install h5py") from error
+    with parser_errors(lambda said: f"{path}: damaged, or not a file of SPICE ({said})"), h5py.File(path) as file:
         for name, group in file.items():
             numbers = group["atomic_numbers"][()]
             subset = group["subset"][()][0].decode() if "subset" in group else ""
@@ -56,11 +91,17 @@ def spice(path: Path) -> Iterator[ase.Atoms]:
 
 
 def rmd17(path: Path, split: Path | None) -> Iterator[ase.Atoms]:
-    """The frames of a split, in its order."""
+    """The frames of a split, in its order.
+
+    Raises:
+        InputError: the archive is damaged, or the split is not a list of indices of its frames.
+    """
     frames = read_rmd17(path)
-    for index in range(len(frames)) if split is None else np.loadtxt(split, dtype=int, ndmin=1):
+    with parser_errors(lambda said: f"{split}: not one index of a frame on each line ({said})"):
+        indices = range(len(frames)) if split is None else [int(line) for line in split.read_text(encoding="utf-8").split()]
+    for index in indices:
         if not 0 <= index < len(frames):
-            raise SystemExit(f"{split}: has the index {index}; {path} has {len(frames)} frames, counted from 0")
+            raise InputError(f"{split}: has the index {index}; {path} has {len(frames)} frames, counted from 0")
         frame = frames[index]
         yield _atoms(frame.atomic_numbers, frame.positions, frame.energy, frame.forces)
 

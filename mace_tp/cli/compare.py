@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare errors and costs of finished trainings. Runs that differ only in their seed are one row.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, or folders with run directories in them")
-    parser.add_argument("--baseline", metavar="NAME", help="the row with which speed-ups are computed (default: cg, if there is one)")
+    parser.add_argument("--baseline", metavar="NAME", help="the row with speed-up 1 (default: the row of cg, if there is one)")
     retime_help = "time the training step of every row again on this machine, in turn, in fresh processes that read the data of the runs"
     parser.add_argument("--retime", action="store_true", help=retime_help)
     parser.add_argument("--rounds", type=int, default=3, help="how many times --retime times each row (default %(default)s)")

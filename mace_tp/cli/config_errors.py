@@ -12,6 +12,7 @@ from mace_tp.config import Config
 from mace_tp.errors import InputError
 from mace_tp.run_directory import flatten
 from mace_tp.tensor_products.notation import meant
+from mace_tp.tensor_products.registry import tensor_product_names
 
 
 def one_line(error: Exception) -> str:
@@ -28,7 +29,8 @@ def one_line(error: Exception) -> str:
     group = re.search(r"Could not find '([^']+)'\n+Available options in '[^']+':\n((?:\t.+\n?)+)", str(cause))
     if group:
         folder, name = group.group(1).rsplit("/", 1)
-        valid = group.group(2).split()
+        # A product of another package has no file, but may be what was meant.
+        valid = sorted({*group.group(2).split(), *(tensor_product_names() if folder == "tensor_product" else ())})
         return f"{folder}={name}: no such configuration; {meant(name, valid)}valid: {', '.join(valid)}"
     override = re.search(r"Error parsing override '([^']+)'\nmissing EQUAL", str(cause))
     if override:

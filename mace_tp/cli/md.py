@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, nargs="+", help="run directory, or the folder `model` in it; several models are averaged")
     parser.add_argument("structure", type=Path, help="any format that ASE reads")
     parser.add_argument("--frame", type=int, default=0, help="frame of the structure's file, from 0; -1 is the last (default %(default)s)")
-    parser.add_argument("--keep-velocities", action="store_true", help="continue with those of the file (default: draw new ones)")
+    parser.add_argument("--keep-velocities", action="store_true", help="continue with the velocities in the file (default: draw new ones)")
     parser.add_argument("--ensemble", choices=tuple(ENSEMBLES), default=defaults.ensemble.name, help="(default %(default)s)")
     parser.add_argument("--steps", type=int, default=defaults.num_steps, help="(default %(default)s)")
     parser.add_argument("--timestep", type=float, default=defaults.timestep, help="fs (default %(default)s)")

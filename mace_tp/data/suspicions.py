@@ -103,11 +103,13 @@ def _duplicates(parts: Mapping[str, Sequence[Graph]]) -> list[str]:
             where = "more than once" if other == name else f"also in {other}"
             torn = [pair for pair in pairs if _differ(*pair)]
             if torn:
-                lines.append(f"{name}: {len(torn)} structures occur {where} with other labels, which no model can fit: {_listed(torn)}")
+                count = "1 structure occurs" if len(torn) == 1 else f"{len(torn)} structures occur"
+                lines.append(f"{name}: {count} {where} with other labels, which no model can fit: {_listed(torn)}")
             if len(torn) < len(pairs):
                 graph, known = next(pair for pair in pairs if not _differ(*pair))
-                count = f"{len(pairs) - len(torn)} of {len(graphs)} structures occur {where}"
-                lines.append(f"{name}: {count}, the first: {graph.source} equals {known.source}")
+                equal = len(pairs) - len(torn)
+                count = f"{equal} of {len(graphs)} structures {'occurs' if equal == 1 else 'occur'}"
+                lines.append(f"{name}: {count} {where}, the first: {graph.source} equals {known.source}")
     return lines
 
 

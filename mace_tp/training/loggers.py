@@ -8,18 +8,18 @@ import math
 import numbers
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import rich
 from rich.console import Console
-from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column
+from rich.progress import TaskID
 from rich.text import Text
 
 from mace_tp.runtime.compilation import shown_compilations
+from mace_tp.training.terminal_bar import TerminalBar
 from mace_tp.training.wandb_logger import WandbLogger
 
 __all__ = ["FILE_ONLY", "JsonlLogger", "Logger", "Loggers", "TrainingProgress", "WandbLogger", "setup_logging"]
@@ -110,24 +110,30 @@ def _epoch_of(line: bytes) -> int | None:
     return record.get("epoch", 0) if isinstance(record, dict) else None
 
 
-_COLUMNS = {
-    # title: (key of a record, format), the least important last: a narrow terminal loses columns from the right.
-    "epoch": ("epoch", "d"),
-    "lr": ("learning_rate", ".1e"),
-    "train loss": ("train_loss", ".3e"),
-    "valid loss": ("valid_loss", ".3e"),
-    "E RMSE meV/atom": ("energy_rmse", ".2f"),
-    "F RMSE meV/Å": ("force_rmse", ".2f"),
-    "S MAE meV/Å³": ("stress_mae", ".3f"),
-    "s/epoch": ("epoch_seconds", ".1f"),
-    "elapsed": ("elapsed", "s"),
-}
+class _Column(NamedTuple):
+    """A column of the epoch lines."""
+
+    title: str
+    key: str  # of a record
+    spec: str  # format of its value
+    rank: int  # a narrow terminal loses the highest first
+
+
+_COLUMNS = (
+    _Column("epoch", "epoch", "d", 0),
+    _Column("lr", "learning_rate", ".1e", 6),
+    _Column("train loss", "train_loss", ".3e", 4),
+    _Column("valid loss", "valid_loss", ".3e", 3),
+    _Column("E RMSE meV/atom", "energy_rmse", ".2f", 2),
+    _Column("F RMSE meV/Å", "force_rmse", ".2f", 1),
+    _Column("S MAE meV/Å³", "stress_mae", ".3f", 5),
+    _Column("s/epoch", "epoch_seconds", ".1f", 7),
+    _Column("elapsed", "elapsed", "s", 8),
+)
 _OPTIONAL = "stress_mae"  # has no column where the record has no such key
-_MIN_WIDTH = 7  # characters of a column
+_MIN_WIDTH = 8  # characters of a column
+_ERRORS = (("E", "energy_rmse", "meV/atom"), ("F", "force_rmse", "meV/Å"))  # of the last validation, beside the bar
 _HEADER_EVERY = 25  # lines: about one screen
-_BAR = 30  # characters; fewer where the terminal is narrow
-_REFRESH = 4  # per second
-_SPEED_PERIOD = 600.0  # s over which the speed is averaged, so that validations and checkpoints count in the time left
 
 
 class TrainingProgress:
@@ -142,15 +148,16 @@ class TrainingProgress:
     def __init__(self, enabled: bool, total_epochs: int, console: Console = _CONSOLE) -> None:
         self._console = console
         self._total_epochs = total_epochs
-        self._epoch, self._num_batches = f"epoch 1/{total_epochs}", 0
+        self._num_batches = 0
         self._began = time.monotonic()
         self._num_lines = 0
         self._exit = contextlib.ExitStack()
         self._is_live = enabled and console.is_terminal and not console.is_dumb_terminal
-        times = TimeElapsedColumn(Column(no_wrap=True)), _TimeLeft(table_column=Column(no_wrap=True))
-        columns = TextColumn("{task.description}"), BarColumn(_BAR), TaskProgressColumn(), *times, TextColumn("{task.fields[loss]}")
-        self._bar = Progress(*columns, console=console, transient=True, refresh_per_second=_REFRESH, speed_estimate_period=_SPEED_PERIOD)
-        self._task = self._bar.add_task(self._epoch, total=1.0, loss="")
+        self._bar = TerminalBar(console)
+        self._task = self._add_task(f"epoch 1/{total_epochs}", 1.0)
+
+    def _add_task(self, description: str, total: float | None) -> TaskID:
+        return self._bar.add_task(description, total=total, batch="", loss="", errors="")
 
     def __enter__(self) -> Self:
         if self._is_live:
@@ -164,7 +171,7 @@ class TrainingProgress:
     @contextlib.contextmanager
     def _compiling(self) -> Iterator[None]:
         """A line below the bar with the time that the compilation has taken so far."""
-        task = self._bar.add_task("compiling", total=None, loss="")
+        task = self._add_task("compiling", None)
         try:
             yield
         finally:
@@ -173,8 +180,8 @@ class TrainingProgress:
     def start_epoch(self, epoch: int, num_batches: int, passed_over: int = 0) -> None:
         """Announce the epoch of the next updates, counted from 1, and the number of epochs that the training leaves out."""
         total = self._total_epochs - passed_over
-        self._epoch, self._num_batches = f"epoch {min(epoch, total)}/{total}", num_batches
-        self._bar.update(self._task, description=self._epoch)
+        self._num_batches = num_batches
+        self._bar.update(self._task, description=f"epoch {min(epoch, total)}/{total}", batch="")
 
     def update(self, fraction: float, loss: float | None = None, batch: int = 0) -> None:
         """Note the progress of the training. A thread draws it a few times per second.
@@ -184,8 +191,7 @@ class TrainingProgress:
             loss: recent training loss; None keeps the last one.
             batch: batches done in this epoch; 0 where nobody counts.
         """
-        description = f"{self._epoch}, batch {batch}/{self._num_batches}" if batch else self._epoch
-        self._bar.update(self._task, completed=min(fraction, 1.0), description=description)
+        self._bar.update(self._task, completed=min(fraction, 1.0), batch=f"batch {batch}/{self._num_batches}" if batch else "")
         if loss is not None:
             self._bar.update(self._task, loss=f"loss {loss:.3g}")
 
@@ -198,27 +204,27 @@ class TrainingProgress:
         """
         elapsed = record.get("total_seconds")
         shown = dict(record) | {"elapsed": _clock(time.monotonic() - self._began if elapsed is None else elapsed)}
-        columns = {title: column for title, column in _COLUMNS.items() if column[0] != _OPTIONAL or _OPTIONAL in record}
+        columns = [column for column in _COLUMNS if column.key != _OPTIONAL or _OPTIONAL in record]
         if self._num_lines % _HEADER_EVERY == 0:
-            self._print({title: title for title in columns})
-        cells = {title: "-" if shown.get(key) is None else format(shown[key], spec) for title, (key, spec) in columns.items()}
-        self._print(cells, " *" if record.get("is_best") else "")
+            self._print(columns, [column.title for column in columns])
+        cells = ["-" if shown.get(column.key) is None else format(shown[column.key], column.spec) for column in columns]
+        self._print(columns, cells, " *" if record.get("is_best") else "")
         self._num_lines += 1
+        errors = [f"{name} {record[key]:.1f} {unit}" for name, key, unit in _ERRORS if record.get(key) is not None]
+        if errors:
+            self._bar.update(self._task, errors=_encodable(f"valid {' '.join(errors)}", self._console))
 
-    def _print(self, cells: Mapping[str, str], mark: str = "") -> None:
-        """Print cells by the titles of their columns: all to the file, and those that fit to a terminal."""
-        aligned = [cell.rjust(max(len(title), _MIN_WIDTH)) for title, cell in cells.items()]
-        FILE_ONLY.info("  ".join(aligned) + mark)
-        while self._console.is_terminal and len(aligned) > 1 and len("  ".join(aligned)) + 2 > self._console.width:
-            aligned.pop()
-        _print_line(self._console, "  ".join(aligned) + mark)
+    def _print(self, columns: Sequence[_Column], cells: Sequence[str], mark: str = "") -> None:
+        """Print a cell for each column: all to the file, and those that fit to a terminal."""
+        aligned = {column: cell.rjust(_width(column)) for column, cell in zip(columns, cells, strict=True)}
+        FILE_ONLY.info("  ".join(aligned.values()) + mark)
+        while self._console.is_terminal and len(aligned) > 1 and sum(_width(column) + 2 for column in aligned) > self._console.width:
+            del aligned[max(aligned, key=lambda column: column.rank)]
+        _print_line(self._console, "  ".join(aligned.values()) + mark)
 
 
-class _TimeLeft(TimeRemainingColumn):
-    """The time that the rest takes; nothing for a task whose end is unknown."""
-
-    def render(self, task: Task) -> Text:
-        return Text("") if task.total is None else super().render(task).append(" left")
+def _width(column: _Column) -> int:
+    return max(len(column.title), _MIN_WIDTH)
 
 
 def _clock(seconds: float) -> str:

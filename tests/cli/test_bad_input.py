@@ -200,6 +200,14 @@ def test_a_bad_configuration(override, run, on_molecules, tmp_path):
     assert not (tmp_path / "run" / "metrics.jsonl").exists(), "nothing was trained"
 
 
+def test_a_misspelt_product_of_another_package(run, on_molecules, tmp_path, monkeypatch):
+    monkeypatch.setattr("mace_tp.cli.config_errors.tensor_product_names", lambda: ["cg", "damped"])
+
+    outcome = run(*on_molecules, f"run_dir={tmp_path}/run", "tensor_product=dampd")
+
+    assert_one_line(outcome, "tensor_product=dampd: no such configuration; did you mean damped? valid: auto, cg,", " damped, ")
+
+
 def test_a_gpu_where_there_is_none(run, on_molecules, tmp_path):
     if {device.platform for device in jax.devices()} != {"cpu"}:
         pytest.skip("there is one")

@@ -24,7 +24,7 @@ def test_what_is_wrong_is_listed(run, toys, tmp_path):
 
     assert outcome.code == 0, outcome.err
     assert "1 frames skipped, 6 used" in outcome.out and "frame 2: energy holds nan" in outcome.out
-    assert f"WARNING {path}: 1 of 6 structures occur more than once" in outcome.out
+    assert f"WARNING {path}: 1 of 6 structures occurs more than once" in outcome.out
 
 
 def test_nothing_looks_wrong_is_not_said_after_a_warning(run, toys, tmp_path):

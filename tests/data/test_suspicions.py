@@ -109,8 +109,8 @@ def test_one_structure_with_two_sets_of_labels(field, energy, water, make_config
     frames = [water, make_configuration(**other)]
 
     expected = f"with other labels, which no model can fit: b.xyz frame 7 (is a.xyz frame 0, energy {energy} eV/atom)"
-    assert _warned({"train": frames}) == f"train: 1 structures occur more than once {expected}"
-    assert _warned({"train": frames[:1], "valid": frames[1:]}) == f"valid: 1 structures occur also in train {expected}"
+    assert _warned({"train": frames}) == f"train: 1 structure occurs more than once {expected}"
+    assert _warned({"train": frames[:1], "valid": frames[1:]}) == f"valid: 1 structure occurs also in train {expected}"
 
 
 def test_structures_that_are_there_twice(water, make_configuration):
@@ -123,5 +123,5 @@ def test_structures_that_are_there_twice(water, make_configuration):
     said = _warned({"train": [water, turned, turned], "valid": [turned, moved]})
 
     assert "other labels" not in said
-    assert "train: 1 of 3 structures occur more than once, the first: c.xyz frame 1 equals c.xyz frame 1" in said
+    assert "train: 1 of 3 structures occurs more than once, the first: c.xyz frame 1 equals c.xyz frame 1" in said
     assert "valid: 2 of 2 structures occur also in train, the first: c.xyz frame 1 equals c.xyz frame 1" in said
