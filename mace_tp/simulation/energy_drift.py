@@ -48,7 +48,7 @@ class Line:
 
 
 def fit_line(times: Sequence[float] | np.ndarray, energies: Sequence[float] | np.ndarray, num_atoms: int) -> Line | None:
-    """Fit a line to total energies [times], eV, at times [times], fs; None for fewer than three points, which always lie on a line."""
+    """Fit a line to total energies [times], eV, at times [times], fs; None for fewer than three points, which every line fits."""
     if len(times) < 3:
         return None
     picoseconds, total = np.asarray(times) / 1000, 1000 * np.asarray(energies) / num_atoms

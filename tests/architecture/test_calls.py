@@ -1,6 +1,6 @@
 """From the command to the gradient a reader follows four functions, each of which calls the next one by its name.
 
-What is counted: functions of this package that somebody opens on the way. A function that is defined within another one belongs to it,
+The test counts the functions of this package that the reader opens. A function that is defined within another one belongs to it,
 such as the job in `cli.train.main`, which Hydra calls. `fit` calls the compiled step that it is given; jax and `CompiledStep`, which run
 `train_step`, and Hydra are libraries on this way and not counted.
 """
