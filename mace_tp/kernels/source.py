@@ -184,7 +184,7 @@ def _in_turn(polynomial: Polynomial) -> list[tuple[int, Term]]:
 
 
 def symbol(polynomial: Polynomial, dtype: str, channels: int) -> str:
-    """Return the name of the function; the number of channels is part of it, because it fixes the distance between a row's values."""
+    """Return the name of the function. It contains the number of channels, which fixes the distance between a row's values."""
     return f"polynomial_{polynomial.key}_{dtype}_{channels}"
 
 

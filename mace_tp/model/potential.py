@@ -27,11 +27,11 @@ from mace_tp.model.programs import CompiledStep, make_hessian_product, make_pred
 from mace_tp.runtime.forked import refuse_fork
 from mace_tp.tensor_products.registry import TensorProductConfig
 
-# Å. Neighbors are not searched again while atoms move less than half of it; with a wider skin every step has more candidates to check.
+# Å. Neighbors are not searched again while atoms move less than half of the skin; with a wider skin every step has more candidates to check.
 _SKIN = 1.0
 # Padded shapes leave 15 % headroom in edges, because the number of neighbors fluctuates along a trajectory.
 _HEADROOM = 1.15
-# A structure uses a compiled shape if padding is at most this share of it; otherwise a new shape is compiled.
+# A structure uses a compiled shape if padding is at most this share of the shape; otherwise a new shape is compiled.
 _MOST_PADDING = 0.5
 
 

@@ -71,7 +71,7 @@ def shown_compilations(display: Display) -> Iterator[None]:
 
 @contextlib.contextmanager
 def compiling(what: str, *, is_kept: bool | None = None) -> Iterator[None]:
-    """Log a compilation, show that it is going on, and count its time. A compilation within another one counts as part of it.
+    """Log a compilation, show that it is going on, and count its time. A compilation within another one is not counted again.
 
     Args:
         what: such as "the training step".

@@ -155,7 +155,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:
+    except Exception as error:  # jax's readers raise exceptions of any type
         raise InputError(f"{path}: not a file of `mace-tp export`, or damaged ({type(error).__name__}: {_one_line(error)})") from error
 
 

@@ -128,7 +128,7 @@ def coupling_sign(l1: int, l2: int, l3: int) -> int:
     """One where e3nn's coupling (torch) of three degrees is ours (e3nn_jax), minus one where it is its negative.
 
     If the sum of the degrees is even, both have the same sign. An odd sum occurs only with irreps of unnatural parity, such as 1e. Then the
-    first nonzero component of e3nn's coupling is positive for ascending degrees; other orders are permutations of it, with their sign.
+    first nonzero component of e3nn's coupling is positive for ascending degrees; other orders are signed permutations of this coupling.
 
     Source: `o3.wigner_3j` of e3nn 0.4, compared for all degrees up to 8.
     """
