@@ -27,7 +27,7 @@ from mace_tp.model.programs import CompiledStep, make_hessian_product, make_pred
 from mace_tp.runtime.forked import refuse_fork
 from mace_tp.tensor_products.registry import TensorProductConfig
 
-# Å. Neighbors are not searched again while atoms move less than half of the skin; with a wider skin every step has more candidates to check.
+# Å. Neighbors are not searched again while atoms move less than half of the skin; with a wider skin every step checks more candidates.
 _SKIN = 1.0
 # Padded shapes leave 15 % headroom in edges, because the number of neighbors fluctuates along a trajectory.
 _HEADROOM = 1.15
